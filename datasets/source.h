@@ -1,0 +1,37 @@
+// Where labelled images come from: a folder of class folders, or a pack file.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <memory>
+#include <span>
+#include <string>
+#include <vector>
+
+namespace comba::datasets {
+
+// One encoded image. `bytes` points into `storage` or into a map owned by the source.
+struct EncodedSample {
+  std::span<const uint8_t> bytes;
+  std::vector<uint8_t> storage;
+  int64_t label = 0;
+  std::string name;  // path or "pack.comba[17] original/path.jpg", for messages
+};
+
+// Immutable after construction; read() may be called from many threads.
+class ImageSource {
+ public:
+  virtual ~ImageSource() = default;
+  virtual int64_t size() const = 0;
+  virtual EncodedSample read(int64_t index) const = 0;
+  virtual int64_t label(int64_t index) const = 0;  // without reading the image
+  virtual std::string name(int64_t index) const = 0;
+  virtual const std::vector<std::string>& classes() const = 0;  // sorted; label = position
+  virtual std::string fingerprint() const = 0;  // changes when the content list changes
+};
+
+// Opens `path`: a pack file or a folder whose subfolders are classes. For either, `split` ("train", "test",
+// "val" or "") picks a subfolder / the pack file of that name when `path` holds several.
+std::unique_ptr<ImageSource> open_images(const std::filesystem::path& path, const std::string& split = {});
+
+}  // namespace comba::datasets

@@ -1,0 +1,26 @@
+// The operators' schemas. Devices add their implementations in their own files; the backward operators
+// are registered too so that profilers and torch.library.opcheck see them.
+#include <torch/library.h>
+
+TORCH_LIBRARY(comba, m) {
+  m.def(
+      "scan(Tensor q, Tensor k, Tensor v, Tensor log_alpha, Tensor beta, Tensor c, Tensor? d=None, "
+      "Tensor? initial_state=None, *, float scale, bool decayed_feedback=False, bool reverse=False) "
+      "-> (Tensor o, Tensor final_state)");
+  m.def(
+      "bidirectional_scan(Tensor q, Tensor k, Tensor v, Tensor log_alpha, Tensor beta, Tensor c, "
+      "Tensor? d=None, *, float scale, bool decayed_feedback=False, str merge=\"mean\") -> Tensor o");
+  // An undefined gradient (None) stands for zero. Gradients come in the order of the inputs; those of an
+  // absent d or initial_state are empty tensors.
+  m.def(
+      "scan_backward(Tensor? grad_o, Tensor? grad_final_state, Tensor q, Tensor k, Tensor v, "
+      "Tensor log_alpha, Tensor beta, Tensor c, Tensor? d, Tensor? initial_state, *, float scale, "
+      "bool decayed_feedback, bool reverse) -> (Tensor grad_q, Tensor grad_k, Tensor grad_v, "
+      "Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor grad_d, "
+      "Tensor grad_initial_state)");
+  m.def(
+      "bidirectional_scan_backward(Tensor grad_o, Tensor q, Tensor k, Tensor v, Tensor log_alpha, "
+      "Tensor beta, Tensor c, Tensor? d, *, float scale, bool decayed_feedback, str merge) -> "
+      "(Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor grad_log_alpha, Tensor grad_beta, "
+      "Tensor grad_c, Tensor grad_d)");
+}

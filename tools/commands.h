@@ -1,0 +1,17 @@
+// One function per subcommand: declares its arguments on `app` and installs the callback that runs it.
+// Callbacks throw comba::Error; main turns that into a message and an exit code.
+#pragma once
+
+#include <CLI/CLI.hpp>
+
+namespace comba::tools {
+
+void add_train_command(CLI::App& app);
+void add_eval_command(CLI::App& app);
+void add_predict_command(CLI::App& app);
+void add_info_command(CLI::App& app);
+void add_config_command(CLI::App& app);
+void add_data_command(CLI::App& app);
+void add_check_command(CLI::App& app);
+
+}  // namespace comba::tools

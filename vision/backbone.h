@@ -1,0 +1,71 @@
+// Patch embedding -> blocks (norm, mixer, norm, MLP) -> norm -> pooled features or a token map.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <torch/nn/cloneable.h>
+#include <torch/nn/module.h>
+#include <torch/nn/modules/linear.h>
+
+#include "vision/base/config.h"
+
+namespace comba::vision {
+
+// Every choice of the Comba layout is a key; the defaults are Comba-T.
+struct BackboneConfig {
+  int64_t image_size = 224;  // px, square
+  int64_t patch_size = 16;   // px
+  int64_t in_channels = 3;
+  int64_t width = 192;       // d
+  int64_t depth = 12;
+  int64_t head_dim = 64;     // Dk = Dv
+  double mlp_ratio = 4.0;
+  double drop_path = 0.0;    // rate of the last block; linear from 0
+  std::string mixer = "comba";             // comba | gated_delta | softmax
+  std::vector<std::string> mixers = {};    // one per block (hybrid); empty: `mixer` everywhere
+  std::string norm = "rms";                // rms | layer
+  double norm_eps = 1e-6;
+  std::string pool = "mean";               // mean | cls
+  std::string position = "none";           // none | learned
+  bool qkv_bias = false;                   // softmax mixer's qkv and proj biases (DeiT: true)
+  bool mlp_bias = false;
+  // Comba mixer
+  std::string form = "splr";               // splr | iplr
+  std::string directions = "both";         // both | forward
+  std::string merge = "mean";              // mean | sum
+  std::string conv = "per_direction";      // per_direction | shared | none
+  int64_t conv_size = 4;                   // taps
+  int64_t gate_rank = -1;                  // output gate: -1 = d/8, 0 = no gate, d = full
+  bool output_correction = true;
+  double output_correction_init = 0.02;
+  bool feedback_scale = true;              // learned b (sigmoid of a parameter per head)
+  bool alpha_near_one = true;              // A_log, dt_bias initialised so that alpha is near 1
+  bool qk_norm = true;                     // L2 norm of q and k, eps inside the root
+
+  int64_t heads() const { return width / head_dim; }
+  int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }
+};
+
+// Registers the keys under "model." in the table.
+void declare(ConfigTable& table, BackboneConfig& config);
+// Throws UsageError naming the two keys that contradict each other.
+void validate(const BackboneConfig& config);
+
+class BackboneImpl : public torch::nn::Module {
+ public:
+  explicit BackboneImpl(const BackboneConfig& config);
+  // images: [B, C, S, S] float (normalised) -> pooled features [B, d]
+  torch::Tensor forward(const torch::Tensor& images);
+  // -> [B, N, d] patch tokens after the last norm (class token, if any, removed)
+  torch::Tensor forward_tokens(const torch::Tensor& images);
+  const BackboneConfig& config() const { return config_; }
+
+ private:
+  torch::Tensor encode(const torch::Tensor& images);
+  BackboneConfig config_;
+};
+TORCH_MODULE(Backbone);
+
+}  // namespace comba::vision

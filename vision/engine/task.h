@@ -1,0 +1,42 @@
+// What the training loop needs from a task (classification now, tracking later).
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <torch/nn/module.h>
+
+namespace comba::vision {
+
+// Named figures in the order in which they are printed, e.g. {"loss", .31}, {"top1", 97.9}.
+using Metrics = std::vector<std::pair<std::string, double>>;
+
+class Task {
+ public:
+  virtual ~Task() = default;
+
+  virtual torch::nn::Module& model() = 0;
+  // Data: epochs of a fixed number of steps. start() seeks; the batches that follow depend on nothing else.
+  virtual int64_t steps_per_epoch() const = 0;
+  virtual int64_t batch_size() const = 0;
+  virtual void start_epoch(int64_t epoch, int64_t first_step) = 0;
+  // Fetches the next batch and returns its scalar loss in fp32, differentiable.
+  virtual torch::Tensor next_loss() = 0;
+  // Evaluates `model` (the raw or the averaged weights) on the held-out data.
+  virtual Metrics evaluate() = 0;
+  // The metric that picks the best checkpoint (larger is better).
+  virtual std::string primary_metric() const = 0;
+  // Identifies the training data in a checkpoint; resuming with other data is refused.
+  virtual std::string data_fingerprint() const = 0;
+  // Weights' metadata (class names, normalisation), stored in the safetensors header.
+  virtual std::map<std::string, std::string> weights_metadata() const = 0;
+  // Called once at the end of training and after each evaluation so that the task can add figures
+  // (confusion matrix, predictions) to the report. Returns HTML fragments.
+  virtual std::vector<std::pair<std::string, std::string>> report_sections() { return {}; }
+};
+
+}  // namespace comba::vision
