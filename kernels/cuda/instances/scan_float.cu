@@ -1,0 +1,3 @@
+#include "kernels/cuda/scan_launch.cuh"
+
+template struct comba::kernels::cuda::ScanLauncher<float>;
