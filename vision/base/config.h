@@ -50,13 +50,14 @@ class ConfigTable {
   struct Key {
     std::string path;
     Target target;
-    Target fallback;  // unused alternative keeps the declared type; see default_text
     std::string default_text;
     std::string help;
     Range range;
     std::vector<std::string> choices;
     bool given = false;
   };
+  struct Assigner;  // keeps toml++ out of this header
+
   std::vector<Key> keys_;
 };
 

@@ -1,0 +1,125 @@
+#include "classify/config.h"
+
+#include <string>
+
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+
+namespace comba::classify {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr double kMany = 1e12;
+
+void declare_data(ConfigTable& table, RunConfig& config) {
+  DataOptions& data = config.data;
+  table.add("data.train", &data.train,
+            "training images: a pack, a folder of class folders, or \"synthetic\" (no files)");
+  table.add("data.train_split", &data.train_split, "which split of data.train, if it holds several");
+  table.add("data.eval", &data.eval, "held-out images; empty: the same place as data.train");
+  table.add("data.eval_split", &data.eval_split, "which split of data.eval, if it holds several");
+  table.add("data.threads", &data.threads, "loader threads; 0: one per core", {0, 1024});
+  table.add_choice("data.on_bad", &data.on_bad, {"fail", "skip", "grey"},
+                   "an image that cannot be read stops the run, is replaced by the next, or is grey");
+  table.add("data.max_bad", &data.max_bad, "stop after so many bad images", {0, kMany});
+  table.add("data.mean", &data.mean, "mean of the pixels scaled to 0..1, one per channel", {0, 1});
+  table.add("data.std", &data.std, "their standard deviation, one per channel", {1e-6, 1e3});
+  table.add("data.synthetic_size", &data.synthetic_size, "images per epoch of synthetic data",
+            {1, kMany});
+  table.add("data.synthetic_fixed_batch", &data.synthetic_fixed_batch,
+            "train on one synthetic batch over and over (speed measurements, overfitting tests)");
+}
+
+// The image geometry has one owner, the model; the data keys follow it unless they are given.
+void settle_geometry(const ConfigTable& table, RunConfig& config) {
+  const auto follow = [&](const char* key, const char* owner, int64_t& value, int64_t wanted) {
+    if (table.given(key) && value != wanted) {
+      throw UsageError(fmt::format("configuration: {} = {} contradicts {} = {}; remove {} (it follows {})",
+                                   key, value, owner, wanted, key, owner));
+    }
+    value = wanted;
+  };
+  follow("data.image_size", "model.image_size", config.transform.image_size, config.model.image_size);
+  follow("data.channels", "model.in_channels", config.transform.channels, config.model.in_channels);
+}
+
+void check_channels(const RunConfig& config) {
+  const auto channels = static_cast<size_t>(config.model.in_channels);
+  const auto check = [&](const char* key, const std::vector<double>& values) {
+    if (values.size() != channels) {
+      throw UsageError(fmt::format("configuration: {} has {} values, but model.in_channels = {}; "
+                                   "give one value per channel",
+                                   key, values.size(), channels));
+    }
+  };
+  check("data.mean", config.data.mean);
+  check("data.std", config.data.std);
+}
+
+// Working directory first (what the user typed with --set), then the folder of the config file.
+std::string resolve_path(const std::string& path, const fs::path& folder) {
+  if (path.empty() || path == "synthetic" || fs::path(path).is_absolute()) {
+    return path;
+  }
+  for (const fs::path& candidate : {fs::current_path() / path, folder / path}) {
+    std::error_code ignored;
+    if (fs::exists(candidate, ignored)) {
+      return fs::weakly_canonical(candidate).string();
+    }
+  }
+  return path;  // opening it names the path; see open_source() for where it was looked for
+}
+
+}  // namespace
+
+void declare(ConfigTable& table, RunConfig& config) {
+  table.add_choice("task", &config.task, {"classify"}, "what is trained");
+  table.add("seed", &config.seed, "of initialisation, sample order, augmentation and drop path",
+            {0, 9007199254740992.0});
+  vision::declare(table, config.model);
+  table.add("model.classes", &config.classes, "outputs of the head; 0: as many as the data has classes",
+            {0, 1e7});
+  declare_data(table, config);
+  datasets::declare(table, config.transform);
+  vision::declare(table, config.train);
+  table.add("train.label_smoothing", &config.label_smoothing,
+            "share of the target spread evenly over all classes", {0, 0.999});
+}
+
+std::string read_run_config_text(std::string_view text, const std::string& origin,
+                                 const fs::path& folder, const std::vector<std::string>& assignments,
+                                 RunConfig& config) {
+  config = RunConfig{};
+  ConfigTable table;
+  declare(table, config);
+  table.read_text(text, origin);
+  for (const std::string& assignment : assignments) {
+    table.set(assignment);
+  }
+  settle_geometry(table, config);
+  vision::validate(config.model);
+  check_channels(config);
+  config.data.train = resolve_path(config.data.train, folder);
+  config.data.eval = resolve_path(config.data.eval, folder);
+  return table.dump();
+}
+
+std::string read_run_config(const fs::path& path, const std::vector<std::string>& assignments,
+                            RunConfig& config) {
+  std::string text;
+  try {
+    text = read_file(path);
+  } catch (const Error& error) {
+    throw UsageError(fmt::format("reading the configuration: {}", error.what()));
+  }
+  return read_run_config_text(text, path.string(), fs::absolute(path).parent_path(), assignments, config);
+}
+
+std::string dump(const RunConfig& config) {
+  RunConfig copy = config;
+  ConfigTable table;
+  declare(table, copy);
+  return table.dump();
+}
+
+}  // namespace comba::classify

@@ -1,0 +1,90 @@
+#include "vision/base/progress.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdio>
+
+#include <fmt/format.h>
+#include <unistd.h>
+
+namespace comba {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+constexpr auto kTerminalInterval = std::chrono::milliseconds(200);
+constexpr auto kLineInterval = std::chrono::seconds(10);
+
+double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+}  // namespace
+
+Progress::Progress(std::string title, int64_t total, std::string unit)
+    : title_(std::move(title)),
+      unit_(std::move(unit)),
+      total_(total),
+      terminal_(::isatty(STDERR_FILENO) != 0),
+      start_(Clock::now()),
+      drawn_(start_) {}
+
+Progress::~Progress() {
+  if (!finished_ && terminal_) {
+    std::fputs("\n", stderr);  // an exception passes: keep the last line
+  }
+}
+
+void Progress::update(int64_t done, const std::string& note) {
+  done_ = done;
+  note_ = note;
+  if (terminal_ ? Clock::now() - drawn_ >= kTerminalInterval : Clock::now() - drawn_ >= kLineInterval) {
+    draw(false);
+  }
+}
+
+void Progress::finish(const std::string& note) {
+  if (!finished_) {
+    note_ = note.empty() ? note_ : note;
+    draw(true);
+    finished_ = true;
+  }
+}
+
+double Progress::rate() const {
+  const double seconds = seconds_since(start_);
+  return seconds > 0 ? static_cast<double>(done_) / seconds : 0.0;
+}
+
+void Progress::draw(bool last) {
+  drawn_ = Clock::now();
+  std::string line = total_ > 0 ? fmt::format("{} {}/{} {}", title_, done_, total_, unit_)
+                                : fmt::format("{} {} {}", title_, done_, unit_);
+  line += fmt::format("  {:.0f} {}/s", rate(), unit_);
+  if (last) {
+    line += fmt::format("  in {}", format_duration(seconds_since(start_)));
+  } else if (total_ > 0 && rate() > 0) {
+    line += fmt::format("  ETA {}", format_duration(static_cast<double>(total_ - done_) / rate()));
+  }
+  if (!note_.empty()) {
+    line += "  " + note_;
+  }
+  if (terminal_) {
+    fmt::print(stderr, "\r\033[K{}{}", line, last ? "\n" : "");
+    std::fflush(stderr);
+  } else {
+    fmt::print(stderr, "{}\n", line);
+  }
+}
+
+std::string format_duration(double seconds) {
+  const auto whole = static_cast<int64_t>(std::llround(std::max(0.0, seconds)));
+  if (whole >= 3600) {
+    return fmt::format("{}h {:02}m", whole / 3600, whole / 60 % 60);
+  }
+  if (whole >= 60) {
+    return fmt::format("{}m {:02}s", whole / 60, whole % 60);
+  }
+  return fmt::format("{}s", whole);
+}
+
+}  // namespace comba

@@ -1,0 +1,135 @@
+#include "vision/engine/optimizer.h"
+
+#include <array>
+#include <string_view>
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/_foreach_mul.h>
+#include <ATen/ops/_foreach_norm.h>
+#include <ATen/ops/_fused_adamw.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <ATen/ops/zeros_like.h>
+
+#include "vision/base/error.h"
+
+namespace comba::vision {
+namespace {
+
+constexpr double kNormEps = 1e-6;  // keeps the clip factor finite for a zero gradient
+
+std::string_view last_component(std::string_view name) {
+  const size_t dot = name.rfind('.');
+  return dot == std::string_view::npos ? name : name.substr(dot + 1);
+}
+
+}  // namespace
+
+bool takes_weight_decay(const std::string& name, const at::Tensor& parameter) {
+  static constexpr std::array<std::string_view, 7> kExempt = {"pos_embed", "cls_token", "A_log", "dt_bias",
+                                                              "D",         "decay",     "bias"};
+  std::string_view leaf = last_component(name);
+  if (leaf.ends_with("_b")) {
+    leaf.remove_suffix(2);  // the second direction
+  }
+  for (const std::string_view exempt : kExempt) {
+    if (leaf == exempt) {
+      return false;
+    }
+  }
+  return parameter.dim() > 1;
+}
+
+AdamW::AdamW(const torch::nn::Module& model, const AdamWOptions& options) : options_(options) {
+  for (const auto& item : model.named_parameters()) {
+    if (!item.value().requires_grad()) {
+      continue;
+    }
+    const at::Tensor parameter = item.value();
+    slots_.push_back({item.key(), parameter, at::zeros_like(parameter.detach()),
+                      at::zeros_like(parameter.detach()), takes_weight_decay(item.key(), parameter)});
+  }
+  COMBA_CHECK(!slots_.empty(), "creating the optimizer: the model has no trainable parameters");
+  const at::TensorOptions scalar = at::TensorOptions().dtype(at::kFloat).device(slots_[0].parameter.device());
+  lr_ = at::zeros({}, scalar);
+  steps_ = at::zeros({}, scalar);
+  skipped_ = at::zeros({}, scalar);
+  norm_ = at::zeros({}, scalar);
+}
+
+void AdamW::zero_grad() {
+  for (Slot& slot : slots_) {
+    slot.parameter.mutable_grad().reset();
+  }
+}
+
+void AdamW::step(double lr) {
+  const at::NoGradGuard no_grad;
+  std::vector<at::Tensor> gradients;
+  for (const Slot& slot : slots_) {
+    if (slot.parameter.grad().defined()) {
+      gradients.push_back(slot.parameter.grad());
+    }
+  }
+  COMBA_CHECK(!gradients.empty(), "optimizer step: no parameter has a gradient; call backward() first");
+  norm_ = at::stack(at::_foreach_norm(gradients, 2)).norm().to(at::kFloat);
+  if (options_.clip_grad > 0) {
+    const at::Tensor factor = norm_.add(kNormEps).reciprocal().mul(options_.clip_grad).clamp_max(1.0);
+    at::_foreach_mul_(gradients, factor);
+  }
+  const at::Tensor skip = norm_.isfinite().logical_not().to(at::kFloat);
+  lr_.fill_(lr);
+  steps_.add_(1.0).sub_(skip);
+  skipped_.add_(skip);
+  update(skip, true);
+  update(skip, false);
+  zero_grad();
+}
+
+void AdamW::update(const at::Tensor& skip, bool decay) {
+  std::vector<at::Tensor> parameters, gradients, means, squares;
+  for (const Slot& slot : slots_) {
+    if (slot.decay == decay && slot.parameter.grad().defined()) {
+      parameters.push_back(slot.parameter);
+      gradients.push_back(slot.parameter.grad());
+      means.push_back(slot.mean);
+      squares.push_back(slot.square);
+    }
+  }
+  if (parameters.empty()) {
+    return;
+  }
+  const std::vector<at::Tensor> steps(parameters.size(), steps_);
+  at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, lr_, options_.beta1, options_.beta2,
+                    decay ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false,
+                    /*maximize=*/false, /*grad_scale=*/{}, /*found_inf=*/skip);
+}
+
+double AdamW::skipped() const { return skipped_.item<double>(); }
+
+double AdamW::gradient_norm() const { return norm_.item<double>(); }
+
+NamedTensors AdamW::state() const {
+  NamedTensors state;
+  for (const Slot& slot : slots_) {
+    state.emplace_back("exp_avg." + slot.name, slot.mean);
+    state.emplace_back("exp_avg_sq." + slot.name, slot.square);
+  }
+  state.emplace_back("steps", steps_);
+  state.emplace_back("skipped", skipped_);
+  return state;
+}
+
+void AdamW::load_state(const std::map<std::string, at::Tensor>& state) {
+  const at::NoGradGuard no_grad;
+  for (const auto& [name, target] : this->state()) {
+    const auto found = state.find(name);
+    COMBA_CHECK(found != state.end(), "restoring the optimizer: tensor {} is missing", name);
+    COMBA_CHECK(found->second.sizes() == target.sizes(),
+                "restoring the optimizer: tensor {} has {} elements, expected {} (another model?)", name,
+                found->second.numel(), target.numel());
+    at::Tensor(target).copy_(found->second);
+  }
+}
+
+}  // namespace comba::vision

@@ -1,0 +1,57 @@
+// AdamW (Loshchilov and Hutter, arXiv 1711.05101) with decay groups, on LibTorch's fused kernels.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+#include <torch/nn/module.h>
+
+#include "vision/io/safetensors.h"
+
+namespace comba::vision {
+
+struct AdamWOptions {
+  double beta1 = 0.9;
+  double beta2 = 0.999;
+  double eps = 1e-8;
+  double weight_decay = 0.05;
+  double clip_grad = 0.0;  // global gradient norm; 0: off
+};
+
+// True for matrices and convolutions; false for vectors, scalars, biases, position embeddings, class tokens
+// and the recurrence's own parameters (A_log, dt_bias, D, decay), whatever their shape.
+bool takes_weight_decay(const std::string& name, const at::Tensor& parameter);
+
+class AdamW {
+ public:
+  AdamW(const torch::nn::Module& model, const AdamWOptions& options);
+
+  // Clips, then applies one update at `lr` and drops the gradients. A step whose gradient norm is not finite
+  // changes nothing but the count of skipped steps. Nothing here waits for the device.
+  void step(double lr);
+  void zero_grad();
+
+  // Steps skipped so far, and the last gradient norm before clipping. Both wait for the device.
+  double skipped() const;
+  double gradient_norm() const;
+
+  // Moments and counters by parameter name ("exp_avg.head.weight").
+  NamedTensors state() const;
+  // Throws Error naming the first tensor that is missing, unknown or of another shape.
+  void load_state(const std::map<std::string, at::Tensor>& state);
+
+ private:
+  struct Slot {
+    std::string name;
+    at::Tensor parameter, mean, square;  // all of one shape; first and second moment fp32
+    bool decay;
+  };
+  void update(const at::Tensor& skip, bool decay);
+
+  AdamWOptions options_;
+  std::vector<Slot> slots_;
+  at::Tensor lr_, steps_, skipped_, norm_;  // 0-d fp32 on the model's device
+};
+
+}  // namespace comba::vision
