@@ -46,8 +46,12 @@ if(COMBA_TORCH)
   set(CMAKE_CUDA_FLAGS "")  # torch appends -gencode flags of its own; ours are CMAKE_CUDA_ARCHITECTURES
   set(CMAKE_CUDA_ARCHITECTURES "${COMBA_CUDA_ARCHITECTURES}")
 
+  # at::parallel_for is an inline template that runs serially in files compiled without OpenMP.
+  find_package(OpenMP REQUIRED COMPONENTS CXX)
+
   # --no-as-needed keeps libtorch_cuda, whose only users are registrations.
   add_library(comba_torch INTERFACE)
-  target_link_libraries(comba_torch INTERFACE "-Wl,--no-as-needed" ${TORCH_LIBRARIES} "-Wl,--as-needed")
+  target_link_libraries(comba_torch INTERFACE "-Wl,--no-as-needed" ${TORCH_LIBRARIES} "-Wl,--as-needed"
+    OpenMP::OpenMP_CXX)
   target_include_directories(comba_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
 endif()

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <charconv>
+#include <limits>
 #include <vector>
 
 #include <nlohmann/json.hpp>
@@ -32,6 +33,7 @@ Json to_json(const CheckpointState& state) {
           {"step", state.step},
           {"epoch", state.epoch},
           {"epoch_step", state.epoch_step},
+          {"epoch_closed", state.epoch_closed},
           {"ema_updates", state.ema_updates},
           {"epoch_loss_sum", state.epoch_loss_sum},
           {"best_metric", state.best_metric},
@@ -46,6 +48,7 @@ CheckpointState from_json(const Json& json) {
   json.at("step").get_to(state.step);
   json.at("epoch").get_to(state.epoch);
   json.at("epoch_step").get_to(state.epoch_step);
+  json.at("epoch_closed").get_to(state.epoch_closed);
   json.at("ema_updates").get_to(state.ema_updates);
   json.at("epoch_loss_sum").get_to(state.epoch_loss_sum);
   json.at("best_metric").get_to(state.best_metric);

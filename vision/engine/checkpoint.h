@@ -23,6 +23,7 @@ struct CheckpointState {
   int64_t step = 0;             // optimizer steps done
   int64_t epoch = 0;            // the epoch in progress
   int64_t epoch_step = 0;       // its steps done: where the loader goes on
+  bool epoch_closed = false;    // its evaluation is done, too
   int64_t ema_updates = 0;
   double epoch_loss_sum = 0.0;  // of the steps done in this epoch
   double best_metric = -1e300;  // larger is better

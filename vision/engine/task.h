@@ -26,6 +26,8 @@ class Task {
   virtual void start_epoch(int64_t epoch, int64_t first_step) = 0;
   // Fetches the next batch and returns its scalar loss in fp32, differentiable.
   virtual torch::Tensor next_loss() = 0;
+  // Seconds spent waiting for data so far.
+  virtual double data_wait_seconds() const { return 0.0; }
   // Evaluates `model` (the raw or the averaged weights) on the held-out data.
   virtual Metrics evaluate() = 0;
   // The metric that picks the best checkpoint (larger is better).

@@ -1,0 +1,71 @@
+// Accuracy of a classifier over a stream of images.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+#include "classify/classifier.h"
+#include "classify/config.h"
+#include "classify/stream.h"
+#include "datasets/image.h"
+
+namespace comba::classify {
+
+// pixels [N, S, S, C] uint8 (host) -> [N, C, S, S] fp32 on `device`, scaled to 0..1, mean and std applied
+class Normaliser {
+ public:
+  Normaliser(const std::vector<double>& mean, const std::vector<double>& std, const c10::Device& device);
+  at::Tensor operator()(const at::Tensor& pixels) const;
+
+ private:
+  c10::Device device_;
+  at::Tensor scale_, shift_;  // [1, C, 1, 1] fp32
+};
+
+// The pixels of a batch as a tensor that borrows its memory: [N, S, S, C] uint8.
+at::Tensor pixels_of(const datasets::Batch& batch, int64_t image_size, int64_t channels);
+at::Tensor labels_of(const datasets::Batch& batch);  // [N] int64, borrowed
+
+// One evaluated image kept for the report.
+struct Example {
+  datasets::Image image;
+  int64_t label = 0, prediction = 0;
+  double probability = 0.0;  // of the prediction
+  std::string name;
+};
+
+struct Evaluation {
+  int64_t count = 0;
+  double loss = 0.0;              // mean cross entropy, no smoothing
+  double top1 = 0.0, top5 = 0.0;  // per cent
+  std::vector<int64_t> confusion; // [classes, classes], row: label, column: prediction
+  std::vector<Example> correct, mistakes;  // the first few of each
+
+  int64_t classes() const;
+  int64_t count_of(int64_t label) const;
+  double accuracy_of(int64_t label) const;  // per cent; NaN for a class without images
+};
+
+// Adds a batch of logits to the counts. A label's rank is the number of classes that score higher, so that
+// equal logits favour the label in no other way than order: the prediction is the first maximum.
+class Scorer {
+ public:
+  explicit Scorer(int64_t classes);
+  // logits: [N, classes] fp32, labels: [N] int64, both on one device. Returns predictions [N] on the CPU.
+  at::Tensor add(const at::Tensor& logits, const at::Tensor& labels);
+  Evaluation result() const;
+
+ private:
+  int64_t classes_, count_ = 0, top1_ = 0, top5_ = 0;
+  double loss_ = 0.0;
+  std::vector<int64_t> confusion_;
+};
+
+// The model must be in eval mode on `device`; `precision` is fp32 or bf16 autocast.
+Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& config,
+                    const c10::Device& device, int64_t examples);
+
+}  // namespace comba::classify

@@ -1,0 +1,50 @@
+// What a run leaves to read: metrics.jsonl (one line per interval and per epoch), results.csv (one row per
+// epoch) and report.html.
+#pragma once
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "vision/engine/task.h"
+
+namespace comba::vision {
+
+struct IntervalRecord {
+  int64_t step = 0, epoch = 0;
+  double loss = 0.0, lr = 0.0, gradient_norm = 0.0;
+  double images_per_second = 0.0;
+  double data_wait = 0.0;  // share of the interval spent waiting for data
+};
+
+struct EpochRecord {
+  int64_t step = 0, epoch = 0;
+  double train_loss = 0.0, lr = 0.0, seconds = 0.0, images_per_second = 0.0;
+  Metrics raw, average;    // empty: not evaluated in this epoch
+};
+
+class RunLog {
+ public:
+  // resume_step < 0 starts anew; else the records up to that step are kept and later ones dropped.
+  RunLog(std::filesystem::path folder, int64_t resume_step);
+  void add(const IntervalRecord& record);
+  void add(const EpochRecord& record);
+  const std::vector<EpochRecord>& epochs() const { return epochs_; }
+  // Sections: title and HTML, in order, after the curves.
+  void write_report(const std::string& title, const std::string& config,
+                    const std::vector<std::pair<std::string, std::string>>& sections);
+
+ private:
+  void read_back(int64_t resume_step);
+  void append(const std::string& line);
+  void write_results();
+
+  std::filesystem::path folder_;
+  std::vector<IntervalRecord> intervals_;
+  std::vector<EpochRecord> epochs_;
+  bool warned_ = false;
+};
+
+}  // namespace comba::vision
