@@ -137,7 +137,9 @@ Evaluation Scorer::result() const {
 Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& config,
                     const c10::Device& device, int64_t examples) {
   const at::NoGradGuard no_grad;
-  const vision::Precision precision = vision::choose_precision(config.train.precision, device);
+  model->eval();
+  const vision::Precision precision =
+      device.is_cuda() ? vision::choose_precision(config.train.precision, device) : vision::Precision::fp32;
   const Normaliser normalise(config.data.mean, config.data.std, device);
   const auto classes = static_cast<int64_t>(stream.classes().size());
   COMBA_CHECK(classes <= model->classes(), "evaluating: the data has {} classes, the model only {}", classes,

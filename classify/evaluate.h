@@ -49,8 +49,7 @@ struct Evaluation {
   double accuracy_of(int64_t label) const;  // per cent; NaN for a class without images
 };
 
-// Adds a batch of logits to the counts. A label's rank is the number of classes that score higher, so that
-// equal logits favour the label in no other way than order: the prediction is the first maximum.
+// Counts hits batch by batch.
 class Scorer {
  public:
   explicit Scorer(int64_t classes);
@@ -64,7 +63,8 @@ class Scorer {
   std::vector<int64_t> confusion_;
 };
 
-// The model must be in eval mode on `device`; `precision` is fp32 or bf16 autocast.
+// Runs the model, in eval mode, over the whole stream; keeps the first `examples` right and wrong ones. On
+// the CPU it computes in fp32 whatever train.precision says.
 Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& config,
                     const c10::Device& device, int64_t examples);
 

@@ -2,14 +2,16 @@
 #pragma once
 
 #include <cstdint>
+#include <memory>
 #include <string>
 #include <vector>
 
 #include <torch/nn/cloneable.h>
 #include <torch/nn/module.h>
-#include <torch/nn/modules/linear.h>
+#include <torch/nn/pimpl.h>
 
 #include "vision/base/config.h"
+#include "vision/nn/layers.h"
 
 namespace comba::vision {
 
@@ -53,18 +55,40 @@ void declare(ConfigTable& table, BackboneConfig& config);
 // Throws UsageError naming the two keys that contradict each other.
 void validate(const BackboneConfig& config);
 
+class Mixer;
+
+// x + drop_path(mixer(norm1(x))), then x + drop_path(mlp(norm2(x))).
+class BlockImpl : public torch::nn::Module {
+ public:
+  BlockImpl(const BackboneConfig& config, const std::string& mixer_name, double drop_path_rate);
+  torch::Tensor forward(const torch::Tensor& x);  // [B, T, d] -> [B, T, d]
+
+ private:
+  Norm norm1_{nullptr}, norm2_{nullptr};
+  std::shared_ptr<Mixer> mixer_;
+  Mlp mlp_{nullptr};
+  double drop_path_rate_;
+};
+TORCH_MODULE(Block);
+
 class BackboneImpl : public torch::nn::Module {
  public:
   explicit BackboneImpl(const BackboneConfig& config);
-  // images: [B, C, S, S] float (normalised) -> pooled features [B, d]
+  // images: [B, C, S, S] fp32 (normalised) -> pooled features [B, d]
   torch::Tensor forward(const torch::Tensor& images);
   // -> [B, N, d] patch tokens after the last norm (class token, if any, removed)
   torch::Tensor forward_tokens(const torch::Tensor& images);
   const BackboneConfig& config() const { return config_; }
 
  private:
-  torch::Tensor encode(const torch::Tensor& images);
+  torch::Tensor encode(const torch::Tensor& images);  // [B, N (+ 1), d], class token first
+
   BackboneConfig config_;
+  PatchEmbed patch_embed_{nullptr};
+  torch::Tensor cls_token_;  // [1, 1, d], pool = "cls"
+  torch::Tensor pos_embed_;  // [1, N (+ 1), d], position = "learned"
+  std::vector<Block> blocks_;
+  Norm norm_{nullptr};
 };
 TORCH_MODULE(Backbone);
 

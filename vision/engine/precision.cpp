@@ -1,10 +1,23 @@
 #include "vision/engine/precision.h"
 
+#include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
 
 #include "vision/base/error.h"
 
 namespace comba::vision {
+
+c10::Device choose_device(const std::string& name) {
+  if (name != "auto" && name != "cpu" && name != "cuda") {
+    throw UsageError(fmt::format("--device: expected auto, cpu or cuda, got \"{}\"", name));
+  }
+  const bool cuda = name != "cpu" && at::hasCUDA();
+  if (name == "cuda" && !cuda) {
+    throw UsageError("--device cuda: LibTorch finds no usable CUDA device here; use --device cpu, or look "
+                     "at nvidia-smi and the driver");
+  }
+  return cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
+}
 
 Precision choose_precision(const std::string& name, const c10::Device& device) {
   if (name == "fp32" || (name == "auto" && !device.is_cuda())) {

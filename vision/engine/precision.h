@@ -1,4 +1,4 @@
-// Mixed precision as a scope.
+// Which device to compute on, and mixed precision as a scope.
 #pragma once
 
 #include <string>
@@ -6,6 +6,9 @@
 #include <c10/core/Device.h>
 
 namespace comba::vision {
+
+// "cpu", "cuda" (throws UsageError without one), or "auto": CUDA if there is one.
+c10::Device choose_device(const std::string& name);
 
 enum class Precision { fp32, bf16 };
 

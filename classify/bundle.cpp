@@ -1,0 +1,157 @@
+#include "classify/bundle.h"
+
+#include <nlohmann/json.hpp>
+
+#include <ATen/core/grad_mode.h>
+
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+#include "vision/engine/checkpoint.h"
+#include "vision/io/safetensors.h"
+
+namespace comba::classify {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kConfigKey = "comba.config";
+constexpr const char* kClassesKey = "comba.classes";
+
+// The weights file inside a checkpoint folder, after every file of it was verified.
+fs::path file_in_checkpoint(const fs::path& folder, const std::string& weights) {
+  const vision::CheckpointState state = vision::verify_checkpoint(folder);
+  const std::string which = weights == "auto" ? state.best_weights : weights;
+  const fs::path file = folder / (which == "ema" ? "ema.safetensors" : "model.safetensors");
+  COMBA_CHECK(fs::exists(file), "loading {}: it holds no averaged weights; use --weights raw",
+              folder.string());
+  return file;
+}
+
+fs::path file_in_run(const fs::path& run, const std::string& weights) {
+  for (const char* name : {"best", "last"}) {
+    const fs::path folder = run / "checkpoints" / name;
+    if (!fs::exists(folder / "state.json")) {
+      continue;
+    }
+    try {
+      return file_in_checkpoint(folder, weights);
+    } catch (const Error& error) {
+      log::warning("{}; trying another checkpoint of {}", error.what(), run.string());
+    }
+  }
+  throw Error(fmt::format("loading {}: it has no usable checkpoint (checkpoints/best or checkpoints/last)",
+                          run.string()));
+}
+
+fs::path find_weights(const fs::path& path, const std::string& weights) {
+  if (!fs::exists(path)) {
+    throw UsageError(fmt::format(
+        "loading weights: {} does not exist; give a run folder, a checkpoint folder or a .safetensors file",
+        path.string()));
+  }
+  if (!fs::is_directory(path)) {
+    return path;
+  }
+  if (fs::exists(path / "state.json")) {
+    return file_in_checkpoint(path, weights);
+  }
+  if (fs::is_directory(path / "checkpoints")) {
+    return file_in_run(path, weights);
+  }
+  throw UsageError(fmt::format("loading weights: {} is neither a run folder (it has no checkpoints/) nor a "
+                               "checkpoint folder (it has no state.json)",
+                               path.string()));
+}
+
+std::vector<std::string> parse_classes(const std::string& text, const fs::path& path) {
+  const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
+  COMBA_CHECK(json.is_array(), "loading {}: its metadata {} is not a JSON list", path.string(), kClassesKey);
+  std::vector<std::string> names;
+  for (const auto& item : json) {
+    COMBA_CHECK(item.is_string(), "loading {}: its metadata {} holds something that is not a string",
+                path.string(), kClassesKey);
+    names.push_back(item.get<std::string>());
+  }
+  return names;
+}
+
+void load_tensors(Classifier& model, const std::map<std::string, at::Tensor>& tensors, const fs::path& path) {
+  const at::NoGradGuard no_grad;
+  size_t used = 0;
+  const auto load = [&](const std::string& name, at::Tensor target) {
+    const auto found = tensors.find(name);
+    COMBA_CHECK(found != tensors.end(), "loading {}: tensor {} is missing", path.string(), name);
+    COMBA_CHECK(found->second.sizes() == target.sizes(),
+                "loading {}: tensor {} has {} elements in {} dimensions, the model of its configuration "
+                "expects {} in {}",
+                path.string(), name, found->second.numel(), found->second.dim(), target.numel(), target.dim());
+    target.copy_(found->second);
+    ++used;
+  };
+  for (const auto& item : model->named_parameters()) {
+    load(item.key(), item.value());
+  }
+  for (const auto& item : model->named_buffers()) {
+    load(item.key(), item.value());
+  }
+  if (used != tensors.size()) {
+    for (const auto& [name, tensor] : tensors) {
+      const bool known = model->named_parameters().contains(name) || model->named_buffers().contains(name);
+      COMBA_CHECK(known, "loading {}: tensor {} is unknown to the model of its configuration", path.string(),
+                  name);
+    }
+  }
+}
+
+}  // namespace
+
+std::map<std::string, std::string> make_metadata(const RunConfig& config,
+                                                 const std::vector<std::string>& class_names) {
+  RunConfig portable = config;
+  if (portable.data.train != "synthetic") {
+    portable.data.train.clear();  // a path of the machine that trained it
+  }
+  if (portable.data.eval != "synthetic") {
+    portable.data.eval.clear();
+  }
+  return {{"format", "pt"},
+          {kConfigKey, dump(portable)},
+          {kClassesKey, nlohmann::json(class_names).dump()}};
+}
+
+Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::Device& device) {
+  Bundle bundle;
+  bundle.weights = find_weights(path, weights);
+  vision::SafetensorsFile file = vision::load_safetensors(bundle.weights);
+  const auto config = file.metadata.find(kConfigKey);
+  const auto classes = file.metadata.find(kClassesKey);
+  COMBA_CHECK(config != file.metadata.end() && classes != file.metadata.end(),
+              "loading {}: its header carries no {} and {}, so the model is unknown; files written by comba "
+              "train have both",
+              bundle.weights.string(), kConfigKey, kClassesKey);
+  read_run_config_text(config->second, bundle.weights.string() + " (metadata)", bundle.weights.parent_path(), {},
+                       bundle.config);
+  bundle.class_names = parse_classes(classes->second, bundle.weights);
+  COMBA_CHECK(bundle.config.classes > 0 &&
+                  static_cast<int64_t>(bundle.class_names.size()) <= bundle.config.classes,
+              "loading {}: it names {} classes, its head has {}", bundle.weights.string(),
+              bundle.class_names.size(), bundle.config.classes);
+  while (static_cast<int64_t>(bundle.class_names.size()) < bundle.config.classes) {
+    bundle.class_names.push_back(fmt::format("class {}", bundle.class_names.size()));
+  }
+  // The paths are left out of the weights' header; the checkpoint's own configuration still has them.
+  const fs::path full = bundle.weights.parent_path() / "config.toml";
+  if (fs::exists(full)) {
+    RunConfig beside;
+    read_run_config(full, {}, beside);
+    bundle.config.data.train = beside.data.train;
+    bundle.config.data.eval = beside.data.eval;
+  }
+  bundle.model = Classifier(bundle.config.model, bundle.config.classes);
+  load_tensors(bundle.model, file.tensors, bundle.weights);
+  bundle.model->to(device);
+  bundle.model->eval();
+  return bundle;
+}
+
+}  // namespace comba::classify

@@ -1,0 +1,31 @@
+// A trained classifier with everything needed to use it: weights, class names, configuration. A lone
+// safetensors file carries it all in its header.
+#pragma once
+
+#include <filesystem>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "classify/classifier.h"
+#include "classify/config.h"
+
+namespace comba::classify {
+
+struct Bundle {
+  RunConfig config;
+  std::vector<std::string> class_names;  // as many as the head has outputs
+  Classifier model{nullptr};             // in eval mode
+  std::filesystem::path weights;         // the file that was read
+};
+
+// The metadata of a weights file: "format" ("pt", as PyTorch's), "comba.config" (TOML, without data paths),
+// "comba.classes" (JSON list).
+std::map<std::string, std::string> make_metadata(const RunConfig& config,
+                                                 const std::vector<std::string>& class_names);
+
+// `path`: a run folder (its best checkpoint, or else its last), a checkpoint folder, or a safetensors file.
+// `weights`: "raw", "ema", or "auto" (the ones the best metric belongs to).
+Bundle load_bundle(const std::filesystem::path& path, const std::string& weights, const c10::Device& device);
+
+}  // namespace comba::classify

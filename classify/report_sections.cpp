@@ -1,0 +1,118 @@
+#include "classify/report_sections.h"
+
+#include <algorithm>
+#include <numeric>
+
+#include <opencv2/core.hpp>
+#include <opencv2/imgcodecs.hpp>
+#include <opencv2/imgproc.hpp>
+
+#include "vision/base/error.h"
+#include "vision/engine/report.h"
+
+namespace comba::classify {
+namespace {
+
+constexpr int64_t kBatchImages = 32;
+constexpr int kShownSide = 160;        // px; larger images are reduced for the report
+constexpr size_t kMatrixClasses = 50;  // more make the figure unreadable
+constexpr size_t kWorstClasses = 20;
+
+std::string to_png(const uint8_t* pixels, int side, int channels) {
+  const cv::Mat image(side, side, channels == 1 ? CV_8UC1 : CV_8UC3, const_cast<uint8_t*>(pixels));
+  cv::Mat shown = image;
+  if (channels == 3) {
+    cv::cvtColor(image, shown, cv::COLOR_RGB2BGR);
+  }
+  if (side > kShownSide) {
+    cv::Mat reduced;
+    cv::resize(shown, reduced, {kShownSide, kShownSide}, 0, 0, cv::INTER_AREA);
+    shown = reduced;
+  }
+  std::vector<uint8_t> bytes;
+  COMBA_CHECK(cv::imencode(".png", shown, bytes), "writing the report: encoding an image as PNG failed");
+  return {bytes.begin(), bytes.end()};
+}
+
+std::string batch_grid(const datasets::Batch& batch, const std::vector<std::string>& names,
+                       const RunConfig& config) {
+  std::vector<vision::GridImage> images;
+  const auto side = static_cast<int>(config.model.image_size);
+  const auto channels = static_cast<int>(config.model.in_channels);
+  const auto bytes = static_cast<size_t>(side) * static_cast<size_t>(side) * static_cast<size_t>(channels);
+  for (int64_t i = 0; i < std::min(batch.size, kBatchImages); ++i) {
+    const auto at = static_cast<size_t>(i);
+    vision::GridImage image;
+    image.png_bytes = to_png(batch.pixels.data() + at * bytes, side, channels);
+    image.caption = names[static_cast<size_t>(batch.labels[at])];
+    image.good = true;
+    images.push_back(std::move(image));
+  }
+  return vision::image_grid_html(images);
+}
+
+std::string example_grid(const std::vector<Example>& examples, const std::vector<std::string>& names) {
+  std::vector<vision::GridImage> images;
+  for (const Example& example : examples) {
+    const std::string& prediction = names[static_cast<size_t>(example.prediction)];
+    const bool good = example.prediction == example.label;
+    vision::GridImage image;
+    image.png_bytes = to_png(example.image.pixels.data(), example.image.width, example.image.channels);
+    image.caption = fmt::format("{} {:.0f} %", prediction, 100.0 * example.probability);
+    if (!good) {
+      image.caption += fmt::format(", is {}", names[static_cast<size_t>(example.label)]);
+    }
+    image.good = good;
+    images.push_back(std::move(image));
+  }
+  return vision::image_grid_html(images);
+}
+
+std::string class_table(const Evaluation& evaluation, const std::vector<std::string>& names) {
+  std::vector<int64_t> order;
+  for (int64_t c = 0; c < static_cast<int64_t>(names.size()); ++c) {
+    if (evaluation.count_of(c) > 0) {
+      order.push_back(c);
+    }
+  }
+  std::stable_sort(order.begin(), order.end(), [&](int64_t a, int64_t b) {
+    return evaluation.accuracy_of(a) < evaluation.accuracy_of(b);
+  });
+  order.resize(std::min(order.size(), kWorstClasses));
+  std::vector<std::pair<std::string, std::string>> rows;
+  for (const int64_t c : order) {
+    rows.emplace_back(names[static_cast<size_t>(c)],
+                      fmt::format("{:.2f} % of {}", evaluation.accuracy_of(c), evaluation.count_of(c)));
+  }
+  return vision::key_value_table_html(rows);
+}
+
+}  // namespace
+
+std::vector<std::pair<std::string, std::string>> report_sections(const Evaluation& evaluation,
+                                                                 const std::vector<std::string>& class_names,
+                                                                 const datasets::Batch& first_batch,
+                                                                 const RunConfig& config) {
+  std::vector<std::string> names = class_names;
+  while (static_cast<int64_t>(names.size()) < std::max(evaluation.classes(), config.classes)) {
+    names.push_back(fmt::format("class {}", names.size()));
+  }
+  std::vector<std::pair<std::string, std::string>> sections;
+  if (evaluation.count > 0) {
+    if (names.size() <= kMatrixClasses) {
+      sections.emplace_back("Confusion matrix (rows: label, columns: prediction)",
+                            vision::confusion_matrix_svg(names, evaluation.confusion));
+    }
+    sections.emplace_back("Accuracy per class, worst first", class_table(evaluation, names));
+    sections.emplace_back("Mistakes", evaluation.mistakes.empty() ? "<p>None.</p>"
+                                                                  : example_grid(evaluation.mistakes, names));
+    sections.emplace_back("Right predictions", example_grid(evaluation.correct, names));
+  }
+  if (first_batch.size > 0) {
+    sections.emplace_back("First training batch, as the network saw it",
+                          batch_grid(first_batch, names, config));
+  }
+  return sections;
+}
+
+}  // namespace comba::classify

@@ -1,0 +1,52 @@
+// Image classification as a task of the training loop.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "classify/classifier.h"
+#include "classify/config.h"
+#include "classify/evaluate.h"
+#include "classify/stream.h"
+#include "vision/engine/task.h"
+
+namespace comba::classify {
+
+class ClassifyTask final : public vision::Task {
+ public:
+  // Opens the data, seeds LibTorch's generators, makes the model on `device`.
+  ClassifyTask(const RunConfig& config, const c10::Device& device);
+
+  torch::nn::Module& model() override { return *model_; }
+  Classifier& classifier() { return model_; }
+  int64_t steps_per_epoch() const override { return train_->batches_per_epoch(); }
+  int64_t batch_size() const override { return config_.train.batch_size; }
+  void start_epoch(int64_t epoch, int64_t first_step) override;
+  torch::Tensor next_loss() override;
+  double data_wait_seconds() const override { return data_wait_; }
+  vision::Metrics evaluate() override;
+  std::string primary_metric() const override { return "top1"; }
+  std::string data_fingerprint() const override { return train_->fingerprint(); }
+  std::map<std::string, std::string> weights_metadata() const override;
+  std::vector<std::pair<std::string, std::string>> report_sections() override;
+
+ private:
+  void fetch();  // next batch -> images_, labels_
+
+  RunConfig config_;
+  c10::Device device_;
+  std::unique_ptr<BatchStream> train_, eval_;
+  Classifier model_{nullptr};
+  Normaliser normalise_;
+  datasets::Batch batch_;
+  at::Tensor images_;  // [B, C, S, S] fp32 on the device
+  at::Tensor labels_;  // [B] int64 on the device
+  double data_wait_ = 0.0;
+  datasets::Batch first_batch_;  // of the run, for the report
+  Evaluation last_;
+};
+
+}  // namespace comba::classify

@@ -1,0 +1,181 @@
+#include "vision/nn/comba_mixer.h"
+
+#include <cmath>
+
+#include <ATen/autocast_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/linear.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/softplus.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+
+#include "kernels/scan.h"
+
+namespace comba::vision {
+namespace {
+
+// alpha near 1: A ~ U(0, 16), dt log-uniform in (.001, .1), dt_bias its inverse softplus (fla's Comba layer).
+torch::Tensor initial_A_log(int64_t heads, bool alpha_near_one) {
+  return alpha_near_one ? at::empty({heads}).uniform_(0.0, 16.0).clamp_min_(1e-3).log_() : at::zeros({heads});
+}
+
+torch::Tensor initial_dt_bias(int64_t heads, bool alpha_near_one) {
+  if (!alpha_near_one) {
+    return at::zeros({heads});
+  }
+  const torch::Tensor dt = at::empty({heads}).uniform_(std::log(0.001), std::log(0.1)).exp_().clamp_min_(1e-4);
+  return dt + (-dt).expm1().neg().log();
+}
+
+}  // namespace
+
+CombaMixer::CombaMixer(const BackboneConfig& config, const std::string& form)
+    : heads_(config.heads()),
+      head_dim_(config.head_dim),
+      form_(form),
+      merge_(config.merge),
+      qk_norm_(config.qk_norm) {
+  const int64_t d = config.width;
+  q_proj = register_module("q_proj", make_linear(d, d, false));
+  k_proj = register_module("k_proj", make_linear(d, d, false));
+  v_proj = register_module("v_proj", make_linear(d, d, false));
+  o_proj = register_module("o_proj", make_linear(d, d, false));
+  const int64_t rank = config.gate_rank < 0 ? d / 8 : config.gate_rank;
+  if (rank == d) {
+    g_proj.push_back(register_module("g_proj", make_linear(d, d, false)));
+  } else if (rank > 0) {
+    g_proj.push_back(register_module("g_proj_down", make_linear(d, rank, false)));
+    g_proj.push_back(register_module("g_proj_up", make_linear(rank, d, false)));
+  }
+  o_norm = register_module("o_norm", Norm("rms", head_dim_, config.norm_eps));
+  directions.push_back(make_direction(config, ""));
+  make_convs(directions[0], config, "");
+  if (config.directions == "both") {
+    directions.push_back(make_direction(config, "_b"));
+    if (config.conv == "shared") {
+      directions[1].q_conv = directions[0].q_conv;
+      directions[1].k_conv = directions[0].k_conv;
+      directions[1].v_conv = directions[0].v_conv;
+    } else {
+      make_convs(directions[1], config, "_b");
+    }
+  }
+}
+
+ScanDirection CombaMixer::make_direction(const BackboneConfig& config, const std::string& suffix) {
+  ScanDirection direction;
+  direction.a_proj = register_module("a_proj" + suffix, make_linear(config.width, heads_, false));
+  direction.b_proj = register_module("b_proj" + suffix, make_linear(config.width, heads_, false));
+  const bool near_one = config.alpha_near_one;
+  direction.A_log = register_parameter("A_log" + suffix, initial_A_log(heads_, near_one));
+  direction.dt_bias = register_parameter("dt_bias" + suffix, initial_dt_bias(heads_, near_one));
+  if (form_ != "gated_delta" && config.feedback_scale) {
+    direction.decay = register_parameter("decay" + suffix, at::ones({heads_}));
+  }
+  if (form_ != "gated_delta" && config.output_correction) {
+    direction.D =
+        register_parameter("D" + suffix, at::full({heads_}, config.output_correction_init, torch::kFloat));
+  }
+  return direction;
+}
+
+void CombaMixer::make_convs(ScanDirection& direction, const BackboneConfig& config,
+                            const std::string& suffix) {
+  if (config.conv == "none") {
+    return;
+  }
+  const auto make = [&](const char* name) {
+    return register_module(name + suffix, ShortConv(config.width, config.conv_size));
+  };
+  direction.q_conv = make("q_conv1d");
+  direction.k_conv = make("k_conv1d");
+  direction.v_conv = make("v_conv1d");
+}
+
+// Always in fp32 (fp64 for fp64 models), whatever autocast says.
+CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  std::vector<torch::Tensor> weights, scales, biases, feedbacks, corrections;
+  for (const ScanDirection& direction : directions) {
+    weights.push_back(direction.a_proj->weight);
+    scales.push_back(direction.A_log.exp());
+    biases.push_back(direction.dt_bias);
+  }
+  for (const ScanDirection& direction : directions) {
+    weights.push_back(direction.b_proj->weight);
+    if (direction.decay.defined()) {
+      feedbacks.push_back(direction.decay.sigmoid());
+    }
+    if (direction.D.defined()) {
+      corrections.push_back(direction.D);
+    }
+  }
+  const auto count = static_cast<int64_t>(directions.size());
+  const auto per_head = [&](const std::vector<torch::Tensor>& values) {
+    return at::stack(values).view({count, 1, 1, heads_});
+  };
+  // [B, T, 2 R H] -> [2, R, B, T, H]: a of every direction, then b
+  const torch::Tensor raw = at::linear(x.to(weights[0].scalar_type()), at::cat(weights))
+                                .view({x.size(0), x.size(1), 2, count, heads_})
+                                .permute({2, 3, 0, 1, 4});
+  Gates gates;
+  gates.log_alpha = -per_head(scales) * at::softplus(raw[0] + per_head(biases));
+  gates.beta = raw[1].sigmoid();
+  gates.c = feedbacks.empty() ? gates.beta : gates.beta * per_head(feedbacks);
+  if (form_ == "iplr") {
+    gates.c = gates.c * 2.0;
+  }
+  if (!corrections.empty()) {
+    gates.d = at::stack(corrections);
+  }
+  return gates;
+}
+
+// [B, T, d] -> [R, B, T, H, head_dim], or [B, T, H, head_dim] where the directions share it.
+torch::Tensor CombaMixer::convolved(const torch::Tensor& projected, ShortConv ScanDirection::*conv,
+                                    bool normalize) const {
+  std::vector<torch::Tensor> parts;
+  if ((directions[0].*conv).is_empty()) {
+    parts.push_back(projected);
+  } else {
+    for (size_t r = 0; r < directions.size(); ++r) {
+      ShortConv layer = directions[r].*conv;
+      parts.push_back(layer->forward(projected, /*reverse=*/r == 1));
+    }
+  }
+  const torch::Tensor joined = parts.size() == 1 ? parts[0] : at::stack(parts);
+  const torch::Tensor heads = joined.unflatten(-1, {heads_, head_dim_});
+  return normalize ? l2_normalize(heads) : heads;
+}
+
+torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
+  const torch::Tensor q = convolved(q_proj(x), &ScanDirection::q_conv, qk_norm_);
+  const torch::Tensor k = convolved(k_proj(x), &ScanDirection::k_conv, qk_norm_);
+  const torch::Tensor v = convolved(v_proj(x), &ScanDirection::v_conv, false);
+  const Gates g = gates(x);
+  const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
+  const bool decayed = form_ != "splr";
+  torch::Tensor o;  // [B, T, H, head_dim]
+  if (directions.size() == 2) {
+    o = kernels::bidirectional_scan(q, k, v, g.log_alpha, g.beta, g.c, g.d, scale, decayed, merge_);
+  } else {
+    const torch::Tensor d = g.d.defined() ? g.d[0] : torch::Tensor();
+    o = std::get<0>(kernels::scan(q, k, v, g.log_alpha[0], g.beta[0], g.c[0], d, torch::Tensor(),
+                                  {.scale = scale, .decayed_feedback = decayed}));
+  }
+  torch::Tensor y = o_norm(o).flatten(2);
+  if (!g_proj.empty()) {
+    torch::Tensor gate = x;
+    for (auto& linear : g_proj) {
+      gate = linear(gate);
+    }
+    y = y * gate.sigmoid();
+  }
+  return o_proj(y);
+}
+
+}  // namespace comba::vision

@@ -1,0 +1,58 @@
+// The Comba mixer for vision (arXiv 2506.02475), scanned in one or both directions.
+//
+//   q, k, v = projections of x; per direction: causal conv + SiLU; L2 norm of q and k
+//   beta = sigmoid(b_proj x);  log alpha = -exp(A_log) softplus(a_proj x + dt_bias)            fp32
+//   feedback c: splr b beta (undecayed), iplr 2 b beta (decayed), gated_delta beta (decayed); b = sigmoid(decay)
+//   o = scan(q, k, v, log alpha, beta, c, D), directions merged
+//   y = o_proj( rms_norm_per_head(o) * sigmoid(g_proj x) )
+// The layout is inferred from the paper's parameter and FLOP counts; its vision code is not public. Parameter
+// names follow fla's Comba layer; those of the second direction end in _b as in Vision Mamba.
+#pragma once
+
+#include <vector>
+
+#include <torch/nn/modules/linear.h>
+
+#include "vision/nn/layers.h"
+#include "vision/nn/mixer.h"
+#include "vision/nn/short_conv.h"
+
+namespace comba::vision {
+
+// What one direction does not share with the other.
+struct ScanDirection {
+  torch::nn::Linear a_proj{nullptr}, b_proj{nullptr};  // d -> H
+  torch::Tensor A_log, dt_bias;                        // [H]
+  torch::Tensor decay;                                 // [H], b = sigmoid(decay); undefined: b = 1
+  torch::Tensor D;                                     // [H], output correction d; undefined: 0
+  ShortConv q_conv{nullptr}, k_conv{nullptr}, v_conv{nullptr};  // null without convolution
+};
+
+class CombaMixer : public Mixer {
+ public:
+  // `form`: "splr", "iplr" or "gated_delta".
+  CombaMixer(const BackboneConfig& config, const std::string& form);
+  torch::Tensor forward(const torch::Tensor& x) override;
+
+  torch::nn::Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, o_proj{nullptr};
+  std::vector<torch::nn::Linear> g_proj;  // none, one [d, d], or two of low rank
+  Norm o_norm{nullptr};                   // per head, weight [head_dim]
+  std::vector<ScanDirection> directions;  // forward first
+
+ private:
+  struct Gates {
+    torch::Tensor log_alpha, beta, c;  // [R, B, T, H]
+    torch::Tensor d;                   // [R, H] or undefined
+  };
+  ScanDirection make_direction(const BackboneConfig& config, const std::string& suffix);
+  void make_convs(ScanDirection& direction, const BackboneConfig& config, const std::string& suffix);
+  Gates gates(const torch::Tensor& x) const;
+  torch::Tensor convolved(const torch::Tensor& projected, ShortConv ScanDirection::*conv,
+                          bool normalize) const;
+
+  int64_t heads_, head_dim_;
+  std::string form_, merge_;
+  bool qk_norm_;
+};
+
+}  // namespace comba::vision

@@ -1,0 +1,24 @@
+// Token mixers: one class behind one small interface; the config picks it by name.
+#pragma once
+
+#include <memory>
+#include <string>
+
+#include <torch/nn/module.h>
+
+#include "vision/backbone.h"
+
+namespace comba::vision {
+
+class Mixer : public torch::nn::Module {
+ public:
+  // x: [B, T, d] normalised tokens -> [B, T, d]
+  virtual torch::Tensor forward(const torch::Tensor& x) = 0;
+  // Name of the mixer in a block's parameters: timm calls softmax attention "attn".
+  virtual std::string module_name() const { return "mixer"; }
+};
+
+// `name`: comba | gated_delta | softmax.
+std::shared_ptr<Mixer> make_mixer(const std::string& name, const BackboneConfig& config);
+
+}  // namespace comba::vision
