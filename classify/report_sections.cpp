@@ -3,11 +3,10 @@
 #include <algorithm>
 #include <numeric>
 
-#include <opencv2/core.hpp>
-#include <opencv2/imgcodecs.hpp>
-#include <opencv2/imgproc.hpp>
+#include <fmt/format.h>
 
-#include "vision/base/error.h"
+#include "datasets/decode.h"
+#include "datasets/transform.h"
 #include "vision/engine/report.h"
 
 namespace comba::classify {
@@ -18,33 +17,34 @@ constexpr int kShownSide = 160;        // px; larger images are reduced for the 
 constexpr size_t kMatrixClasses = 50;  // more make the figure unreadable
 constexpr size_t kWorstClasses = 20;
 
-std::string to_png(const uint8_t* pixels, int side, int channels) {
-  const cv::Mat image(side, side, channels == 1 ? CV_8UC1 : CV_8UC3, const_cast<uint8_t*>(pixels));
-  cv::Mat shown = image;
-  if (channels == 3) {
-    cv::cvtColor(image, shown, cv::COLOR_RGB2BGR);
+std::string to_png(datasets::Image image) {
+  if (image.width > kShownSide) {
+    datasets::TransformOptions options;
+    options.image_size = kShownSide;
+    options.channels = image.channels;
+    options.eval_crop = 1.0;
+    image = datasets::transform_for_evaluation(image, options);
   }
-  if (side > kShownSide) {
-    cv::Mat reduced;
-    cv::resize(shown, reduced, {kShownSide, kShownSide}, 0, 0, cv::INTER_AREA);
-    shown = reduced;
-  }
-  std::vector<uint8_t> bytes;
-  COMBA_CHECK(cv::imencode(".png", shown, bytes), "writing the report: encoding an image as PNG failed");
-  return {bytes.begin(), bytes.end()};
+  return datasets::encode_png(image);
+}
+
+datasets::Image image_of(const datasets::Batch& batch, int64_t index, const RunConfig& config) {
+  datasets::Image image;
+  image.height = image.width = static_cast<int>(config.model.image_size);
+  image.channels = static_cast<int>(config.model.in_channels);
+  const int64_t bytes = config.model.image_size * config.model.image_size * config.model.in_channels;
+  const auto first = batch.pixels.begin() + index * bytes;
+  image.pixels.assign(first, first + bytes);
+  return image;
 }
 
 std::string batch_grid(const datasets::Batch& batch, const std::vector<std::string>& names,
                        const RunConfig& config) {
   std::vector<vision::GridImage> images;
-  const auto side = static_cast<int>(config.model.image_size);
-  const auto channels = static_cast<int>(config.model.in_channels);
-  const auto bytes = static_cast<size_t>(side) * static_cast<size_t>(side) * static_cast<size_t>(channels);
   for (int64_t i = 0; i < std::min(batch.size, kBatchImages); ++i) {
-    const auto at = static_cast<size_t>(i);
     vision::GridImage image;
-    image.png_bytes = to_png(batch.pixels.data() + at * bytes, side, channels);
-    image.caption = names[static_cast<size_t>(batch.labels[at])];
+    image.png_bytes = to_png(image_of(batch, i, config));
+    image.caption = names[static_cast<size_t>(batch.labels[static_cast<size_t>(i)])];
     image.good = true;
     images.push_back(std::move(image));
   }
@@ -57,7 +57,7 @@ std::string example_grid(const std::vector<Example>& examples, const std::vector
     const std::string& prediction = names[static_cast<size_t>(example.prediction)];
     const bool good = example.prediction == example.label;
     vision::GridImage image;
-    image.png_bytes = to_png(example.image.pixels.data(), example.image.width, example.image.channels);
+    image.png_bytes = to_png(example.image);
     image.caption = fmt::format("{} {:.0f} %", prediction, 100.0 * example.probability);
     if (!good) {
       image.caption += fmt::format(", is {}", names[static_cast<size_t>(example.label)]);

@@ -1,0 +1,19 @@
+// Many images on one picture.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "datasets/image.h"
+
+namespace comba::datasets {
+
+struct SheetTile {
+  Image image;
+  std::string caption;
+};
+
+// RGB; tiles of `side` px, `columns` to a row, captions below them.
+Image contact_sheet(const std::vector<SheetTile>& tiles, int side, int columns);
+
+}  // namespace comba::datasets

@@ -1,0 +1,106 @@
+#include "datasets/decode.h"
+
+#include <filesystem>
+#include <optional>
+
+#include <dlfcn.h>
+
+#include "datasets/imgcodecs_plugin.h"
+#include "datasets/jpeg.h"
+#include "vision/base/error.h"
+
+namespace comba::datasets {
+namespace {
+
+constexpr const char* kPluginName = "libcomba_imgcodecs.so";
+
+// Beside the executable, in lib/ beside its bin/, in the build tree, then wherever the loader looks.
+void* open_plugin(std::string& reason) {
+  std::vector<std::string> places;
+  std::error_code error;
+  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (!error) {
+    places.push_back((self.parent_path() / kPluginName).string());
+    places.push_back((self.parent_path().parent_path() / "lib" / kPluginName).string());
+  }
+#ifdef COMBA_PLUGIN_DIR
+  places.push_back(std::string(COMBA_PLUGIN_DIR) + "/" + kPluginName);
+#endif
+  places.push_back(kPluginName);
+  for (const std::string& place : places) {
+    if (void* handle = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL)) {
+      return handle;
+    }
+    if (const char* message = dlerror(); message != nullptr && (reason.empty() || std::filesystem::exists(place))) {
+      reason = message;
+    }
+  }
+  return nullptr;
+}
+
+const ImgcodecsPlugin& plugin() {
+  static const ImgcodecsPlugin* const loaded = [] {
+    std::string reason;
+    void* handle = open_plugin(reason);
+    COMBA_CHECK(handle != nullptr,
+                "loading {} (needed for images other than JPEG): {}; install libopencv-imgcodecs or keep the "
+                "library in lib/ beside bin/",
+                kPluginName, reason);
+    using Entry = const ImgcodecsPlugin* (*)();
+    const auto entry = reinterpret_cast<Entry>(dlsym(handle, "comba_imgcodecs_plugin"));
+    COMBA_CHECK(entry != nullptr, "loading {}: it has no comba_imgcodecs_plugin; it is of another version",
+                kPluginName);
+    return entry();
+  }();
+  return *loaded;
+}
+
+bool starts_with(std::span<const uint8_t> bytes, std::string_view magic) {
+  return bytes.size() >= magic.size() &&
+         std::equal(magic.begin(), magic.end(), bytes.begin(),
+                    [](char a, uint8_t b) { return static_cast<uint8_t>(a) == b; });
+}
+
+// The size a PNG claims, so that a header bomb is refused before OpenCV allocates for it.
+std::optional<ImageSize> png_size(std::span<const uint8_t> bytes) {
+  if (!starts_with(bytes, "\x89PNG\r\n\x1a\n") || bytes.size() < 24) {
+    return std::nullopt;
+  }
+  const auto big_endian = [&](size_t at) {
+    return int{bytes[at]} << 24 | bytes[at + 1] << 16 | bytes[at + 2] << 8 | bytes[at + 3];
+  };
+  return ImageSize{big_endian(20), big_endian(16)};
+}
+
+}  // namespace
+
+bool is_jpeg(std::span<const uint8_t> bytes) { return starts_with(bytes, "\xff\xd8\xff"); }
+
+Image decode_image(std::span<const uint8_t> bytes, int channels, const std::string& name) {
+  COMBA_CHECK(!bytes.empty(), "decoding {}: the file is empty", name);
+  if (is_jpeg(bytes)) {
+    return decode_jpeg(bytes, channels, name);
+  }
+  if (const auto size = png_size(bytes)) {
+    const int64_t pixels = int64_t{size->height} * size->width;
+    COMBA_CHECK(size->height > 0 && size->width > 0 && pixels <= kMaxPixels,
+                "decoding {}: the PNG header claims {} x {} pixels, expected 1 .. {}", name, size->width,
+                size->height, kMaxPixels);
+    // OpenCV returns a partly decoded picture for a file cut short.
+    COMBA_CHECK(bytes.size() >= 12 && starts_with(bytes.subspan(bytes.size() - 8), "IEND"),
+                "decoding {}: the PNG is cut short", name);
+  }
+  Image image;
+  const std::string problem = plugin().decode(bytes, channels, image);
+  COMBA_CHECK(problem.empty(), "decoding {}: {}", name, problem);
+  return image;
+}
+
+std::string encode_png(const Image& image) {
+  std::string bytes;
+  const std::string problem = plugin().encode_png(image, bytes);
+  COMBA_CHECK(problem.empty(), "encoding a PNG of {} x {}: {}", image.width, image.height, problem);
+  return bytes;
+}
+
+}  // namespace comba::datasets

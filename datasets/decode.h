@@ -1,0 +1,32 @@
+// Encoded bytes -> pixels. JPEG by libjpeg-turbo; everything else by OpenCV's imgcodecs, loaded when first needed.
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "datasets/image.h"
+
+namespace comba::datasets {
+
+// Larger images are refused before their pixels are allocated.
+constexpr int64_t kMaxPixels = int64_t{1} << 28;
+
+struct ImageSize {
+  int height = 0, width = 0;  // px
+};
+
+// Decodes to `channels` (3 RGB or 1 grey) whatever the file's own colours: CMYK, YCCK, palettes, 16 bits and
+// transparency are converted. The format is told by content, not by name. Throws Error naming the image when it
+// is empty, truncated, corrupt, of an unknown format or larger than kMaxPixels.
+Image decode_image(std::span<const uint8_t> bytes, int channels, const std::string& name);
+
+// PNG bytes of a grey or RGB image.
+std::string encode_png(const Image& image);
+// JPEG bytes (4:2:0 baseline for RGB) at quality 1..100.
+std::string encode_jpeg(const Image& image, int quality);
+
+bool is_jpeg(std::span<const uint8_t> bytes);
+
+}  // namespace comba::datasets

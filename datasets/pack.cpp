@@ -1,0 +1,207 @@
+#include "datasets/pack.h"
+
+#include <cstring>
+#include <limits>
+
+#include <nlohmann/json.hpp>
+
+#include "vision/base/error.h"
+
+namespace comba::datasets {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr char kMagic[8] = {'C', 'O', 'M', 'B', 'A', 'P', 'K', '1'};
+constexpr uint32_t kVersion = 1;
+constexpr uint64_t kAlignment = 64;
+
+struct Header {
+  char magic[8];
+  uint32_t version;
+  uint32_t crc;
+  uint64_t records, json_bytes, path_bytes;
+  uint8_t zero[24];
+};
+static_assert(sizeof(Header) == 64);
+
+struct Record {
+  uint64_t offset;
+  uint32_t length, crc;
+  int32_t label;
+  uint32_t path;
+  uint16_t width, height, shard, zero;
+};
+static_assert(sizeof(Record) == 32);
+
+std::span<const uint8_t> as_bytes(std::string_view text) {
+  return {reinterpret_cast<const uint8_t*>(text.data()), text.size()};
+}
+
+fs::path shard_path(const fs::path& index, size_t shard) {
+  return fmt::format("{}.{:03}", index.string(), shard);
+}
+
+class PackSource : public ImageSource {
+ public:
+  explicit PackSource(const fs::path& path) : path_(path.string()), index_(path) {
+    read_index();
+    check_records();
+  }
+
+  int64_t size() const override { return static_cast<int64_t>(header_.records); }
+  int64_t label(int64_t index) const override { return record(index).label; }
+  std::string name(int64_t index) const override {
+    return fmt::format("{}[{}] {}", path_, index, paths_.data() + record(index).path);
+  }
+  const std::vector<std::string>& classes() const override { return classes_; }
+  std::string fingerprint() const override { return fmt::format("pack:{}:{:08x}", header_.records, header_.crc); }
+
+  EncodedSample read(int64_t index) const override {
+    const Record entry = record(index);
+    EncodedSample sample;
+    sample.bytes = shards_[entry.shard]->bytes().subspan(entry.offset, entry.length);
+    sample.label = entry.label;
+    sample.name = name(index);
+    COMBA_CHECK(crc32c(sample.bytes) == entry.crc,
+                "reading {}: its checksum differs at byte {} of {}; the pack is damaged, make it again", sample.name,
+                entry.offset, shard_path(path_, entry.shard).string());
+    return sample;
+  }
+
+ private:
+  Record record(int64_t index) const {
+    Record entry;
+    std::memcpy(&entry, records_.data() + index * sizeof(Record), sizeof entry);
+    return entry;
+  }
+
+  template <typename... Args>
+  void require(bool holds, fmt::format_string<Args...> format, Args&&... args) const {
+    if (!holds) {
+      throw Error(fmt::format("opening the pack {}: {}", path_, fmt::format(format, std::forward<Args>(args)...)));
+    }
+  }
+
+  void read_index() {
+    const auto bytes = index_.bytes();
+    require(bytes.size() >= sizeof(Header), "expected an index of at least {} bytes, got {}", sizeof(Header),
+            bytes.size());
+    std::memcpy(&header_, bytes.data(), sizeof header_);
+    require(std::memcmp(header_.magic, kMagic, sizeof kMagic) == 0, "it is not a pack index");
+    require(header_.version == kVersion, "version {} is not known here, expected {}", header_.version, kVersion);
+    const auto body = bytes.subspan(sizeof(Header));
+    const uint64_t most = body.size();
+    require(header_.records <= most / sizeof(Record) && header_.json_bytes <= most && header_.path_bytes <= most &&
+                header_.records * sizeof(Record) + header_.json_bytes + header_.path_bytes == most,
+            "the index holds {} bytes, its header claims another number; it is cut short or damaged", bytes.size());
+    require(crc32c(body) == header_.crc, "the checksum of the index differs; it is damaged, make the pack again");
+    records_ = body.first(header_.records * sizeof(Record));
+    const auto json = body.subspan(records_.size(), header_.json_bytes);
+    const auto paths = body.subspan(records_.size() + json.size());
+    paths_ = {reinterpret_cast<const char*>(paths.data()), paths.size()};
+    require(paths_.empty() || paths_.back() == '\0', "the list of paths has no end");
+    try {
+      const auto table = nlohmann::json::parse(json.begin(), json.end());
+      classes_ = table.at("classes").get<std::vector<std::string>>();
+      open_shards(table.at("shards").get<std::vector<uint64_t>>());
+    } catch (const nlohmann::json::exception& error) {
+      require(false, "the class table: {}", error.what());
+    }
+  }
+
+  void open_shards(const std::vector<uint64_t>& sizes) {
+    for (size_t i = 0; i < sizes.size(); ++i) {
+      shards_.push_back(std::make_unique<MappedFile>(shard_path(path_, i)));
+      require(shards_.back()->bytes().size() == sizes[i], "{}: expected {} bytes, got {}; it is cut short",
+              shard_path(path_, i).string(), sizes[i], shards_.back()->bytes().size());
+    }
+  }
+
+  void check_records() const {
+    for (int64_t i = 0; i < size(); ++i) {
+      const Record entry = record(i);
+      require(entry.shard < shards_.size(), "record {}: shard {} of {}", i, entry.shard, shards_.size());
+      const uint64_t bytes = shards_[entry.shard]->bytes().size();
+      require(entry.offset % kAlignment == 0 && entry.offset <= bytes && entry.length <= bytes - entry.offset,
+              "record {}: bytes {} + {} lie outside its shard of {}", i, entry.offset, entry.length, bytes);
+      require(entry.label >= 0 && static_cast<size_t>(entry.label) < classes_.size(),
+              "record {}: label {} of {} classes", i, entry.label, classes_.size());
+      require(entry.path < paths_.size(), "record {}: its path lies outside the index", i);
+    }
+  }
+
+  std::string path_;
+  MappedFile index_;
+  Header header_{};
+  std::span<const uint8_t> records_;
+  std::string_view paths_;
+  std::vector<std::string> classes_;
+  std::vector<std::unique_ptr<MappedFile>> shards_;
+};
+
+}  // namespace
+
+std::unique_ptr<ImageSource> open_pack(const fs::path& index) { return std::make_unique<PackSource>(index); }
+
+PackWriter::PackWriter(fs::path index, std::vector<std::string> classes, uint64_t shard_bytes)
+    : index_(std::move(index)), classes_(std::move(classes)), shard_bytes_(shard_bytes) {}
+
+PackWriter::~PackWriter() = default;
+
+void PackWriter::next_shard() {
+  COMBA_CHECK(shards_.size() < std::numeric_limits<uint16_t>::max(), "writing {}: more shards than {}",
+              index_.string(), std::numeric_limits<uint16_t>::max());
+  shards_.push_back(std::make_unique<AtomicFile>(shard_path(index_, shards_.size())));
+}
+
+void PackWriter::add(std::string_view image, int width, int height, int64_t label, const std::string& path) {
+  COMBA_CHECK(width > 0 && height > 0 && width <= 65535 && height <= 65535,
+              "packing {}: {} x {} pixels, expected 1 .. 65535", path, width, height);
+  COMBA_CHECK(image.size() <= std::numeric_limits<uint32_t>::max() &&
+                  paths_.size() + path.size() < std::numeric_limits<uint32_t>::max(),
+              "packing {}: too large", path);
+  if (shards_.empty() || shards_.back()->position() + image.size() > shard_bytes_) {
+    next_shard();
+  }
+  AtomicFile& shard = *shards_.back();
+  static constexpr char kZeros[kAlignment] = {};
+  shard.write(kZeros, (kAlignment - shard.position() % kAlignment) % kAlignment);
+  const Record entry{shard.position(),
+                     static_cast<uint32_t>(image.size()),
+                     crc32c(as_bytes(image)),
+                     static_cast<int32_t>(label),
+                     static_cast<uint32_t>(paths_.size()),
+                     static_cast<uint16_t>(width),
+                     static_cast<uint16_t>(height),
+                     static_cast<uint16_t>(shards_.size() - 1),
+                     0};
+  shard.write(image.data(), image.size());
+  records_.append(reinterpret_cast<const char*>(&entry), sizeof entry);
+  paths_.append(path).push_back('\0');
+  ++count_;
+}
+
+void PackWriter::finish() {
+  nlohmann::ordered_json table;
+  table["classes"] = classes_;
+  table["shards"] = nlohmann::json::array();
+  for (const auto& shard : shards_) {
+    table["shards"].push_back(shard->position());
+    shard->commit();
+  }
+  const std::string json = table.dump();
+  const std::string body = records_ + json + paths_;
+  Header header{};
+  std::memcpy(header.magic, kMagic, sizeof kMagic);
+  header.version = kVersion;
+  header.crc = crc32c(as_bytes(body));
+  header.records = count_;
+  header.json_bytes = json.size();
+  header.path_bytes = paths_.size();
+  AtomicFile file(index_);
+  file.write(&header, sizeof header);
+  file.write(body.data(), body.size());
+  file.commit();
+}
+
+}  // namespace comba::datasets

@@ -1,0 +1,166 @@
+#include "vision/engine/optimizer.h"
+
+#include <cmath>
+#include <limits>
+#include <vector>
+
+#include <ATen/ops/full.h>
+#include <ATen/ops/tensor.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+#include <torch/nn/module.h>
+
+#include "vision/base/error.h"
+
+namespace comba::vision {
+namespace {
+
+struct Pair : torch::nn::Module {
+  Pair() {
+    weight = register_parameter("weight", at::tensor({0.5F, -1.0F, 2.0F, 0.25F}).view({2, 2}));
+    bias = register_parameter("bias", at::tensor({1.0F, -0.5F}));
+  }
+  void set_gradients(float base) {
+    weight.mutable_grad() = at::tensor({base, -0.3F, 0.2F * base, 4.0F}).view({2, 2});
+    bias.mutable_grad() = at::tensor({-base, 0.7F});
+  }
+  at::Tensor weight, bias;
+};
+
+// The textbook update, one number at a time in double precision.
+struct ScalarAdamW {
+  double value, mean = 0.0, square = 0.0;
+  void step(double gradient, int t, double lr, double decay) {
+    constexpr double kBeta1 = 0.9, kBeta2 = 0.99, kEps = 1e-8;
+    value -= lr * decay * value;
+    mean = kBeta1 * mean + (1 - kBeta1) * gradient;
+    square = kBeta2 * square + (1 - kBeta2) * gradient * gradient;
+    const double corrected_mean = mean / (1 - std::pow(kBeta1, t));
+    const double corrected_square = square / (1 - std::pow(kBeta2, t));
+    value -= lr * corrected_mean / (std::sqrt(corrected_square) + kEps);
+  }
+};
+
+constexpr AdamWOptions kOptions{.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 0.0};
+
+TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
+  Pair model;
+  AdamW optimizer(model, kOptions);
+  std::vector<ScalarAdamW> weight = {{0.5}, {-1.0}, {2.0}, {0.25}}, bias = {{1.0}, {-0.5}};
+  for (int t = 1; t <= 20; ++t) {
+    const float base = std::sin(static_cast<float>(t));
+    const double lr = 0.01 * t;
+    model.set_gradients(base);
+    const double weight_gradients[] = {base, -0.3F, 0.2F * base, 4.0F};
+    const double bias_gradients[] = {-base, 0.7F};
+    optimizer.step(lr);
+    for (int i = 0; i < 4; ++i) {
+      weight[static_cast<size_t>(i)].step(weight_gradients[i], t, lr, 0.1);
+      EXPECT_NEAR(model.weight.view({4})[i].item<double>(), weight[static_cast<size_t>(i)].value, 2e-5);
+    }
+    for (int i = 0; i < 2; ++i) {
+      bias[static_cast<size_t>(i)].step(bias_gradients[i], t, lr, 0.0);
+      EXPECT_NEAR(model.bias[i].item<double>(), bias[static_cast<size_t>(i)].value, 2e-5);
+    }
+  }
+}
+
+TEST(AdamW, ClipsByTheGlobalNorm) {
+  // After one step Adam's update is lr * g / (|g| + eps'), blind to the scale; a large eps makes it visible.
+  AdamWOptions options = kOptions;
+  options.eps = 1.0;
+  options.weight_decay = 0.0;
+  options.clip_grad = 0.5;
+  Pair model;
+  AdamW optimizer(model, options);
+  model.set_gradients(3.0F);
+  const double norm = std::sqrt(9.0 + 0.09 + 0.36 + 16.0 + 9.0 + 0.49);
+  const double gradient = 4.0 * 0.5 / norm;
+  optimizer.step(0.1);
+  EXPECT_NEAR(optimizer.gradient_norm(), norm, 1e-5);
+  EXPECT_NEAR(model.weight.view({4})[3].item<double>(), 0.25 - 0.1 * gradient / (gradient + 1.0), 1e-6);
+}
+
+TEST(AdamW, LeavesSmallGradientsUnclipped) {
+  AdamWOptions options = kOptions;
+  options.eps = 1.0;
+  options.weight_decay = 0.0;
+  options.clip_grad = 1000.0;
+  Pair model;
+  AdamW optimizer(model, options);
+  model.set_gradients(3.0F);
+  optimizer.step(0.1);
+  EXPECT_NEAR(model.weight.view({4})[3].item<double>(), 0.25 - 0.1 * 4.0 / (4.0 + 1.0), 1e-6);
+}
+
+TEST(AdamW, SkipsAStepWhoseGradientsAreNotFinite) {
+  Pair model, reference;
+  AdamW optimizer(model, kOptions), undisturbed(reference, kOptions);
+  for (int t = 0; t < 3; ++t) {
+    model.set_gradients(1.0F);
+    optimizer.step(0.01);
+    model.set_gradients(t == 0 ? std::numeric_limits<float>::quiet_NaN()
+                               : std::numeric_limits<float>::infinity());
+    optimizer.step(0.01);
+    reference.set_gradients(1.0F);
+    undisturbed.step(0.01);
+  }
+  EXPECT_EQ(optimizer.skipped(), 3.0);
+  EXPECT_TRUE(model.weight.equal(reference.weight));
+  EXPECT_TRUE(model.bias.equal(reference.bias));
+}
+
+TEST(AdamW, ContinuesBitForBitFromARestoredState) {
+  Pair straight, resumed;
+  AdamW optimizer(straight, kOptions);
+  for (int t = 0; t < 5; ++t) {
+    straight.set_gradients(0.1F * static_cast<float>(t));
+    optimizer.step(0.01);
+  }
+  AdamW restored(resumed, kOptions);
+  std::map<std::string, at::Tensor> state;
+  for (const auto& [name, tensor] : optimizer.state()) {
+    state[name] = tensor.clone();
+  }
+  restored.load_state(state);
+  {
+    const at::NoGradGuard no_grad;
+    resumed.weight.copy_(straight.weight);
+    resumed.bias.copy_(straight.bias);
+  }
+  for (int t = 0; t < 5; ++t) {
+    straight.set_gradients(-0.2F);
+    optimizer.step(0.02);
+    resumed.set_gradients(-0.2F);
+    restored.step(0.02);
+  }
+  EXPECT_TRUE(straight.weight.equal(resumed.weight));
+  EXPECT_TRUE(straight.bias.equal(resumed.bias));
+}
+
+TEST(AdamW, NamesTheTensorAForeignStateLacks) {
+  Pair model;
+  AdamW optimizer(model, kOptions);
+  try {
+    optimizer.load_state({});
+    FAIL() << "an empty state was accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("exp_avg.weight"), std::string::npos) << error.what();
+  }
+}
+
+TEST(WeightDecay, SparesVectorsBiasesEmbeddingsAndTheRecurrence) {
+  const at::Tensor vector = at::zeros({4}), matrix = at::zeros({4, 4}), token = at::zeros({1, 1, 4});
+  EXPECT_TRUE(takes_weight_decay("blocks.0.mixer.q_proj.weight", matrix));
+  EXPECT_TRUE(takes_weight_decay("patch_embed.proj.weight", at::zeros({4, 3, 2, 2})));
+  EXPECT_FALSE(takes_weight_decay("blocks.0.norm1.weight", vector));
+  EXPECT_FALSE(takes_weight_decay("head.bias", vector));
+  EXPECT_FALSE(takes_weight_decay("pos_embed", token));
+  EXPECT_FALSE(takes_weight_decay("cls_token", token));
+  for (const char* name : {"A_log", "dt_bias", "D", "decay", "A_log_b", "dt_bias_b", "D_b", "decay_b"}) {
+    EXPECT_FALSE(takes_weight_decay(std::string("blocks.0.mixer.") + name, matrix)) << name;
+  }
+}
+
+}  // namespace
+}  // namespace comba::vision

@@ -1,0 +1,300 @@
+#include "vision/engine/trainer.h"
+
+#include <signal.h>
+#include <unistd.h>
+
+#include <cmath>
+#include <fstream>
+#include <functional>
+#include <limits>
+#include <sstream>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/ops/full.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
+#include <gtest/gtest.h>
+#include <torch/nn/modules/linear.h>
+
+#include "vision/base/error.h"
+#include "vision/base/log.h"
+#include "vision/engine/checkpoint.h"
+
+namespace comba::vision {
+namespace {
+namespace fs = std::filesystem;
+
+struct Net : torch::nn::Module {
+  Net() {
+    first = register_module("first", torch::nn::Linear(6, 16));
+    second = register_module("second", torch::nn::Linear(16, 1));
+  }
+  at::Tensor forward(const at::Tensor& x) {
+    at::Tensor hidden = first->forward(x).tanh();
+    if (is_training()) {  // drawn from LibTorch's generator, like drop path
+      hidden = hidden * at::rand(hidden.sizes()).gt(0.2).to(at::kFloat);
+    }
+    return second->forward(hidden);
+  }
+  torch::nn::Linear first{nullptr}, second{nullptr};
+};
+
+// Fits y = sum(x) on inputs that are a function of (epoch, step) alone, like the loader's.
+class Regression : public Task {
+ public:
+  Regression() {
+    at::manual_seed(5);
+    net_ = std::make_shared<Net>();
+  }
+  torch::nn::Module& model() override { return *net_; }
+  int64_t steps_per_epoch() const override { return 10; }
+  int64_t batch_size() const override { return 8; }
+  void start_epoch(int64_t epoch, int64_t first_step) override {
+    epoch_ = epoch;
+    step_ = first_step;
+  }
+  torch::Tensor next_loss() override {
+    const int64_t now = epoch_ * steps_per_epoch() + step_++;
+    if (before_step) {
+      before_step(now);
+    }
+    const at::Tensor x = (at::full({8, 6}, static_cast<double>(now)) * 0.37 + phase()).sin();
+    const at::Tensor loss = (net_->forward(x) - x.sum(1, true)).square().mean();
+    return now == nan_step ? loss * std::numeric_limits<float>::quiet_NaN() : loss;
+  }
+  Metrics evaluate() override {
+    ++evaluations;
+    const at::NoGradGuard no_grad;
+    const at::Tensor x = phase().sin();
+    const double error = (net_->forward(x) - x.sum(1, true)).square().mean().item<double>();
+    return {{"error", error}, {"score", -error}};
+  }
+  std::string primary_metric() const override { return "score"; }
+  std::string data_fingerprint() const override { return fingerprint; }
+  std::map<std::string, std::string> weights_metadata() const override { return {{"format", "pt"}}; }
+
+  std::function<void(int64_t)> before_step;
+  int64_t nan_step = -1;
+  int evaluations = 0;
+  std::string fingerprint = "data-1";
+
+ private:
+  static at::Tensor phase() { return at::full({48}, 1.0).cumsum(0).view({8, 6}); }
+  std::shared_ptr<Net> net_;
+  int64_t epoch_ = 0, step_ = 0;
+};
+
+class TrainerTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / fmt::format("comba_trainer_{}_{}", getpid(),
+                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(folder_);
+    options_.epochs = 4;
+    options_.lr = 0.01;
+    options_.warmup_epochs = 1;
+    options_.ema_decay = 0.9;
+    options_.log_every = 4;
+    options_.threads = 1;
+    previous_ = log::set_sink([this](log::Level, std::string_view line) { log_ += std::string(line) + "\n"; });
+  }
+  void TearDown() override {
+    log::set_sink(previous_);
+    fs::remove_all(folder_);
+  }
+  RunOptions run(const char* name, bool resume = false) const {
+    return {.folder = folder_ / name, .title = "test", .config = "[train]\n", .seed = 0, .resume = resume};
+  }
+  std::string contents(const fs::path& path) const {
+    std::ifstream file(folder_ / path);
+    std::stringstream text;
+    text << file.rdbuf();
+    return text.str();
+  }
+  void expect_same_weights(const char* a, const char* b) const {
+    const LoadedCheckpoint first = load_checkpoint(folder_ / a / "checkpoints" / "last");
+    const LoadedCheckpoint second = load_checkpoint(folder_ / b / "checkpoints" / "last");
+    EXPECT_EQ(first.state.step, second.state.step);
+    EXPECT_EQ(first.state.best_metric, second.state.best_metric);
+    EXPECT_EQ(first.state.best_epoch, second.state.best_epoch);
+    const auto same = [](const auto& left, const auto& right) {
+      ASSERT_EQ(left.size(), right.size());
+      for (const auto& [name, tensor] : left) {
+        EXPECT_TRUE(tensor.equal(right.at(name))) << name;
+      }
+    };
+    same(first.model, second.model);
+    same(first.ema, second.ema);
+    same(first.optimizer, second.optimizer);
+  }
+
+  fs::path folder_;
+  TrainOptions options_;
+  std::string log_;
+  log::Sink previous_;
+};
+
+TEST_F(TrainerTest, LowersTheLossAndLeavesTheFilesOfARun) {
+  Regression task;
+  const double before = task.evaluate()[0].second;
+  const TrainResult result = train(task, options_, run("a"));
+  EXPECT_EQ(result.steps, 40);
+  EXPECT_EQ(result.signal, 0);
+  EXPECT_LT(result.last[0].second, 0.5 * before);
+  for (const char* file : {"config.toml", "results.csv", "metrics.jsonl", "report.html"}) {
+    EXPECT_GT(fs::file_size(folder_ / "a" / file), 0U) << file;
+  }
+  EXPECT_EQ(load_checkpoint(folder_ / "a" / "checkpoints" / "last").state.step, 40);
+  EXPECT_EQ(load_checkpoint(folder_ / "a" / "checkpoints" / "best").state.best_metric, result.best_metric);
+  EXPECT_NE(contents("a/results.csv").find("ema_score"), std::string::npos);
+}
+
+TEST_F(TrainerTest, KeepsTheAskedNumberOfStepCheckpoints) {
+  Regression task;
+  options_.keep = 1;
+  train(task, options_, run("a"));
+  int steps = 0;
+  for (const auto& entry : fs::directory_iterator(folder_ / "a" / "checkpoints")) {
+    steps += entry.path().filename().string().starts_with("step-") ? 1 : 0;
+  }
+  EXPECT_EQ(steps, 1);
+}
+
+TEST_F(TrainerTest, ASignalSavesAndAResumedRunEndsWithTheSameBits) {
+  Regression straight;
+  train(straight, options_, run("straight"));
+  for (const int64_t stop : {0, 13, 19, 20, 38}) {
+    const std::string name = fmt::format("stopped{}", stop);
+    Regression first;
+    first.before_step = [&](int64_t step) {
+      if (step == stop) {
+        raise(SIGTERM);
+      }
+    };
+    const TrainResult stopped = train(first, options_, run(name.c_str()));
+    EXPECT_EQ(stopped.signal, SIGTERM);
+    EXPECT_EQ(stopped.steps, stop + 1);
+    Regression second;
+    at::manual_seed(99);  // the generator's state must come from the checkpoint
+    const TrainResult resumed = train(second, options_, run(name.c_str(), true));
+    EXPECT_EQ(resumed.signal, 0);
+    EXPECT_EQ(resumed.steps, 40);
+    expect_same_weights("straight", name.c_str());
+  }
+}
+
+TEST_F(TrainerTest, ARunCutByMaxStepsAndContinuedIsTheRunThatWasNeverCut) {
+  Regression straight;
+  train(straight, options_, run("straight"));
+  Regression first;
+  options_.max_steps = 25;
+  EXPECT_EQ(train(first, options_, run("cut")).steps, 25);
+  options_.max_steps = 0;
+  Regression second;
+  EXPECT_EQ(train(second, options_, run("cut", true)).steps, 40);
+  const LoadedCheckpoint a = load_checkpoint(folder_ / "straight/checkpoints/last");
+  const LoadedCheckpoint b = load_checkpoint(folder_ / "cut/checkpoints/last");
+  for (const auto& [name, tensor] : a.model) {
+    EXPECT_TRUE(tensor.equal(b.model.at(name))) << name;
+  }
+  // One row per epoch, though the third was written twice.
+  const std::string results = contents("cut/results.csv");
+  EXPECT_EQ(std::count(results.begin(), results.end(), '\n'), 5) << results;
+}
+
+TEST_F(TrainerTest, AKilledRunResumesFromItsLastCheckpointWithTheSameBits) {
+  Regression straight;
+  train(straight, options_, run("straight"));
+  options_.checkpoint_every = 4;
+  Regression first;
+  first.before_step = [](int64_t step) {
+    if (step == 27) {
+      throw Error("the process dies here");
+    }
+  };
+  EXPECT_THROW(train(first, options_, run("killed")), Error);
+  Regression second;
+  train(second, options_, run("killed", true));
+  EXPECT_NE(log_.find("step 24 of 40"), std::string::npos) << log_;
+  expect_same_weights("straight", "killed");
+}
+
+TEST_F(TrainerTest, StopsWithAMessageWhenTheLossIsNotFinite) {
+  Regression task;
+  task.nan_step = 17;
+  try {
+    train(task, options_, run("a"));
+    FAIL() << "a NaN loss went unnoticed";
+  } catch (const Error& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("nan"), std::string::npos) << message;
+    EXPECT_NE(message.find("epoch 2"), std::string::npos) << message;
+    EXPECT_NE(message.find("18"), std::string::npos) << message;
+  }
+  EXPECT_EQ(load_checkpoint(folder_ / "a/checkpoints/last").state.step, 10);
+}
+
+TEST_F(TrainerTest, RefusesToResumeWithOtherData) {
+  Regression first;
+  options_.max_steps = 12;
+  train(first, options_, run("a"));
+  Regression second;
+  second.fingerprint = "data-2";
+  options_.max_steps = 0;
+  try {
+    train(second, options_, run("a", true));
+    FAIL() << "other data was accepted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("data-2"), std::string::npos) << error.what();
+  }
+}
+
+TEST_F(TrainerTest, ResumesFromAnOlderCheckpointWhenTheNewestIsDamaged) {
+  Regression straight;
+  train(straight, options_, run("straight"));
+  Regression first;
+  options_.max_steps = 30;
+  train(first, options_, run("a"));
+  // last and best may share the damaged file with step-30.
+  std::fstream file(folder_ / "a/checkpoints/step-30/model.safetensors",
+                    std::ios::in | std::ios::out | std::ios::binary);
+  file.seekp(-7, std::ios::end);
+  file.put('\x55');
+  file.close();
+  options_.max_steps = 0;
+  Regression second;
+  train(second, options_, run("a", true));
+  EXPECT_NE(log_.find("model.safetensors is damaged"), std::string::npos) << log_;
+  EXPECT_NE(log_.find("step 20 of 40"), std::string::npos) << log_;
+  expect_same_weights("straight", "a");
+}
+
+TEST_F(TrainerTest, GoesOnWhenACheckpointCannotBeWrittenAndFailsLoudlyAtTheEnd) {
+  Regression task;
+  const fs::path checkpoints = folder_ / "a" / "checkpoints";
+  task.before_step = [&](int64_t step) {
+    if (step == 15) {  // a file where the folder should be: nothing below it can be written
+      fs::remove_all(checkpoints);
+      std::ofstream(checkpoints.string()) << "in the way";
+    }
+  };
+  try {
+    train(task, options_, run("a"));
+    FAIL() << "the missing last checkpoint went unnoticed";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("step 40"), std::string::npos) << error.what();
+  }
+  EXPECT_NE(log_.find("Training goes on"), std::string::npos) << log_;
+}
+
+TEST_F(TrainerTest, EvaluatesAsOftenAsAskedAndAlwaysAtTheEnd) {
+  Regression task;
+  options_.ema_decay = 0.0;
+  options_.eval_every = 3;
+  train(task, options_, run("a"));
+  EXPECT_EQ(task.evaluations, 2);  // after epochs 3 and 4
+}
+
+}  // namespace
+}  // namespace comba::vision
