@@ -1,13 +1,14 @@
 #include "tests/kernels/compare.h"
 
+#include "kernels/scan.h"
+
 #include <cmath>
 #include <random>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-
-#include "kernels/scan.h"
 
 namespace comba::kernels::test {
 namespace {
@@ -22,8 +23,9 @@ at::Tensor random_like(const at::Tensor& x, uint64_t seed) {
   return out;
 }
 
-// Below this an fp32 result may be flushed to zero or carry a few bits only: at log_alpha = -100 alpha is a
-// subnormal 3.8e-44, and with it every gradient of log_alpha. Everything else is judged relatively.
+// Below this an fp32 result may be flushed to zero or carry a few bits only: at log_alpha = -100
+// alpha is a subnormal 3.8e-44, and with it every gradient of log_alpha. Everything else is judged
+// relatively.
 double floor_of(at::ScalarType dtype) { return dtype == at::kDouble ? 0 : 1e-37; }
 
 }  // namespace
@@ -35,18 +37,20 @@ std::vector<std::pair<std::string, at::Tensor*>> tensors_of(ScanInputs& in) {
 
 std::vector<std::pair<std::string, at::Tensor>> tensors_of(const OperatorResult& r) {
   const ScanGradients& g = r.gradients;
-  return {{"o", r.values.o},   {"final_state", r.values.final_state},
-          {"grad_q", g.q},     {"grad_k", g.k},
-          {"grad_v", g.v},     {"grad_log_alpha", g.log_alpha},
+  return {{"o", r.values.o},     {"final_state", r.values.final_state},
+          {"grad_q", g.q},       {"grad_k", g.k},
+          {"grad_v", g.v},       {"grad_log_alpha", g.log_alpha},
           {"grad_beta", g.beta}, {"grad_c", g.c},
-          {"grad_d", g.d},     {"grad_initial_state", g.initial_state}};
+          {"grad_d", g.d},       {"grad_initial_state", g.initial_state}};
 }
 
 OutputGradients make_output_gradients(const ScanCase& s, const ScanInputs& in) {
-  const at::Tensor last = at::empty({s.batch, s.heads, s.key_dim, s.value_dim}, in.log_alpha.options());
-  const at::Tensor row = s.merge == "none" && !s.own_rows ? in.v.unsqueeze(0).expand({2, -1, -1, -1, -1})
+  const at::Tensor last =
+      at::empty({s.batch, s.heads, s.key_dim, s.value_dim}, in.log_alpha.options());
+  const at::Tensor row = s.merge == "none" && !s.own_rows
+                             ? in.v.unsqueeze(0).expand({2, -1, -1, -1, -1})
                          : !s.merge.empty() && s.merge != "none" && s.own_rows ? in.v[0]
-                                                                                : in.v;
+                                                                               : in.v;
   OutputGradients out;
   if (s.use_o) {
     out.o = random_like(row, 5).to(in.v.scalar_type());
@@ -101,9 +105,15 @@ OperatorResult run_operator(const ScanInputs& inputs, const OutputGradients& giv
   const auto found = torch::autograd::grad(outputs, leaves, gradients);
   ScanGradients& g = result.gradients;
   auto next = found.begin();
-  for (const auto& [input, gradient] : std::vector<std::pair<at::Tensor, at::Tensor*>>{
-           {in.q, &g.q},       {in.k, &g.k}, {in.v, &g.v}, {in.log_alpha, &g.log_alpha},
-           {in.beta, &g.beta}, {in.c, &g.c}, {in.d, &g.d}, {in.initial_state, &g.initial_state}}) {
+  for (const auto& [input, gradient] :
+       std::vector<std::pair<at::Tensor, at::Tensor*>>{{in.q, &g.q},
+                                                       {in.k, &g.k},
+                                                       {in.v, &g.v},
+                                                       {in.log_alpha, &g.log_alpha},
+                                                       {in.beta, &g.beta},
+                                                       {in.c, &g.c},
+                                                       {in.d, &g.d},
+                                                       {in.initial_state, &g.initial_state}}) {
     if (input.defined()) {
       *gradient = *next++;
     }

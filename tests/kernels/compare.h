@@ -1,12 +1,12 @@
 // Runs an operator with its gradients and compares everything with the oracle.
 #pragma once
 
+#include "tests/kernels/reference.h"
+#include "tests/kernels/scan_case.h"
+
 #include <string>
 #include <tuple>
 #include <vector>
-
-#include "tests/kernels/reference.h"
-#include "tests/kernels/scan_case.h"
 
 namespace comba::kernels::test {
 
@@ -34,7 +34,8 @@ double bound_of(const std::string& tensor, at::ScalarType dtype, Keys keys);
 // rms(x - reference) / rms(reference); errors below `floor` in every element count as none.
 double relative_error(const at::Tensor& x, const at::Tensor& reference, double floor);
 
-void expect_matches_reference(const ScanCase& scan_case, const ScanInputs& cpu_inputs, at::Device device);
+void expect_matches_reference(const ScanCase& scan_case, const ScanInputs& cpu_inputs,
+                              at::Device device);
 void expect_same_bits(const OperatorResult& a, const OperatorResult& b);
 bool same_bits(const at::Tensor& a, const at::Tensor& b);
 

@@ -1,5 +1,5 @@
-// The tests' own main: COMBA_CPU_ISA decides which vector code the CPU operators run, and asking for one this
-// CPU lacks skips visibly.
+// The tests' own main: COMBA_CPU_ISA decides which vector code the CPU operators run, and asking
+// for one this CPU lacks skips visibly.
 #include <cstdlib>
 #include <iostream>
 #include <string_view>

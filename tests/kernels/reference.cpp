@@ -3,6 +3,7 @@
 #include <cmath>
 #include <vector>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
@@ -17,7 +18,8 @@ at::Tensor plain(const at::Tensor& x) {
 
 double* pointer(const at::Tensor& x) { return x.data_ptr<double>(); }
 
-// One (batch, head) of a scan over contiguous fp64 tensors; tokens are numbered in the order of the walk.
+// One (batch, head) of a scan over contiguous fp64 tensors; tokens are numbered in the order of the
+// walk.
 struct Head {
   const ScanInputs& in;  // fp64, contiguous
   int64_t batch, head;
@@ -104,8 +106,8 @@ Walk walk(const Head& h, double* o) {
 // Gradients of one token, given G = dL/dS_t from later tokens; leaves dL/dS_{t-1} in G.
 //   G += qt do^T;  du = G^T k;  dp = -f du   (p = S_{t-1}^T k, f = feedback)
 //   dk = G u + S_{t-1} dp - scale d S_t do;  dalpha = <G, S_{t-1}>;  G <- alpha G + k dp^T
-void token_gradients(const Head& h, const Walk& w, int64_t step, const double* grad_o, Row& grad_state,
-                     const ScanGradients& out) {
+void token_gradients(const Head& h, const Walk& w, int64_t step, const double* grad_o,
+                     Row& grad_state, const ScanGradients& out) {
   const int64_t cell = h.cell(step), dk = h.keys(), dv = h.values();
   const Token& token = w.tokens[step];
   const Row &before = w.states[step], &after = w.states[step + 1];
@@ -154,8 +156,8 @@ void token_gradients(const Head& h, const Walk& w, int64_t step, const double* g
 
 ScanInputs plain(const ScanInputs& in) {
   ScanInputs out = in;
-  for (at::Tensor* x : {&out.q, &out.k, &out.v, &out.log_alpha, &out.beta, &out.c, &out.d,
-                        &out.initial_state}) {
+  for (at::Tensor* x :
+       {&out.q, &out.k, &out.v, &out.log_alpha, &out.beta, &out.c, &out.d, &out.initial_state}) {
     *x = plain(*x);
   }
   return out;
@@ -238,9 +240,9 @@ ScanGradients reference_gradients(const ScanInputs& inputs, const at::Tensor& gr
   const ScanInputs in = plain(inputs);
   const at::Tensor from_o = grad_o.defined() ? plain(grad_o) : zeros(in.v.sizes());
   const at::Tensor from_state = plain(grad_final_state);
-  ScanGradients out{zeros_like(in.q),    zeros_like(in.k), zeros_like(in.v), zeros_like(in.log_alpha),
-                    zeros_like(in.beta), zeros_like(in.c), zeros_like(in.d),
-                    zeros_like(in.initial_state)};
+  ScanGradients out{
+      zeros_like(in.q),    zeros_like(in.k), zeros_like(in.v), zeros_like(in.log_alpha),
+      zeros_like(in.beta), zeros_like(in.c), zeros_like(in.d), zeros_like(in.initial_state)};
   at::Tensor unused = zeros(in.v.sizes());
   for_each_head(in, [&](const Head& h) {
     const Walk w = walk(h, pointer(unused));

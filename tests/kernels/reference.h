@@ -1,6 +1,7 @@
-// The oracle: both operators token by token in fp64, plain loops over one head at a time, and the gradients
-// of that recurrence derived by hand (checked against finite differences in reference_test.cpp). It shares no
-// code and no formula with kernels/: no chunks, no blocks, no products of decays.
+// The oracle: both operators token by token in fp64, plain loops over one head at a time, and the
+// gradients of that recurrence derived by hand (checked against finite differences in
+// reference_test.cpp). It shares no code and no formula with kernels/: no chunks, no blocks, no
+// products of decays.
 #pragma once
 
 #include <string>
@@ -9,16 +10,17 @@
 
 namespace comba::kernels::test {
 
-// Arguments of either operator; undefined tensors are absent. Gates, d and states as in kernels/scan.h.
+// Arguments of either operator; undefined tensors are absent. Gates, d and states as in
+// kernels/scan.h.
 struct ScanInputs {
-  at::Tensor q, k, v;                // [B, T, H, D], or [2, B, T, H, D] (bidirectional)
-  at::Tensor log_alpha, beta, c;     // [B, T, H], or [2, B, T, H] (bidirectional)
-  at::Tensor d;                      // [H], [2, H] (bidirectional) or undefined
-  at::Tensor initial_state;          // [B, H, Dk, Dv] or undefined
+  at::Tensor q, k, v;             // [B, T, H, D], or [2, B, T, H, D] (bidirectional)
+  at::Tensor log_alpha, beta, c;  // [B, T, H], or [2, B, T, H] (bidirectional)
+  at::Tensor d;                   // [H], [2, H] (bidirectional) or undefined
+  at::Tensor initial_state;       // [B, H, Dk, Dv] or undefined
   double scale = 1;
   bool decayed_feedback = false;
-  bool reverse = false;              // scan only
-  std::string merge;                 // bidirectional only; empty for scan
+  bool reverse = false;    // scan only
+  std::string merge = "";  // bidirectional only; empty for scan
 };
 
 struct ScanValues {

@@ -1,14 +1,16 @@
-// The oracle itself: its gradients against finite differences, its values against a case done by hand.
+// The oracle itself: its gradients against finite differences, its values against a case done by
+// hand.
 #include "tests/kernels/reference.h"
+
+#include "tests/kernels/compare.h"
 
 #include <cmath>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
-
-#include "tests/kernels/compare.h"
 
 namespace comba::kernels::test {
 namespace {
@@ -16,8 +18,9 @@ namespace {
 double loss(const ScanInputs& in, const OutputGradients& given) {
   const ScanValues out = reference_values(in);
   double sum = (out.o * given.o).sum().item<double>();
-  return given.final_state.defined() ? sum + (out.final_state * given.final_state).sum().item<double>()
-                                     : sum;
+  return given.final_state.defined()
+             ? sum + (out.final_state * given.final_state).sum().item<double>()
+             : sum;
 }
 
 void expect_gradients_are_finite_differences(const ScanCase& s) {
@@ -41,7 +44,8 @@ void expect_gradients_are_finite_differences(const ScanCase& s) {
       const double below = loss(in, given);
       value = kept;
       const double found = gradient.contiguous().data_ptr<double>()[i];
-      ASSERT_NEAR(found, (above - below) / (2 * kStep), 2e-8 * (1 + std::abs(found))) << name << " " << i;
+      ASSERT_NEAR(found, (above - below) / (2 * kStep), 2e-8 * (1 + std::abs(found)))
+          << name << " " << i;
     }
   }
 }
@@ -71,18 +75,26 @@ TEST(Reference, BidirectionalGradientsAreFiniteDifferences) {
   }
 }
 
-// One channel each: S_0 = 2, alpha = 1/2, k = 1, v = 3, beta = 1, c = 1/2, q = 1, d = 1/4, scale = 2.
+// One channel each: S_0 = 2, alpha = 1/2, k = 1, v = 3, beta = 1, c = 1/2, q = 1, d = 1/4, scale
+// = 2.
 TEST(Reference, ValuesOfOneTokenDoneByHand) {
   const auto cell = [](double value) { return at::full({1, 1, 1}, value, at::kDouble); };
-  ScanInputs in{cell(1).unsqueeze(3), cell(1).unsqueeze(3), cell(3).unsqueeze(3), cell(std::log(0.5)),
-                cell(1),              cell(0.5),            at::full({1}, 0.25, at::kDouble),
+  ScanInputs in{cell(1).unsqueeze(3),
+                cell(1).unsqueeze(3),
+                cell(3).unsqueeze(3),
+                cell(std::log(0.5)),
+                cell(1),
+                cell(0.5),
+                at::full({1}, 0.25, at::kDouble),
                 cell(2).unsqueeze(3)};
   in.scale = 2;
-  const ScanValues undecayed = reference_values(in);  // u = 3 - 1 = 2, S = 1 + 2 = 3, o = 2 * 3 * 0.75
+  const ScanValues undecayed =
+      reference_values(in);  // u = 3 - 1 = 2, S = 1 + 2 = 3, o = 2 * 3 * 0.75
   EXPECT_DOUBLE_EQ(undecayed.final_state.item<double>(), 3.0);
   EXPECT_DOUBLE_EQ(undecayed.o.item<double>(), 4.5);
   in.decayed_feedback = true;
-  const ScanValues decayed = reference_values(in);  // u = 3 - 0.5 = 2.5, S = 1 + 2.5, o = 2 * 3.5 * 0.75
+  const ScanValues decayed =
+      reference_values(in);  // u = 3 - 0.5 = 2.5, S = 1 + 2.5, o = 2 * 3.5 * 0.75
   EXPECT_DOUBLE_EQ(decayed.final_state.item<double>(), 3.5);
   EXPECT_DOUBLE_EQ(decayed.o.item<double>(), 5.25);
 }

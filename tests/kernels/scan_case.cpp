@@ -3,6 +3,7 @@
 #include <cmath>
 #include <random>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/linalg_vector_norm.h>
 
@@ -163,8 +164,9 @@ void add_lengths(std::vector<ScanCase>& cases) {
   }
 }
 
-// Undecayed feedback diverges where c |k|^2 - alpha > 1 along a key that keeps coming back (a property of the
-// recurrence, not of a kernel), so strong feedback under strong decay is tested in the decayed form.
+// Undecayed feedback diverges where c |k|^2 - alpha > 1 along a key that keeps coming back (a
+// property of the recurrence, not of a kernel), so strong feedback under strong decay is tested in
+// the decayed form.
 void add_keys_and_gates(std::vector<ScanCase>& cases) {
   int i = 0;
   for (const Keys keys :

@@ -1,16 +1,17 @@
 // What must hold between runs of the operators, whatever the oracle says.
+#include "kernels/scan.h"
+#include "tests/kernels/compare.h"
+
 #include <cmath>
 #include <limits>
 
 #include <ATen/Parallel.h>
+#include <ATen/TensorOperators.h>
 #include <ATen/ops/full_like.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros_like.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
-
-#include "kernels/scan.h"
-#include "tests/kernels/compare.h"
 
 namespace comba::kernels::test {
 namespace {
@@ -40,8 +41,7 @@ TEST(ScanProperties, ScanningAFlippedSequenceIsTheReverseScanFlipped) {
     const OperatorResult forward = run_operator(in, given);
     OperatorResult reverse = run_operator(flipped(in), {flipped(given.o), given.final_state});
     ScanGradients& g = reverse.gradients;
-    for (at::Tensor* x :
-         {&reverse.values.o, &g.q, &g.k, &g.v, &g.log_alpha, &g.beta, &g.c}) {
+    for (at::Tensor* x : {&reverse.values.o, &g.q, &g.k, &g.v, &g.log_alpha, &g.beta, &g.c}) {
       *x = flipped(*x);
     }
     expect_same_bits(forward, reverse);
@@ -106,12 +106,13 @@ TEST(ScanProperties, UndecayedFeedbackIsTheDecayedFormWithStrengthOverDecay) {
 
 // o_t = scale sum_{s<=t} exp(g_t - g_s) beta_s <q_t, k_s> v_s, without a recurrence.
 TEST(ScanProperties, WithoutFeedbackItIsDecayedLinearAttention) {
-  const ScanInputs in = make_inputs(
-      {.length = 40, .c = Strength::zero, .with_d = false, .with_initial_state = false}, at::kDouble);
+  const ScanInputs in =
+      make_inputs({.length = 40, .c = Strength::zero, .with_d = false, .with_initial_state = false},
+                  at::kDouble);
   const at::Tensor decay = in.log_alpha.cumsum(1).permute({0, 2, 1});  // [B, H, T]
-  const at::Tensor scores =
-      in.q.permute({0, 2, 1, 3}).matmul(in.k.permute({0, 2, 3, 1})) *
-      (decay.unsqueeze(3) - decay.unsqueeze(2)).exp() * in.beta.permute({0, 2, 1}).unsqueeze(2);
+  const at::Tensor scores = in.q.permute({0, 2, 1, 3}).matmul(in.k.permute({0, 2, 3, 1})) *
+                            (decay.unsqueeze(3) - decay.unsqueeze(2)).exp() *
+                            in.beta.permute({0, 2, 1}).unsqueeze(2);
   const at::Tensor expected = in.scale * scores.tril().matmul(in.v.permute({0, 2, 1, 3}));
   expect_close(run_values(in).o.permute({0, 2, 1, 3}), expected, 1e-12, "o");
 }
@@ -161,10 +162,11 @@ TEST(ScanProperties, SplittingASequenceAtAnyTokenPassesTheStateOn) {
 }
 
 TEST(ScanProperties, GradcheckInFloat64) {
-  for (const ScanCase& s : {ScanCase{.length = 6, .key_dim = 5, .value_dim = 3},
-                            ScanCase{.length = 19, .key_dim = 2, .value_dim = 3, .decayed_feedback = true,
-                                     .reverse = true},
-                            ScanCase{.length = 5, .key_dim = 3, .value_dim = 2, .merge = "mean"}}) {
+  for (const ScanCase& s :
+       {ScanCase{.length = 6, .key_dim = 5, .value_dim = 3},
+        ScanCase{
+            .length = 19, .key_dim = 2, .value_dim = 3, .decayed_feedback = true, .reverse = true},
+        ScanCase{.length = 5, .key_dim = 3, .value_dim = 2, .merge = "mean"}}) {
     ScanInputs in = make_inputs(s, at::kDouble);
     const OutputGradients given = make_output_gradients(s, in);
     const auto loss = [&] {
@@ -187,7 +189,8 @@ TEST(ScanProperties, GradcheckInFloat64) {
         const double below = loss();
         value = kept;
         const double found = gradient.contiguous().data_ptr<double>()[i];
-        ASSERT_NEAR(found, (above - below) / 2e-5, 2e-8 * (1 + std::abs(found))) << name << " " << i;
+        ASSERT_NEAR(found, (above - below) / 2e-5, 2e-8 * (1 + std::abs(found)))
+            << name << " " << i;
       }
     }
   }
@@ -249,7 +252,8 @@ TEST(ScanProperties, DifferentiatingTwiceThrows) {
     in.k.requires_grad_(true);
     in.v.requires_grad_(true);
     const at::Tensor o = run_values(in).o;
-    const auto first = torch::autograd::grad({(o * o).sum()}, {in.k}, {}, true, /*create_graph=*/true);
+    const auto first =
+        torch::autograd::grad({(o * o).sum()}, {in.k}, {}, true, /*create_graph=*/true);
     EXPECT_THROW(torch::autograd::grad({first[0].sum()}, {in.v}), c10::Error);
   }
 }

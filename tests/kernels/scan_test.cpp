@@ -1,7 +1,8 @@
 // Both operators on the CPU against the oracle: values, final state and every gradient.
-#include <gtest/gtest.h>
-
 #include "tests/kernels/compare.h"
+
+#include <ATen/TensorOperators.h>
+#include <gtest/gtest.h>
 
 namespace comba::kernels::test {
 namespace {
@@ -17,7 +18,8 @@ TEST_P(ScanOracle, Float64Matches) {
 
 const auto kNames = [](const auto& info) { return name_of(info.param); };
 INSTANTIATE_TEST_SUITE_P(Scan, ScanOracle, testing::ValuesIn(scan_cases()), kNames);
-INSTANTIATE_TEST_SUITE_P(Bidirectional, ScanOracle, testing::ValuesIn(bidirectional_cases()), kNames);
+INSTANTIATE_TEST_SUITE_P(Bidirectional, ScanOracle, testing::ValuesIn(bidirectional_cases()),
+                         kNames);
 
 TEST(ScanDtypes, HalfPrecisionInputsComputeInFloat32) {
   for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
@@ -38,11 +40,12 @@ TEST(ScanDtypes, GatesOfAnyFloatingDtypeAreTakenAtTheirValue) {
       }
       const OutputGradients given = make_output_gradients(s, in);
       const OperatorResult result = run_operator(in, given);
-      const auto expected =
-          tensors_of(OperatorResult{reference_values(in), reference_gradients(in, given.o, given.final_state)});
+      const auto expected = tensors_of(OperatorResult{
+          reference_values(in), reference_gradients(in, given.o, given.final_state)});
       const auto got = tensors_of(result);
       for (size_t i = 0; i < got.size(); ++i) {
-        const auto dtype = got[i].second.scalar_type();  // results in a coarser dtype are rounded to it
+        const auto dtype =
+            got[i].second.scalar_type();  // results in a coarser dtype are rounded to it
         EXPECT_LE(relative_error(got[i].second, expected[i].second, 0),
                   bound_of(got[i].first, dtype, s.keys))
             << got[i].first;
@@ -55,7 +58,8 @@ TEST(ScanDtypes, GatesOfAnyFloatingDtypeAreTakenAtTheirValue) {
 }
 
 TEST(ScanDtypes, HeadDimensionsThatFitNoVectorMatch) {
-  for (const auto [key_dim, value_dim] : {std::pair<int64_t, int64_t>{1, 1}, {7, 5}, {20, 33}, {48, 80}}) {
+  for (const auto [key_dim, value_dim] :
+       {std::pair<int64_t, int64_t>{1, 1}, {7, 5}, {20, 33}, {48, 80}}) {
     const ScanCase s{.length = 21, .key_dim = key_dim, .value_dim = value_dim};
     SCOPED_TRACE(name_of(s));
     expect_matches_reference(s, make_inputs(s, at::kFloat), at::kCPU);

@@ -162,6 +162,17 @@ int64_t planned_steps(const TrainOptions& options, int64_t steps_per_epoch) {
   return options.max_steps > 0 ? std::min(options.max_steps, all) : all;
 }
 
+// What a process that was killed in the middle of a write has left behind.
+void remove_leftovers(const fs::path& folder) {
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    const std::string name = entry.path().filename().string();
+    if (name.starts_with('.') && name.find(".tmp.") != std::string::npos) {
+      std::error_code ignored;
+      fs::remove_all(entry.path(), ignored);
+    }
+  }
+}
+
 // The schedule spans the epochs even if max_steps stops earlier: a run that is cut short and later resumed
 // with a larger max_steps is the run that was never cut.
 Schedule make_schedule(const TrainOptions& options, int64_t steps_per_epoch) {
@@ -259,6 +270,7 @@ NamedTensors Trainer::optimizer_state() const {
 TrainResult Trainer::run() {
   const SignalScope signals;
   fs::create_directories(checkpoints());
+  remove_leftovers(checkpoints());
   std::optional<LoadedCheckpoint> checkpoint;
   if (run_.resume) {
     checkpoint = load_newest_checkpoint(checkpoints());

@@ -1,0 +1,299 @@
+// comba data: looks at images before hours are spent on them.
+#include <algorithm>
+#include <array>
+#include <atomic>
+#include <cmath>
+#include <cstdio>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <optional>
+#include <thread>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "datasets/contact_sheet.h"
+#include "datasets/decode.h"
+#include "datasets/loader.h"
+#include "datasets/pack.h"
+#include "datasets/shrink.h"
+#include "datasets/transform.h"
+#include "tools/commands.h"
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+#include "vision/base/progress.h"
+
+namespace comba::tools {
+namespace {
+
+using datasets::Image;
+using datasets::ImageSource;
+
+struct Arguments {
+  std::string source, split, out, json;
+  int64_t short_side = 0, quality = 90, threads = 0, count = 32, columns = 8, side = 96, channels = 3;
+  bool strict = false, train = false;
+  std::vector<std::string> assignments;
+};
+
+int64_t thread_count(const Arguments& a) {
+  return a.threads > 0 ? a.threads : std::max<int64_t>(1, std::thread::hardware_concurrency());
+}
+
+// Calls body(index) for every image, `threads` at a time, in increasing order of start.
+template <typename Body>
+void for_each_image(const ImageSource& source, int64_t threads, const std::string& title, const Body& body) {
+  Progress progress(title, source.size(), "img");
+  std::atomic<int64_t> next = 0, done = 0;
+  std::mutex mutex;
+  std::vector<std::thread> workers;
+  for (int64_t i = 0; i < threads; ++i) {
+    workers.emplace_back([&] {
+      for (int64_t index = next++; index < source.size(); index = next++) {
+        body(index);
+        const int64_t now = ++done;
+        const std::lock_guard lock(mutex);
+        progress.update(now);
+      }
+    });
+  }
+  for (std::thread& worker : workers) {
+    worker.join();
+  }
+  progress.update(source.size());
+  progress.finish();
+}
+
+struct Packed {
+  std::string bytes, problem;
+  int width = 0, height = 0;
+};
+
+// What goes into the pack: the file's own bytes, or a smaller JPEG of it.
+Packed prepare(const ImageSource& source, int64_t index, const Arguments& a) {
+  Packed packed;
+  try {
+    const auto sample = source.read(index);
+    Image image = datasets::decode_image(sample.bytes, 3, sample.name);
+    packed.bytes.assign(sample.bytes.begin(), sample.bytes.end());
+    if (a.short_side > 0 && std::min(image.width, image.height) > a.short_side) {
+      image = datasets::shrink_short_side(image, static_cast<int>(a.short_side));
+      packed.bytes = datasets::encode_jpeg(image, static_cast<int>(a.quality));
+    }
+    packed.width = image.width;
+    packed.height = image.height;
+  } catch (const Error& error) {
+    packed.problem = error.what();
+  }
+  return packed;
+}
+
+void report_rejected(const std::vector<std::string>& rejected, const std::string& path) {
+  for (size_t i = 0; i < std::min<size_t>(rejected.size(), 10); ++i) {
+    log::warning("rejected: {}", rejected[i]);
+  }
+  if (!rejected.empty()) {
+    std::string text;
+    for (const std::string& line : rejected) {
+      text += line + "\n";
+    }
+    write_file_atomic(path, text);
+    log::warning("{} images rejected; the whole list is in {}", rejected.size(), path);
+  }
+}
+
+void run_pack(const Arguments& a) {
+  const auto source = datasets::open_images(a.source, a.split);
+  datasets::PackWriter writer(a.out, source->classes());
+  std::vector<std::string> rejected;
+  Progress progress("packing", source->size(), "img");
+  // Blocks of images are prepared in parallel and written in order, so memory stays small.
+  const int64_t block = 64 * thread_count(a);
+  for (int64_t first = 0; first < source->size(); first += block) {
+    const int64_t count = std::min(block, source->size() - first);
+    std::vector<Packed> packed(static_cast<size_t>(count));
+    std::atomic<int64_t> next = 0;
+    std::vector<std::thread> workers;
+    for (int64_t i = 0; i < thread_count(a); ++i) {
+      workers.emplace_back([&] {
+        for (int64_t at = next++; at < count; at = next++) {
+          packed[static_cast<size_t>(at)] = prepare(*source, first + at, a);
+        }
+      });
+    }
+    for (std::thread& worker : workers) {
+      worker.join();
+    }
+    for (int64_t at = 0; at < count; ++at) {
+      const Packed& image = packed[static_cast<size_t>(at)];
+      if (image.problem.empty()) {
+        writer.add(image.bytes, image.width, image.height, source->label(first + at), source->name(first + at));
+      } else {
+        rejected.push_back(image.problem);
+      }
+    }
+    progress.update(first + count);
+  }
+  progress.finish();
+  COMBA_CHECK(!a.strict || rejected.empty(), "packing {}: {} of {} images are bad; the first: {}", a.source,
+              rejected.size(), source->size(), rejected.front());
+  COMBA_CHECK(static_cast<int64_t>(rejected.size()) < source->size(), "packing {}: no image could be read; the first: {}",
+              a.source, rejected.front());
+  writer.finish();
+  report_rejected(rejected, a.out + ".rejected.txt");
+  fmt::print("{}: {} images of {} classes\n", a.out, source->size() - static_cast<int64_t>(rejected.size()),
+             source->classes().size());
+}
+
+void run_check(const Arguments& a) {
+  const auto source = datasets::open_images(a.source, a.split);
+  std::mutex mutex;
+  std::map<int64_t, std::string> problems;
+  for_each_image(*source, thread_count(a), "checking", [&](int64_t index) {
+    try {
+      const auto sample = source->read(index);
+      datasets::decode_image(sample.bytes, 3, sample.name);
+    } catch (const Error& error) {
+      const std::lock_guard lock(mutex);
+      problems[index] = error.what();
+    }
+  });
+  for (const auto& [index, problem] : problems) {
+    fmt::print("{}\n", problem);
+  }
+  fmt::print("{}: {} images of {} classes, {} bad\n", a.source, source->size(), source->classes().size(),
+             problems.size());
+  COMBA_CHECK(problems.empty(), "checking {}: {} of {} images are bad (listed above)", a.source, problems.size(),
+              source->size());
+}
+
+// Sums over all pixels, in integers so that threads cannot change the result.
+struct PixelSums {
+  std::array<uint64_t, 3> sum{}, square{};
+  uint64_t pixels = 0;
+
+  void add(const Image& image) {
+    for (size_t i = 0; i < image.pixels.size(); ++i) {
+      const uint64_t value = image.pixels[i];
+      const size_t c = i % static_cast<size_t>(image.channels);
+      sum[c] += value;
+      square[c] += value * value;
+    }
+    pixels += static_cast<uint64_t>(image.height) * static_cast<uint64_t>(image.width);
+  }
+  double mean(size_t c) const { return static_cast<double>(sum[c]) / static_cast<double>(pixels) / 255.0; }
+  double deviation(size_t c) const {
+    const double second = static_cast<double>(square[c]) / static_cast<double>(pixels) / (255.0 * 255.0);
+    return std::sqrt(std::max(0.0, second - mean(c) * mean(c)));
+  }
+};
+
+void run_stats(const Arguments& a) {
+  const auto source = datasets::open_images(a.source, a.split);
+  std::vector<int64_t> counts(source->classes().size());
+  for (int64_t i = 0; i < source->size(); ++i) {
+    ++counts[static_cast<size_t>(source->label(i))];
+  }
+  std::mutex mutex;
+  PixelSums sums;
+  std::map<std::pair<int, int>, int64_t> sizes;
+  for_each_image(*source, thread_count(a), "reading", [&](int64_t index) {
+    const auto sample = source->read(index);
+    const Image image = datasets::decode_image(sample.bytes, static_cast<int>(a.channels), sample.name);
+    const std::lock_guard lock(mutex);
+    sums.add(image);
+    ++sizes[{image.width, image.height}];
+  });
+  nlohmann::ordered_json json{{"images", source->size()}};
+  fmt::print("{} images, {} classes, {} different sizes\n", source->size(), counts.size(), sizes.size());
+  for (size_t c = 0; c < counts.size(); ++c) {
+    fmt::print("  {:<24} {}\n", source->classes()[c], counts[c]);
+    json["classes"][source->classes()[c]] = counts[c];
+  }
+  const auto common = std::max_element(sizes.begin(), sizes.end(),
+                                       [](const auto& x, const auto& y) { return x.second < y.second; });
+  fmt::print("most frequent size {}x{} ({} images)\n", common->first.first, common->first.second, common->second);
+  for (size_t c = 0; c < static_cast<size_t>(a.channels); ++c) {
+    fmt::print("channel {}: mean {:.4f}, std {:.4f} (pixels scaled to 0..1)\n", c, sums.mean(c), sums.deviation(c));
+    json["mean"].push_back(sums.mean(c));
+    json["std"].push_back(sums.deviation(c));
+  }
+  if (!a.json.empty()) {
+    write_file_atomic(a.json, json.dump(2) + "\n");
+  }
+}
+
+void run_show(const Arguments& a) {
+  const auto source = datasets::open_images(a.source, a.split);
+  datasets::TransformOptions options;
+  options.channels = a.channels;
+  ConfigTable table;
+  datasets::declare(table, options);
+  for (const std::string& assignment : a.assignments) {
+    table.set(assignment);
+  }
+  std::vector<datasets::SheetTile> tiles;
+  const int64_t count = std::min(a.count, source->size());
+  for (int64_t i = 0; i < count; ++i) {
+    const int64_t index = i * source->size() / count;  // spread over the classes
+    const auto sample = source->read(index);
+    Image image = datasets::decode_image(sample.bytes, static_cast<int>(options.channels), sample.name);
+    if (a.train) {
+      image = datasets::transform_for_training(image, options, 0, 0, index);
+    }
+    tiles.push_back({std::move(image), source->classes()[static_cast<size_t>(sample.label)]});
+  }
+  const Image sheet = datasets::contact_sheet(tiles, static_cast<int>(a.side), static_cast<int>(a.columns));
+  write_file_atomic(a.out, datasets::encode_png(sheet));
+  fmt::print("{}: {} of {} images\n", a.out, count, source->size());
+}
+
+CLI::App* add_verb(CLI::App& parent, const char* name, const char* help, const std::shared_ptr<Arguments>& a) {
+  CLI::App* verb = parent.add_subcommand(name, help);
+  verb->add_option("SOURCE", a->source, "A pack, or a folder of class folders")->required();
+  verb->add_option("--split", a->split, "The part of SOURCE with this name: SPLIT.pack or a folder SPLIT in it");
+  verb->add_option("--threads", a->threads, "Threads; 0: one per core");
+  return verb;
+}
+
+}  // namespace
+
+void add_data_command(CLI::App& app) {
+  CLI::App* data = app.add_subcommand("data", "Packs, checks, measures and shows image data");
+  data->require_subcommand(1);
+  auto a = std::make_shared<Arguments>();
+
+  CLI::App* pack = add_verb(*data, "pack", "Writes all images into a pack, which loads faster than single files", a);
+  pack->add_option("OUT", a->out, "The pack's index file, e.g. train.pack")->required();
+  pack->add_option("--short-side", a->short_side, "Shrinks larger images to this short side, px; 0: keeps the files' bytes");
+  pack->add_option("--quality", a->quality, "JPEG quality of shrunk images")->check(CLI::Range(1, 100));
+  pack->add_flag("--strict", a->strict, "Fails if any image is bad; without it bad images are left out and listed");
+  pack->footer("Example:\n  comba data pack imagenet --split train train.pack --short-side 256");
+  pack->callback([a] { run_pack(*a); });
+
+  CLI::App* check = add_verb(*data, "check", "Decodes every image and names every problem", a);
+  check->footer("Example:\n  comba data check datasets/samples/mnist5k --split train");
+  check->callback([a] { run_check(*a); });
+
+  CLI::App* stats = add_verb(*data, "stats", "Counts classes and sizes; mean and deviation of each channel", a);
+  stats->add_option("--channels", a->channels, "3 colour, 1 grey")->check(CLI::IsMember({1, 3}));
+  stats->add_option("--json", a->json, "Also writes the figures to this file");
+  stats->footer("Example:\n  comba data stats datasets/samples/mnist5k --split train --channels 1");
+  stats->callback([a] { run_stats(*a); });
+
+  CLI::App* show = add_verb(*data, "show", "Draws a contact sheet, as stored or as training sees the images", a);
+  show->add_option("--out", a->out, "PNG file to write")->required();
+  show->add_option("--count", a->count, "Images on the sheet")->check(CLI::Range(1, 100000));
+  show->add_option("--columns", a->columns, "Images in a row")->check(CLI::Range(1, 1000));
+  show->add_option("--side", a->side, "Side of a tile, px")->check(CLI::Range(16, 1024));
+  show->add_option("--channels", a->channels, "3 colour, 1 grey")->check(CLI::IsMember({1, 3}));
+  show->add_flag("--train", a->train, "Shows the images as training augments them");
+  show->add_option("--set", a->assignments, "With --train: overrides a data key, e.g. --set data.image_size=28")
+      ->allow_extra_args(false);
+  show->footer("Example:\n  comba data show datasets/samples/mnist5k --split train --out sheet.png --count 64");
+  show->callback([a] { run_show(*a); });
+}
+
+}  // namespace comba::tools

@@ -1,0 +1,115 @@
+// comba info: what a configuration builds, without training it.
+#include <map>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+#include "classify/classifier.h"
+#include "classify/config.h"
+#include "tools/commands.h"
+#include "vision/base/files.h"
+#include "vision/model_cost.h"
+
+namespace comba::tools {
+namespace {
+
+constexpr int64_t kImageNetClasses = 1000;  // where the configuration leaves the number to the data
+
+struct Arguments {
+  std::string config, json;
+  std::vector<std::string> assignments;
+};
+
+// Parameters of one top-level part of the model ("blocks.0.mixer", "patch_embed", "head").
+struct Part {
+  std::string name;
+  int64_t parameters = 0;
+  int64_t tensors = 0;
+};
+
+std::string part_of(const std::string& parameter) {
+  // Blocks are shown by their children, everything else by its first component.
+  const int depth = parameter.starts_with("blocks.") ? 3 : 1;
+  size_t at = 0;
+  for (int i = 0; i < depth; ++i) {
+    const size_t dot = parameter.find('.', at);
+    if (dot == std::string::npos) {
+      return parameter;
+    }
+    at = dot + 1;
+  }
+  return parameter.substr(0, at - 1);
+}
+
+std::vector<Part> parts_of(const torch::nn::Module& model) {
+  std::vector<Part> parts;
+  for (const auto& item : model.named_parameters()) {
+    const std::string name = part_of(item.key());
+    if (parts.empty() || parts.back().name != name) {
+      parts.push_back({name});
+    }
+    parts.back().parameters += item.value().numel();
+    parts.back().tensors += 1;
+  }
+  return parts;
+}
+
+int64_t total_of(const std::vector<Part>& parts) {
+  int64_t total = 0;
+  for (const Part& part : parts) {
+    total += part.parameters;
+  }
+  return total;
+}
+
+std::string with_commas(int64_t value) {
+  std::string text = fmt::format("{}", value);
+  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) {
+    text.insert(static_cast<size_t>(at), ",");
+  }
+  return text;
+}
+
+void run(const Arguments& arguments) {
+  classify::RunConfig config;
+  classify::read_run_config(arguments.config, arguments.assignments, config);
+  const int64_t classes = config.classes > 0 ? config.classes : kImageNetClasses;
+  const classify::Classifier model(config.model, classes);
+  const std::vector<Part> parts = parts_of(*model);
+  const int64_t total = total_of(parts);
+  const vision::ModelCost cost = vision::model_cost(config.model, classes);
+
+  fmt::print("{:<28}{:>10}{:>16}\n", "module", "tensors", "parameters");
+  for (const Part& part : parts) {
+    fmt::print("{:<28}{:>10}{:>16}\n", part.name, part.tensors, with_commas(part.parameters));
+  }
+  fmt::print("{:<38}{:>16}\n", "total", with_commas(total));
+  fmt::print("\ninput {0}x{0}x{1}, {2} patches, {3} classes{4}\n", config.model.image_size, config.model.in_channels,
+             config.model.patches(), classes, config.classes > 0 ? "" : " (the data may have another number)");
+  fmt::print("GMACs an image: {:.3f} dense, {:.3f} with token mixing (recurrence or attention products)\n",
+             cost.dense / 1e9, cost.total() / 1e9);
+  if (!arguments.json.empty()) {
+    nlohmann::ordered_json json{{"config", arguments.config},      {"classes", classes},
+                                {"parameters", total},             {"macs_dense", cost.dense},
+                                {"macs_total", cost.total()},      {"patches", config.model.patches()}};
+    for (const Part& part : parts) {
+      json["modules"].push_back({{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
+    }
+    write_file_atomic(arguments.json, json.dump(2) + "\n");
+  }
+}
+
+}  // namespace
+
+void add_info_command(CLI::App& app) {
+  auto arguments = std::make_shared<Arguments>();
+  CLI::App* command = app.add_subcommand("info", "Prints the modules, parameters and multiply-accumulates of a model");
+  command->add_option("CONFIG", arguments->config, "TOML file")->required();
+  command->add_option("--set", arguments->assignments, "Overrides a key, e.g. --set model.depth=6")->allow_extra_args(false);
+  command->add_option("--json", arguments->json, "Also writes the figures to this file");
+  command->footer("Example:\n  comba info configs/imagenet/comba_t.toml");
+  command->callback([arguments] { run(*arguments); });
+}
+
+}  // namespace comba::tools
