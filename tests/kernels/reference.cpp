@@ -164,7 +164,7 @@ ScanInputs plain(const ScanInputs& in) {
 }
 
 at::Tensor zeros(at::IntArrayRef sizes) { return at::zeros(sizes, at::kDouble); }
-at::Tensor zeros_like(const at::Tensor& x) { return x.defined() ? zeros(x.sizes()) : x; }
+at::Tensor blank_like(const at::Tensor& x) { return x.defined() ? zeros(x.sizes()) : x; }
 
 template <typename Body>
 void for_each_head(const ScanInputs& in, const Body& body) {
@@ -241,8 +241,8 @@ ScanGradients reference_gradients(const ScanInputs& inputs, const at::Tensor& gr
   const at::Tensor from_o = grad_o.defined() ? plain(grad_o) : zeros(in.v.sizes());
   const at::Tensor from_state = plain(grad_final_state);
   ScanGradients out{
-      zeros_like(in.q),    zeros_like(in.k), zeros_like(in.v), zeros_like(in.log_alpha),
-      zeros_like(in.beta), zeros_like(in.c), zeros_like(in.d), zeros_like(in.initial_state)};
+      blank_like(in.q),    blank_like(in.k), blank_like(in.v), blank_like(in.log_alpha),
+      blank_like(in.beta), blank_like(in.c), blank_like(in.d), blank_like(in.initial_state)};
   at::Tensor unused = zeros(in.v.sizes());
   for_each_head(in, [&](const Head& h) {
     const Walk w = walk(h, pointer(unused));

@@ -155,7 +155,7 @@ TEST_P(ScanBadInput, ThrowsNamingArgumentExpectedAndGot) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Operators, ScanBadInput, testing::ValuesIn(bad_inputs()),
-                         [](const auto& info) { return info.param.what; });
+                         [](const auto& it) { return it.param.what; });
 
 }  // namespace
 }  // namespace comba::kernels::test

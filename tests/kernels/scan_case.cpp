@@ -2,6 +2,7 @@
 
 #include <cmath>
 #include <random>
+#include <sstream>
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
@@ -229,22 +230,18 @@ void add_uses(std::vector<ScanCase>& cases) {
 }  // namespace
 
 std::string name_of(const ScanCase& s) {
-  std::string name = "T" + std::to_string(s.length) + "_K" + std::to_string(s.key_dim) + "V" +
-                     std::to_string(s.value_dim) + "_" + word(s.keys) + "_gates_" + word(s.gates) +
-                     "_beta" + word(s.beta) + "_c" + word(s.c);
-  name += s.decayed_feedback ? "_decayed" : "";
-  name += s.reverse ? "_reverse" : "";
-  name += s.with_d ? "" : "_no_d";
+  std::ostringstream name;
+  name << "T" << s.length << "_K" << s.key_dim << "V" << s.value_dim << "_" << word(s.keys)
+       << "_gates_" << word(s.gates) << "_beta" << word(s.beta) << "_c" << word(s.c)
+       << (s.decayed_feedback ? "_decayed" : "") << (s.reverse ? "_reverse" : "")
+       << (s.with_d ? "" : "_no_d");
   if (!s.merge.empty()) {
-    name += "_" + s.merge;
-    name += s.own_rows ? "_own_rows" : "";
-    name += s.own_d ? "_own_d" : "";
-    return name;
+    name << "_" << s.merge << (s.own_rows ? "_own_rows" : "") << (s.own_d ? "_own_d" : "");
+    return name.str();
   }
-  name += s.with_initial_state ? "" : "_no_start";
-  name += s.use_o ? "" : "_state_only";
-  name += s.use_final_state ? "" : "_o_only";
-  return name;
+  name << (s.with_initial_state ? "" : "_no_start") << (s.use_o ? "" : "_state_only")
+       << (s.use_final_state ? "" : "_o_only");
+  return name.str();
 }
 
 ScanInputs make_inputs(const ScanCase& s, at::ScalarType dtype, uint64_t seed) {

@@ -264,7 +264,7 @@ TEST(CudaScan, NotANumberStaysInItsBatchAndHead) {
 
 TEST(CudaScan, HeadDimensionsThatAreNotBuiltAreRefused) {
   COMBA_NEEDS_GPU();
-  for (const auto [key_dim, value_dim] : {std::pair<int64_t, int64_t>{48, 64}, {64, 80}}) {
+  for (const auto& [key_dim, value_dim] : {std::pair<int64_t, int64_t>{48, 64}, {64, 80}}) {
     const ScanInputs in = moved(
         make_inputs({.length = 4, .key_dim = key_dim, .value_dim = value_dim}, at::kFloat), kGpu);
     try {

@@ -58,7 +58,7 @@ TEST(ScanDtypes, GatesOfAnyFloatingDtypeAreTakenAtTheirValue) {
 }
 
 TEST(ScanDtypes, HeadDimensionsThatFitNoVectorMatch) {
-  for (const auto [key_dim, value_dim] :
+  for (const auto& [key_dim, value_dim] :
        {std::pair<int64_t, int64_t>{1, 1}, {7, 5}, {20, 33}, {48, 80}}) {
     const ScanCase s{.length = 21, .key_dim = key_dim, .value_dim = value_dim};
     SCOPED_TRACE(name_of(s));

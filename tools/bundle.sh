@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# bundle.sh DIR [--with-tests]: a relocatable folder with the built programs and all they need but LibTorch, CUDA and
+# the C library. On the other machine (Python with torch 2.11, or COMBA_TORCH=folder of the torch package):
+#   DIR/comba train ...          the program
+#   DIR/run bin/kernels_test     any other program of the bundle
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
+
+[ $# -ge 1 ] || die "usage: bundle.sh DIR [--with-tests]"
+target="$1"
+build="${COMBA_BUNDLE_BUILD:-$COMBA_BUILD}"
+[ -x "$build/bin/comba" ] || die "$build/bin/comba is not built; run tools/demo.sh or cmake --build --preset release"
+
+rm -rf "$target"
+mkdir -p "$target/bin" "$target/lib" "$target/tests"
+programs=(comba)
+if [ "${2:-}" = --with-tests ]; then
+  for test in "$build"/bin/*_test; do programs+=("$(basename "$test")"); done
+  cp -r "$COMBA_ROOT"/tests/python "$target/tests/"
+fi
+for program in "${programs[@]}"; do
+  strip --strip-unneeded -o "$target/bin/$program" "$build/bin/$program"
+done
+for library in libcomba_ops.so libcomba_imgcodecs.so; do
+  strip --strip-unneeded -o "$target/lib/$library" "$build/lib/$library"
+done
+
+# The shared libraries of the system, except what every machine or torch itself brings.
+closure() { LD_LIBRARY_PATH="$torch_libs" ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u; }
+torch_libs="$(ls -d "$COMBA_DEPS_DIR"/venv/lib/python3*/site-packages/torch/lib | head -1)"
+closure "$target"/bin/* "$target"/lib/*.so | while read -r library; do
+  case "$(basename "$library")" in
+    libc.so* | libm.so* | libdl.so* | libpthread.so* | librt.so* | ld-linux* | libstdc++.so* | libgcc_s.so* | libgomp.so*) ;;
+    libtorch* | libc10* | libcu* | libnv* | libnccl* | libcaffe2* | libshm*) ;;
+    *) cp -L "$library" "$target/lib/" ;;
+  esac
+done
+
+cp -r "$COMBA_ROOT/configs" "$target/configs"
+mkdir -p "$target/datasets"
+cp -r "$COMBA_ROOT/datasets/samples" "$target/datasets/samples"
+
+cat >"$target/run" <<'LAUNCHER'
+#!/usr/bin/env bash
+# Runs a program of this bundle with the LibTorch of python3, or of COMBA_TORCH.
+set -euo pipefail
+here="$(cd "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")" && pwd)"
+torch="${COMBA_TORCH:-$(python3 -c 'import torch, os; print(os.path.dirname(torch.__file__))' 2>/dev/null || true)}"
+[ -d "$torch/lib" ] || {
+  echo "error: no LibTorch found: python3 has no torch; install torch 2.11 or set COMBA_TORCH to the torch package's folder" >&2
+  exit 1
+}
+libraries="$here/lib:$torch/lib"
+for folder in "$(dirname "$torch")"/nvidia/*/lib; do
+  [ -d "$folder" ] && libraries="$libraries:$folder"
+done
+export LD_LIBRARY_PATH="$libraries${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}"
+program="$1"
+shift
+[ -x "$program" ] || program="$here/$program"
+exec "$program" "$@"
+LAUNCHER
+cat >"$target/comba" <<'LAUNCHER'
+#!/usr/bin/env bash
+exec "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/run" bin/comba "$@"
+LAUNCHER
+chmod +x "$target/run" "$target/comba"
+du -sm "$target" | awk '{print $2 ": " $1 " MiB"}'
