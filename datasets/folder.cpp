@@ -63,6 +63,7 @@ class FolderSource : public ImageSource {
   int64_t size() const override { return static_cast<int64_t>(entries_.size()); }
   int64_t label(int64_t index) const override { return entries_.at(index).label; }
   std::string name(int64_t index) const override { return (root_ / entries_.at(index).path).string(); }
+  std::string original(int64_t index) const override { return entries_.at(index).path; }
   const std::vector<std::string>& classes() const override { return classes_; }
 
   EncodedSample read(int64_t index) const override {

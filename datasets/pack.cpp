@@ -50,9 +50,8 @@ class PackSource : public ImageSource {
 
   int64_t size() const override { return static_cast<int64_t>(header_.records); }
   int64_t label(int64_t index) const override { return record(index).label; }
-  std::string name(int64_t index) const override {
-    return fmt::format("{}[{}] {}", path_, index, paths_.data() + record(index).path);
-  }
+  std::string name(int64_t index) const override { return fmt::format("{}[{}] {}", path_, index, original(index)); }
+  std::string original(int64_t index) const override { return paths_.data() + record(index).path; }
   const std::vector<std::string>& classes() const override { return classes_; }
   std::string fingerprint() const override { return fmt::format("pack:{}:{:08x}", header_.records, header_.crc); }
 

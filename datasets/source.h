@@ -25,7 +25,8 @@ class ImageSource {
   virtual int64_t size() const = 0;
   virtual EncodedSample read(int64_t index) const = 0;
   virtual int64_t label(int64_t index) const = 0;  // without reading the image
-  virtual std::string name(int64_t index) const = 0;
+  virtual std::string name(int64_t index) const = 0;      // for messages
+  virtual std::string original(int64_t index) const = 0;  // path below the source's root
   virtual const std::vector<std::string>& classes() const = 0;  // sorted; label = position
   virtual std::string fingerprint() const = 0;  // changes when the content list changes
 };

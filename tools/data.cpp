@@ -129,7 +129,7 @@ void run_pack(const Arguments& a) {
     for (int64_t at = 0; at < count; ++at) {
       const Packed& image = packed[static_cast<size_t>(at)];
       if (image.problem.empty()) {
-        writer.add(image.bytes, image.width, image.height, source->label(first + at), source->name(first + at));
+        writer.add(image.bytes, image.width, image.height, source->label(first + at), source->original(first + at));
       } else {
         rejected.push_back(image.problem);
       }

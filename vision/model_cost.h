@@ -14,8 +14,8 @@ struct ModelCost {
   double total() const { return dense + recurrence; }
 };
 
-// Norms, activations and the short convolutions' few taps are left out of `dense`, as fvcore-style counters do
-// for element-wise work; the gates' projections are in it.
+// Norms and activations are left out of `dense`, as fvcore-style counters do for element-wise work; the short
+// convolutions and the gates' projections are in it.
 ModelCost model_cost(const BackboneConfig& config, int64_t classes);
 
 }  // namespace comba::vision

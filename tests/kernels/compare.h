@@ -31,8 +31,10 @@ std::vector<std::pair<std::string, at::Tensor*>> tensors_of(ScanInputs& inputs);
 
 // Bound on rms(error) / rms(reference).
 double bound_of(const std::string& tensor, at::ScalarType dtype, Keys keys);
-// rms(x - reference) / rms(reference); errors below `floor` in every element count as none.
-double relative_error(const at::Tensor& x, const at::Tensor& reference, double floor);
+// rms(x - reference) / max(rms(reference), least_size); errors below `floor` in every element count
+// as none.
+double relative_error(const at::Tensor& x, const at::Tensor& reference, double floor,
+                      double least_size = 0);
 
 void expect_matches_reference(const ScanCase& scan_case, const ScanInputs& cpu_inputs,
                               at::Device device);

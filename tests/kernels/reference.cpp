@@ -1,5 +1,6 @@
 #include "tests/kernels/reference.h"
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 
@@ -107,7 +108,7 @@ Walk walk(const Head& h, double* o) {
 //   G += qt do^T;  du = G^T k;  dp = -f du   (p = S_{t-1}^T k, f = feedback)
 //   dk = G u + S_{t-1} dp - scale d S_t do;  dalpha = <G, S_{t-1}>;  G <- alpha G + k dp^T
 void token_gradients(const Head& h, const Walk& w, int64_t step, const double* grad_o,
-                     Row& grad_state, const ScanGradients& out) {
+                     Row& grad_state, ScanGradients& out) {
   const int64_t cell = h.cell(step), dk = h.keys(), dv = h.values();
   const Token& token = w.tokens[step];
   const Row &before = w.states[step], &after = w.states[step + 1];
@@ -128,7 +129,9 @@ void token_gradients(const Head& h, const Walk& w, int64_t step, const double* g
     }
     dq[i] = h.in.scale * dquery;
     dkey[i] -= h.in.scale * h.d() * dquery;
-    dd -= h.in.scale * dquery * k[i];
+    const double term = h.in.scale * dquery * k[i];
+    dd -= term;
+    out.d_size += term * term;  // the root comes at the end
   }
   double dbeta = 0, dfeedback = 0;
   for (int64_t j = 0; j < dv; ++j) {
@@ -205,6 +208,7 @@ ScanGradients combine(const ScanInputs& in, const ScanGradients& a, const ScanGr
   if (in.d.defined()) {
     out.d = combined(a.d, b.d, in.d.dim() == 2);
   }
+  out.d_size = std::hypot(a.d_size, b.d_size);
   return out;
 }
 
@@ -258,6 +262,7 @@ ScanGradients reference_gradients(const ScanInputs& inputs, const at::Tensor& gr
       std::copy(grad_state.begin(), grad_state.end(), pointer(out.initial_state) + h.state());
     }
   });
+  out.d_size = std::sqrt(out.d_size / static_cast<double>(std::max<int64_t>(in.q.size(2), 1)));
   return out;
 }
 

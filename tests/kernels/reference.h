@@ -31,6 +31,10 @@ struct ScanValues {
 // fp64, in the shapes of the inputs; undefined where the input is.
 struct ScanGradients {
   at::Tensor q, k, v, log_alpha, beta, c, d, initial_state;
+  // The gradient of d is a sum of B T Dk terms of either sign a head: the root of the sum of their
+  // squares is the size its rounding errors are judged by, since the sum itself may be next to
+  // nothing.
+  double d_size = 0;
 };
 
 ScanValues reference_values(const ScanInputs& inputs);

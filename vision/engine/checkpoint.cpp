@@ -110,7 +110,8 @@ int64_t step_of(const fs::path& folder) {
 
 bool is_checkpoint_name(const fs::path& folder) {
   const std::string name = folder.filename().string();
-  return name == "last" || name == "best" || step_of(folder) >= 0;
+  // ".old" is where AtomicFolder puts a predecessor for the moment of its replacement.
+  return name == "last" || name == "last.old" || name == "best" || name == "best.old" || step_of(folder) >= 0;
 }
 
 struct Candidate {

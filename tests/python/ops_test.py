@@ -1,0 +1,201 @@
+#!/usr/bin/env python3
+"""The operators from Python: python3 ops_test.py PATH_TO_LIBCOMBA_OPS
+
+Loads the library, runs torch.library.opcheck on every operator and device, traces them with torch.compile,
+and looks at the error messages. Prints PASS, FAIL or SKIP per check; exit code 1 if one failed, 77 if there
+is nothing to run with.
+"""
+import sys
+
+try:
+    import torch
+except ImportError as error:
+    print(f"SKIP everything: no torch in this Python ({error})")
+    sys.exit(77)
+
+OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
+failures = 0
+
+
+def check(name, body):
+    """Runs one check; body returns None, or the reason why it does not apply."""
+    global failures
+    try:
+        reason = body()
+    except Exception as error:  # a failed check must not hide the others
+        failures += 1
+        print(f"FAIL {name}: {type(error).__name__}: {str(error).strip()[:2000]}")
+        return
+    print(f"SKIP {name}: {reason}" if reason else f"PASS {name}")
+
+
+def unit(x):
+    return torch.nn.functional.normalize(x, dim=-1)
+
+
+def scan_inputs(device, dtype, batch=2, length=9, heads=2, key_dim=16, value_dim=32, directions=()):
+    """q, k, v, log_alpha, beta, c, d, initial_state; all require gradients."""
+    generator = torch.Generator().manual_seed(1)
+
+    def normal(*shape):
+        return torch.randn(*shape, generator=generator)
+
+    rows, gates = (batch, length, heads), (*directions, batch, length, heads)
+    tensors = [unit(normal(*rows, key_dim)), unit(normal(*rows, key_dim)), normal(*rows, value_dim)]
+    tensors = [x.to(dtype) for x in tensors]
+    tensors += [-0.1 * normal(*gates).exp(), normal(*gates).sigmoid(), normal(*gates).sigmoid()]
+    tensors += [normal(heads), normal(batch, heads, key_dim, value_dim)]
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    tensors[3:] = [x.to(wide) for x in tensors[3:]]
+    return [x.to(device).requires_grad_() for x in tensors]
+
+
+def calls(device, dtype):
+    """Every operator as (name, operator, positional arguments, keyword arguments)."""
+    ops = torch.ops.comba
+    one = scan_inputs(device, dtype)
+    two = scan_inputs(device, dtype, directions=(2,))[:7]
+    yield "scan", ops.scan.default, one, dict(scale=0.25)
+    yield ("scan decayed reverse without d and state", ops.scan.default, one[:6],
+           dict(scale=0.25, decayed_feedback=True, reverse=True))
+    for merge in ("mean", "none"):
+        yield (f"bidirectional_scan {merge}", ops.bidirectional_scan.default, two,
+               dict(scale=0.25, merge=merge))
+
+
+def backward_calls(device, dtype):
+    """The operators of the gradients, which nobody differentiates again."""
+    ops = torch.ops.comba
+    one = [x.detach() for x in scan_inputs(device, dtype)]
+    two = [x.detach() for x in scan_inputs(device, dtype, directions=(2,))[:7]]
+    o, state = ops.scan(*one, scale=0.25)
+    yield ("scan_backward", ops.scan_backward.default, [torch.ones_like(o), torch.ones_like(state), *one],
+           dict(scale=0.25, decayed_feedback=False, reverse=False))
+    yield ("scan_backward of o alone, without d and state", ops.scan_backward.default,
+           [torch.ones_like(o), None, *one[:6], None, None],
+           dict(scale=0.25, decayed_feedback=True, reverse=True))
+    yield ("bidirectional_scan_backward", ops.bidirectional_scan_backward.default,
+           [torch.ones_like(o), *two], dict(scale=0.25, decayed_feedback=False, merge="mean"))
+    yield ("bidirectional_scan_backward without d", ops.bidirectional_scan_backward.default,
+           [torch.ones_like(o), *two[:6], None], dict(scale=0.25, decayed_feedback=True, merge="sum"))
+
+
+def run_opchecks(device, dtype):
+    label = f"{device} {str(dtype).removeprefix('torch.')}"
+    for name, op, args, kwargs in calls(device, dtype):
+        for test in OPCHECKS:
+            check(f"opcheck {name} {test} {label}",
+                  lambda: torch.library.opcheck(op, args, kwargs, test_utils=test) and None)
+    for name, op, args, kwargs in backward_calls(device, dtype):
+        for test in ("test_schema", "test_faketensor"):
+            check(f"opcheck {name} {test} {label}",
+                  lambda: torch.library.opcheck(op, args, kwargs, test_utils=test) and None)
+
+
+def expect_gradcheck():
+    inputs = scan_inputs("cpu", torch.float64, batch=1, length=5, heads=1, key_dim=3, value_dim=2)
+    torch.autograd.gradcheck(lambda *x: torch.ops.comba.scan(*x, scale=0.5), inputs)
+    inputs = scan_inputs("cpu", torch.float64, batch=1, length=4, heads=1, key_dim=3, value_dim=2,
+                         directions=(2,))[:7]
+    torch.autograd.gradcheck(lambda *x: torch.ops.comba.bidirectional_scan(*x, scale=0.5), inputs)
+
+
+def expect_compiled_equals_eager(device):
+    def loss(*x):
+        o = torch.ops.comba.bidirectional_scan(*x, scale=0.25)
+        return (o.float() ** 2).sum()
+
+    inputs = scan_inputs(device, torch.float32, directions=(2,))[:7]
+    expected = torch.autograd.grad(loss(*inputs), inputs)
+    compiled = torch.compile(loss, backend="aot_eager", fullgraph=True)
+    for one, other in zip(torch.autograd.grad(compiled(*inputs), inputs), expected):
+        torch.testing.assert_close(one, other)
+
+
+def expect_token_recurrence(device):
+    """A few tokens of plain tensor operations: the library computes what its documentation says."""
+    q, k, v, log_alpha, beta, c, d, state = [x.detach().double() for x in scan_inputs(device, torch.float32)]
+    o, last = torch.ops.comba.scan(*[x.float() for x in (q, k, v, log_alpha, beta, c, d, state)], scale=0.25)
+    for t in range(q.shape[1]):
+        read = torch.einsum("bhkv,bhk->bhv", state, k[:, t])
+        write = beta[:, t, :, None] * v[:, t] - c[:, t, :, None] * read
+        state = log_alpha[:, t].exp()[..., None, None] * state + k[:, t, :, :, None] * write[:, :, None, :]
+        row = 0.25 * torch.einsum("bhkv,bhk->bhv", state, q[:, t] - d[None, :, None] * k[:, t])
+        torch.testing.assert_close(o[:, t].double(), row, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(last.double(), state, rtol=1e-4, atol=1e-5)
+
+
+def expect_error(words, call):
+    try:
+        call()
+    except RuntimeError as error:
+        missing = [word for word in words if word not in str(error)]
+        assert not missing, f"{missing} not in: {error}"
+        return
+    raise AssertionError("no RuntimeError")
+
+
+def run_error_checks(device):
+    scan, both = torch.ops.comba.scan, torch.ops.comba.bidirectional_scan
+    good = [x.detach() for x in scan_inputs(device, torch.float32)]
+    pair = [x.detach() for x in scan_inputs(device, torch.float32, directions=(2,))[:7]]
+
+    def changed(tensors, index, x):
+        return [*tensors[:index], x, *tensors[index + 1:]]
+
+    cases = {
+        "shape of k": (["comba::scan", "k", "[2, 9, 2, 16]", "[2, 8, 2, 16]"],
+                       lambda: scan(*changed(good, 1, good[1][:, :8]), scale=1.0)),
+        "dtype of v": (["comba::scan", "v", "Float", "Half"],
+                       lambda: scan(*changed(good, 2, good[2].half()), scale=1.0)),
+        "shape of log_alpha": (["log_alpha", "[B, T, H]", "[2, 9]"],
+                               lambda: scan(*changed(good, 3, good[3][:, :, 0]), scale=1.0)),
+        "merge": (["comba::bidirectional_scan", "merge", "average"],
+                  lambda: both(*pair, scale=1.0, merge="average")),
+        "scale is required": (["scale"], lambda: scan(*good)),
+    }
+    for name, (words, call) in cases.items():
+        check(f"error message {name} {device}", lambda: expect_error(words, call))
+
+
+def expect_double_backward_throws():
+    inputs = scan_inputs("cpu", torch.float64)
+    o, _ = torch.ops.comba.scan(*inputs, scale=0.25)
+    (first,) = torch.autograd.grad((o * o).sum(), inputs[1], create_graph=True)
+    expect_error(["scan_backward"], lambda: torch.autograd.grad(first.sum(), inputs[2]))
+
+
+def expect_export():
+    class Mixer(torch.nn.Module):
+        def forward(self, *x):
+            return torch.ops.comba.bidirectional_scan(*x, scale=0.25, merge="sum")
+
+    inputs = tuple(x.detach() for x in scan_inputs("cpu", torch.float32, directions=(2,))[:7])
+    program = torch.export.export(Mixer(), inputs)
+    torch.testing.assert_close(program.module()(*inputs), Mixer()(*inputs))
+
+
+def main():
+    if len(sys.argv) != 2:
+        print(__doc__)
+        return 2
+    print(f"torch {torch.__version__}, library {sys.argv[1]}")
+    torch.ops.load_library(sys.argv[1])
+    check("gradcheck", expect_gradcheck)
+    check("double backward throws", expect_double_backward_throws)
+    check("torch.export", expect_export)
+    devices = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
+    if len(devices) == 1:
+        print("SKIP everything on cuda: no CUDA device")
+    for device in devices:
+        check(f"token recurrence {device}", lambda: expect_token_recurrence(device))
+        for dtype in (torch.float32, torch.float64 if device == "cpu" else torch.bfloat16):
+            run_opchecks(device, dtype)
+        check(f"torch.compile {device}", lambda: expect_compiled_equals_eager(device))
+        run_error_checks(device)
+    print("FAILED" if failures else "all passed", f"({failures} failures)" if failures else "")
+    return 1 if failures else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

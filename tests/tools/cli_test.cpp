@@ -1,0 +1,225 @@
+// The comba binary end to end: train, eval, predict, and what it says when something is wrong.
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+#include <sstream>
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "vision/base/files.h"
+
+namespace {
+namespace fs = std::filesystem;
+
+const fs::path kSource = COMBA_SOURCE_DIR;
+
+struct Outcome {
+  int code = -1;  // exit code, or 128 + signal
+  std::string out, err;
+};
+
+class Cli : public testing::Test {
+ protected:
+  void SetUp() override {
+    folder_ = fs::temp_directory_path() / ("comba_cli_" + std::to_string(getpid()) + "_" +
+                                           testing::UnitTest::GetInstance()->current_test_info()->name());
+    fs::remove_all(folder_);
+    fs::create_directories(folder_);
+  }
+  void TearDown() override { fs::remove_all(folder_); }
+
+  // Starts the binary in `folder_` with its output in files.
+  pid_t start(const std::vector<std::string>& arguments) const {
+    const pid_t child = fork();
+    if (child != 0) {
+      return child;
+    }
+    std::vector<char*> argv = {const_cast<char*>(COMBA_BINARY)};
+    for (const std::string& argument : arguments) {
+      argv.push_back(const_cast<char*>(argument.c_str()));
+    }
+    argv.push_back(nullptr);
+    if (chdir(folder_.c_str()) != 0 || freopen("out.txt", "w", stdout) == nullptr ||
+        freopen("err.txt", "w", stderr) == nullptr) {
+      _exit(99);
+    }
+    execv(COMBA_BINARY, argv.data());
+    _exit(98);
+  }
+  Outcome finish(pid_t child) const {
+    int status = 0;
+    waitpid(child, &status, 0);
+    Outcome outcome;
+    outcome.code = WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
+    outcome.out = comba::read_file(folder_ / "out.txt");
+    outcome.err = comba::read_file(folder_ / "err.txt");
+    return outcome;
+  }
+  Outcome run(const std::vector<std::string>& arguments) const { return finish(start(arguments)); }
+
+  // Training arguments for a network that is small enough for a test.
+  static std::vector<std::string> tiny_train(const std::string& run_folder, const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {
+        "train", (kSource / "configs/mnist5k.toml").string(), "--run", run_folder, "--device", "cpu"};
+    std::vector<std::string> keys = {"model.width=32", "model.depth=1",      "model.patch_size=7",
+                                     "train.epochs=1", "train.max_steps=30", "train.warmup_epochs=0.1",
+                                     "train.threads=1", "data.threads=2"};
+    for (const std::string& key : keys) {
+      arguments.insert(arguments.end(), {"--set", key});
+    }
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return arguments;
+  }
+  fs::path digit() const {
+    for (const auto& entry : fs::directory_iterator(kSource / "datasets/samples/mnist5k/digits")) {
+      return entry.path();
+    }
+    return {};
+  }
+  static size_t count(const std::string& text, const std::string& part) {
+    size_t found = 0;
+    for (size_t at = text.find(part); at != std::string::npos; at = text.find(part, at + 1)) {
+      ++found;
+    }
+    return found;
+  }
+
+  fs::path folder_;
+};
+
+#define EXPECT_SAYS(text, part) EXPECT_NE((text).find(part), std::string::npos) << (text)
+
+TEST_F(Cli, TrainsEvaluatesAndPredicts) {
+  const Outcome trained = run(tiny_train("run"));
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_SAYS(trained.out, "run/report.html");
+  EXPECT_SAYS(trained.out, "run/checkpoints/best/");
+  EXPECT_SAYS(trained.err, "img/s");
+  EXPECT_SAYS(comba::read_file(folder_ / "run/report.html"), "<svg");
+  EXPECT_GT(fs::file_size(folder_ / "run/log.txt"), 0U);
+
+  const Outcome evaluated = run({"eval", "run", "--json", "result.json", "--device", "cpu"});
+  ASSERT_EQ(evaluated.code, 0) << evaluated.err;
+  EXPECT_SAYS(evaluated.out, "images   1000");
+  EXPECT_SAYS(evaluated.out, "top-1");
+  EXPECT_SAYS(comba::read_file(folder_ / "result.json"), "\"top5\"");
+
+  fs::copy_file(folder_ / "run/checkpoints/best/model.safetensors", folder_ / "alone.safetensors");
+  const Outcome predicted =
+      run({"predict", "alone.safetensors", digit().string(), "--topk", "3", "--logits", "l.safetensors"});
+  ASSERT_EQ(predicted.code, 0) << predicted.err;
+  EXPECT_EQ(count(predicted.out, "\n"), 1U);
+  EXPECT_EQ(count(predicted.out, "\"probability\""), 3U);
+  EXPECT_TRUE(fs::exists(folder_ / "l.safetensors"));
+
+  const Outcome lone = run({"eval", "alone.safetensors"});
+  EXPECT_EQ(lone.code, 2);
+  EXPECT_SAYS(lone.err, "--data");
+  const Outcome with_data = run({"eval", "alone.safetensors", "--data",
+                                 (kSource / "datasets/samples/mnist5k").string(), "--split", "test"});
+  EXPECT_EQ(with_data.code, 0) << with_data.err;
+}
+
+TEST_F(Cli, PredictAnswersTheGoodInputsAndNamesTheBad) {
+  ASSERT_EQ(run(tiny_train("run", {"--set", "train.max_steps=2"})).code, 0);
+  std::ofstream(folder_ / "broken.png") << "this is no image";
+  std::ofstream(folder_ / "empty.jpg").close();
+  const Outcome outcome =
+      run({"predict", "run", "broken.png", digit().string(), "empty.jpg", "absent.png", digit().string()});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_EQ(count(outcome.out, "\n"), 2U) << outcome.out;
+  for (const char* name : {"broken.png", "empty.jpg", "absent.png"}) {
+    EXPECT_SAYS(outcome.err, name);
+  }
+}
+
+TEST_F(Cli, PredictSearchesFoldersAndGlobs) {
+  ASSERT_EQ(run(tiny_train("run", {"--set", "train.max_steps=2"})).code, 0);
+  fs::create_directories(folder_ / "pictures/deep");
+  const std::string extension = digit().extension().string();
+  for (const char* name : {"a", "deep/b"}) {
+    fs::copy_file(digit(), folder_ / "pictures" / (name + extension));
+  }
+  EXPECT_EQ(count(run({"predict", "run", "pictures"}).out, "\n"), 2U);
+  EXPECT_EQ(count(run({"predict", "run", "pictures/*" + extension}).out, "\n"), 1U);
+}
+
+TEST_F(Cli, AConfigTypoNamesFileLineAndTheNearestKey) {
+  std::ofstream(folder_ / "typo.toml") << "[train]\nlr = 0.1\nepoch = 3\n";
+  const Outcome outcome = run({"train", "typo.toml"});
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_SAYS(outcome.err, "typo.toml:3");
+  EXPECT_SAYS(outcome.err, "train.epochs");
+  EXPECT_FALSE(fs::exists(folder_ / "runs"));
+}
+
+TEST_F(Cli, WrongArgumentsAreUsageErrors) {
+  EXPECT_EQ(run({"train"}).code, 2);
+  EXPECT_EQ(run({"train", "absent.toml"}).code, 2);
+  EXPECT_EQ(run(tiny_train("r", {"--set", "train.lr=\"fast\""})).code, 2);
+  EXPECT_EQ(run(tiny_train("r", {"--device", "quantum"})).code, 2);
+  EXPECT_EQ(run({"eval", "absent"}).code, 2);
+}
+
+TEST_F(Cli, MissingDataNamesThePathAndLeavesNoRunFolder) {
+  const Outcome outcome = run(tiny_train("run", {"--set", "data.train=no/such/images"}));
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_SAYS(outcome.err, "no/such/images");
+  EXPECT_FALSE(fs::exists(folder_ / "run"));
+}
+
+TEST_F(Cli, FewerOutputsThanClassesIsRefused) {
+  const Outcome outcome = run(tiny_train("run", {"--set", "model.classes=3"}));
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_SAYS(outcome.err, "10 classes");
+}
+
+TEST_F(Cli, AnExistingRunIsNotOverwritten) {
+  ASSERT_EQ(run(tiny_train("run", {"--set", "train.max_steps=2"})).code, 0);
+  const Outcome outcome = run(tiny_train("run"));
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_SAYS(outcome.err, "--resume");
+}
+
+// The weights of the last checkpoint, byte for byte.
+std::string last_weights(const fs::path& run) {
+  return comba::read_file(run / "checkpoints/last/model.safetensors") +
+         comba::read_file(run / "checkpoints/last/ema.safetensors");
+}
+
+TEST_F(Cli, SigtermSavesAndAResumedRunEndsWithTheSameWeights) {
+  const std::vector<std::string> longer = {"--set", "train.epochs=2", "--set", "train.max_steps=120",
+                                           "--set", "train.log_every=5"};
+  ASSERT_EQ(run(tiny_train("straight", longer)).code, 0);
+  const pid_t child = start(tiny_train("stopped", longer));
+  const fs::path metrics = folder_ / "stopped/metrics.jsonl";
+  for (int i = 0; i < 60000 && (!fs::exists(metrics) || fs::file_size(metrics) == 0); ++i) {
+    usleep(1000);
+  }
+  kill(child, SIGTERM);
+  const Outcome stopped = finish(child);
+  ASSERT_EQ(stopped.code, 143) << stopped.err;
+  EXPECT_SAYS(stopped.err, "--resume");
+  std::vector<std::string> again = tiny_train("stopped", longer);
+  again.push_back("--resume");
+  const Outcome resumed = run(again);
+  ASSERT_EQ(resumed.code, 0) << resumed.err;
+  EXPECT_SAYS(resumed.err, "resuming from");
+  EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "stopped"));
+}
+
+TEST_F(Cli, HelpTeaches) {
+  for (const char* command : {"train", "eval", "predict"}) {
+    const Outcome outcome = run({command, "--help"});
+    EXPECT_EQ(outcome.code, 0);
+    EXPECT_SAYS(outcome.out, "Example: comba");
+  }
+}
+
+}  // namespace
