@@ -1,5 +1,6 @@
 #include "datasets/pack.h"
 
+#include <algorithm>
 #include <cstring>
 #include <limits>
 
@@ -88,6 +89,8 @@ class PackSource : public ImageSource {
     std::memcpy(&header_, bytes.data(), sizeof header_);
     require(std::memcmp(header_.magic, kMagic, sizeof kMagic) == 0, "it is not a pack index");
     require(header_.version == kVersion, "version {} is not known here, expected {}", header_.version, kVersion);
+    require(std::all_of(std::begin(header_.zero), std::end(header_.zero), [](uint8_t byte) { return byte == 0; }),
+            "its header is damaged");
     const auto body = bytes.subspan(sizeof(Header));
     const uint64_t most = body.size();
     require(header_.records <= most / sizeof(Record) && header_.json_bytes <= most && header_.path_bytes <= most &&

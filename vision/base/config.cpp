@@ -7,7 +7,6 @@
 
 #include <fmt/ranges.h>
 #include <toml++/toml.h>
-#include <toml++/toml.h>
 
 #include "vision/base/error.h"
 #include "vision/base/files.h"
@@ -31,6 +30,8 @@ std::string type_name(const Target& target) {
                                            "list of integers", "list of numbers", "list of strings"};
   return kNames[target.index()];
 }
+
+std::string with_article(const std::string& noun) { return (noun.front() == 'i' ? "an " : "a ") + noun; }
 
 std::string quoted(const std::string& text) {
   std::string out = "\"";
@@ -249,7 +250,8 @@ void ConfigTable::Assigner::assign(ConfigTable& table, const std::string& path, 
       [&](auto* member) {
         std::remove_reference_t<decltype(*member)> value{};
         if (!read(node, value)) {
-          throw UsageError(fmt::format("{}: {}: expected a {}, got {}", where, path, type_name(key->target),
+          throw UsageError(fmt::format("{}: {}: expected {}, got {}", where, path,
+                                       with_article(type_name(key->target)),
                                        found(node)));
         }
         if (!in_range(value, key->range)) {

@@ -1,0 +1,196 @@
+// Batches in a fixed order, whatever the threads; bad samples by the policy.
+#include "datasets/loader.h"
+
+#include <algorithm>
+
+#include "datasets/decode.h"
+#include "datasets/folder.h"
+#include "datasets/transform.h"
+#include "tests/base/temporary_folder.h"
+#include "tests/datasets/pictures.h"
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+
+namespace comba::datasets {
+namespace {
+
+using testing_tools::message_of;
+using testing_tools::TemporaryFolder;
+
+class LoaderTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    write_class_folders(folder_.path(), 3, 7);
+    source_ = open_folder(folder_.path());
+    before_ = log::set_sink([](log::Level, std::string_view) {});
+  }
+  void TearDown() override { log::set_sink(before_); }
+
+  static LoaderOptions options(bool training, int64_t threads) {
+    LoaderOptions o;
+    o.transform.image_size = 8;
+    o.batch_size = 4;
+    o.training = training;
+    o.seed = 5;
+    o.threads = threads;
+    return o;
+  }
+  std::vector<Batch> epoch(Loader& loader, int64_t number, int64_t first = 0) const {
+    std::vector<Batch> batches;
+    Batch batch;
+    loader.start(number, first);
+    while (loader.next(batch)) {
+      batches.push_back(batch);
+    }
+    return batches;
+  }
+  static bool same(const Batch& a, const Batch& b) {
+    return a.size == b.size && a.pixels == b.pixels && a.labels == b.labels && a.indices == b.indices;
+  }
+  static std::vector<int64_t> indices(const std::vector<Batch>& batches) {
+    std::vector<int64_t> all;
+    for (const Batch& batch : batches) {
+      all.insert(all.end(), batch.indices.begin(), batch.indices.end());
+    }
+    return all;
+  }
+  void damage(int64_t index) const { write_file_atomic(source_->name(index), "broken"); }
+
+  TemporaryFolder folder_;
+  std::shared_ptr<const ImageSource> source_;
+  log::Sink before_;
+};
+
+TEST_F(LoaderTest, EvaluationGivesEverySampleOnceInOrder) {
+  Loader loader(source_, options(false, 3));
+  EXPECT_EQ(loader.batches_per_epoch(), 6);
+  const auto batches = epoch(loader, 0);
+  ASSERT_EQ(batches.size(), 6U);
+  EXPECT_EQ(batches.back().size, 1);
+  const auto order = indices(batches);
+  for (int64_t i = 0; i < 21; ++i) {
+    EXPECT_EQ(order[static_cast<size_t>(i)], i);
+  }
+  EXPECT_EQ(batches[2].labels, (std::vector<int64_t>{1, 1, 1, 1}));
+}
+
+TEST_F(LoaderTest, ABatchHoldsTheTransformedPixels) {
+  Loader loader(source_, options(false, 2));
+  const Batch batch = epoch(loader, 0)[1];
+  const Image expected = transform_for_evaluation(picture(12, 10, 3, 6), options(false, 2).transform);
+  EXPECT_TRUE(std::equal(expected.pixels.begin(), expected.pixels.end(), batch.pixels.begin() + 2 * 8 * 8 * 3));
+}
+
+TEST_F(LoaderTest, TrainingShufflesWithoutRepeatsAndDropsTheShortBatch) {
+  Loader loader(source_, options(true, 2));
+  EXPECT_EQ(loader.batches_per_epoch(), 5);
+  auto first = indices(epoch(loader, 0)), second = indices(epoch(loader, 1));
+  EXPECT_EQ(first.size(), 20U);
+  EXPECT_NE(first, second);
+  std::sort(first.begin(), first.end());
+  EXPECT_EQ(std::adjacent_find(first.begin(), first.end()), first.end());
+}
+
+TEST_F(LoaderTest, AnyNumberOfThreadsGivesTheSameBytes) {
+  Loader reference(source_, options(true, 1));
+  for (const int64_t threads : {2, 5, 16}) {
+    Loader loader(source_, options(true, threads));
+    for (const int64_t number : {0, 1, 7}) {
+      const auto expected = epoch(reference, number), found = epoch(loader, number);
+      ASSERT_EQ(found.size(), expected.size());
+      for (size_t i = 0; i < found.size(); ++i) {
+        EXPECT_TRUE(same(found[i], expected[i])) << threads << " threads, epoch " << number << ", batch " << i;
+      }
+    }
+  }
+}
+
+TEST_F(LoaderTest, AnEpochStartedInTheMiddleGoesOnAsItWould) {
+  Loader loader(source_, options(true, 3));
+  const auto whole = epoch(loader, 4);
+  for (size_t first = 0; first <= whole.size(); ++first) {
+    const auto rest = epoch(loader, 4, static_cast<int64_t>(first));
+    ASSERT_EQ(rest.size(), whole.size() - first);
+    for (size_t i = 0; i < rest.size(); ++i) {
+      EXPECT_TRUE(same(rest[i], whole[first + i]));
+    }
+  }
+}
+
+TEST_F(LoaderTest, AnEpochMayBeLeftBeforeItsEnd) {
+  Loader loader(source_, options(true, 4));
+  const auto whole = epoch(loader, 2);
+  for (int i = 0; i < 30; ++i) {
+    Batch batch;
+    loader.start(1);
+    loader.next(batch);
+    loader.start(2);
+    ASSERT_TRUE(loader.next(batch));
+    EXPECT_TRUE(same(batch, whole[0]));
+  }
+}
+
+TEST_F(LoaderTest, ABadImageStopsWithItsNameAndTheWayOut) {
+  damage(9);
+  Loader loader(source_, options(false, 3));
+  const std::string message = message_of<Error>([&] { epoch(loader, 0); });
+  EXPECT_SAYS(message, source_->name(9));
+  EXPECT_SAYS(message, "data.on_bad");
+}
+
+TEST_F(LoaderTest, SkippingTakesTheNextSampleWhateverTheThreads) {
+  damage(9);
+  damage(10);
+  for (const int64_t threads : {1, 4}) {
+    LoaderOptions o = options(false, threads);
+    o.on_bad = "skip";
+    Loader loader(source_, o);
+    const auto order = indices(epoch(loader, 0));
+    EXPECT_EQ(order[9], 11);
+    EXPECT_EQ(order[10], 11);
+    EXPECT_EQ(order[11], 11);
+    EXPECT_EQ(loader.bad_samples(), 2);
+  }
+}
+
+TEST_F(LoaderTest, GreyStandsInForABadImage) {
+  damage(1);
+  LoaderOptions o = options(false, 2);
+  o.on_bad = "grey";
+  Loader loader(source_, o);
+  const Batch batch = epoch(loader, 0)[0];
+  EXPECT_EQ(batch.indices[1], 1);
+  const auto second = batch.pixels.begin() + 8 * 8 * 3;
+  EXPECT_TRUE(std::all_of(second, second + 8 * 8 * 3, [](uint8_t value) { return value == 128; }));
+}
+
+TEST_F(LoaderTest, TooManyBadImagesStopTheRun) {
+  for (int64_t i = 0; i < 4; ++i) {
+    damage(i);
+  }
+  LoaderOptions o = options(false, 2);
+  o.on_bad = "skip";
+  o.max_bad = 3;
+  Loader loader(source_, o);
+  EXPECT_SAYS(message_of<Error>([&] { epoch(loader, 0); }), "data.max_bad = 3");
+}
+
+TEST_F(LoaderTest, NothingReadableStopsTheRun) {
+  for (int64_t i = 0; i < source_->size(); ++i) {
+    damage(i);
+  }
+  LoaderOptions o = options(false, 2);
+  o.on_bad = "skip";
+  Loader loader(source_, o);
+  EXPECT_SAYS(message_of<Error>([&] { epoch(loader, 0); }), "no image could be read");
+}
+
+TEST_F(LoaderTest, ABatchLargerThanTheDataIsRefused) {
+  LoaderOptions o = options(true, 1);
+  o.batch_size = 100;
+  EXPECT_SAYS(message_of<Error>([&] { Loader loader(source_, o); }), "do not fill a batch of 100");
+}
+
+}  // namespace
+}  // namespace comba::datasets
