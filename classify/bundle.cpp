@@ -119,19 +119,42 @@ std::map<std::string, std::string> make_metadata(const RunConfig& config,
           {kClassesKey, nlohmann::json(class_names).dump()}};
 }
 
-Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::Device& device) {
-  Bundle bundle;
-  bundle.weights = find_weights(path, weights);
-  vision::SafetensorsFile file = vision::load_safetensors(bundle.weights);
+namespace {
+
+// The model as the file's own header tells it.
+void read_own_description(const vision::SafetensorsFile& file, Bundle& bundle) {
   const auto config = file.metadata.find(kConfigKey);
   const auto classes = file.metadata.find(kClassesKey);
   COMBA_CHECK(config != file.metadata.end() && classes != file.metadata.end(),
               "loading {}: its header carries no {} and {}, so the model is unknown; files written by comba "
-              "train have both",
+              "train have both, for others give --config FILE",
               bundle.weights.string(), kConfigKey, kClassesKey);
   read_run_config_text(config->second, bundle.weights.string() + " (metadata)", bundle.weights.parent_path(), {},
                        bundle.config);
   bundle.class_names = parse_classes(classes->second, bundle.weights);
+}
+
+// The model as a configuration beside the file tells it; the number of classes is that of the head.
+void read_given_description(const fs::path& config, const vision::SafetensorsFile& file, Bundle& bundle) {
+  read_run_config(config, {}, bundle.config);
+  const auto head = file.tensors.find("head.weight");
+  COMBA_CHECK(head != file.tensors.end() && head->second.dim() == 2,
+              "loading {}: expected a matrix head.weight, found none", bundle.weights.string());
+  bundle.config.classes = head->second.size(0);
+}
+
+}  // namespace
+
+Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::Device& device,
+                   const fs::path& config) {
+  Bundle bundle;
+  bundle.weights = find_weights(path, weights);
+  vision::SafetensorsFile file = vision::load_safetensors(bundle.weights);
+  if (config.empty()) {
+    read_own_description(file, bundle);
+  } else {
+    read_given_description(config, file, bundle);
+  }
   COMBA_CHECK(bundle.config.classes > 0 &&
                   static_cast<int64_t>(bundle.class_names.size()) <= bundle.config.classes,
               "loading {}: it names {} classes, its head has {}", bundle.weights.string(),
@@ -141,7 +164,7 @@ Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::
   }
   // The paths are left out of the weights' header; the checkpoint's own configuration still has them.
   const fs::path full = bundle.weights.parent_path() / "config.toml";
-  if (fs::exists(full)) {
+  if (config.empty() && fs::exists(full)) {
     RunConfig beside;
     read_run_config(full, {}, beside);
     bundle.config.data.train = beside.data.train;

@@ -26,6 +26,8 @@ std::map<std::string, std::string> make_metadata(const RunConfig& config,
 
 // `path`: a run folder (its best checkpoint, or else its last), a checkpoint folder, or a safetensors file.
 // `weights`: "raw", "ema", or "auto" (the ones the best metric belongs to).
-Bundle load_bundle(const std::filesystem::path& path, const std::string& weights, const c10::Device& device);
+// `config`: the model's configuration, for a file of another program whose header has none (timm's names).
+Bundle load_bundle(const std::filesystem::path& path, const std::string& weights, const c10::Device& device,
+                   const std::filesystem::path& config = {});
 
 }  // namespace comba::classify

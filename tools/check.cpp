@@ -17,8 +17,8 @@
 
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
-#include <ATen/TensorOperators.h>
 #include <ATen/core/dispatch/Dispatcher.h>
+#include <ATen/detail/CUDAHooksInterface.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/stack.h>
 #include <fmt/ranges.h>
@@ -259,11 +259,8 @@ void check_operator(bool bidirectional, at::ScalarType dtype,
 std::vector<at::Device> devices() {
   std::vector<at::Device> all{at::Device(at::kCPU)};
 #ifdef COMBA_CUDA
-  int count = 0;
-  if (at::hasCUDA() && cudaGetDeviceCount(&count) == cudaSuccess) {
-    for (int i = 0; i < count; ++i) {
-      all.emplace_back(at::kCUDA, static_cast<c10::DeviceIndex>(i));
-    }
+  for (c10::DeviceIndex i = 0; i < static_cast<c10::DeviceIndex>(at::detail::getCUDAHooks().deviceCount()); ++i) {
+    all.emplace_back(at::kCUDA, i);
   }
 #endif
   return all;

@@ -28,6 +28,7 @@ struct Arguments {
   std::string json;
   std::string weights = "auto";
   std::string device = "auto";
+  std::string config;
   int64_t batch = 0;
 };
 
@@ -96,7 +97,7 @@ void check_classes(const classify::Bundle& bundle, const classify::BatchStream& 
 
 void run_eval(const Arguments& arguments) {
   const c10::Device device = vision::choose_device(arguments.device);
-  classify::Bundle bundle = classify::load_bundle(arguments.weights_path, arguments.weights, device);
+  classify::Bundle bundle = classify::load_bundle(arguments.weights_path, arguments.weights, device, arguments.config);
   apply(arguments, bundle.config);
   const auto stream = classify::open_stream(bundle.config, classify::Purpose::evaluation);
   check_classes(bundle, *stream);
@@ -126,6 +127,8 @@ void add_eval_command(CLI::App& app) {
       ->check(CLI::IsMember({"auto", "raw", "ema"}));
   command->add_option("--batch", arguments->batch, "images per batch (default: as in training)")
       ->check(CLI::Range(1, 1000000));
+  command->add_option("--config", arguments->config,
+                      "the model's configuration, for weights of another program (timm's tensor names)");
   command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
   command->footer("Example: comba eval runs/mnist5k-1 --json result.json");
   command->callback([arguments] { run_eval(*arguments); });

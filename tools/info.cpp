@@ -63,14 +63,6 @@ int64_t total_of(const std::vector<Part>& parts) {
   return total;
 }
 
-std::string with_commas(int64_t value) {
-  std::string text = fmt::format("{}", value);
-  for (int64_t at = static_cast<int64_t>(text.size()) - 3; at > 0; at -= 3) {
-    text.insert(static_cast<size_t>(at), ",");
-  }
-  return text;
-}
-
 void run(const Arguments& arguments) {
   classify::RunConfig config;
   classify::read_run_config(arguments.config, arguments.assignments, config);
@@ -82,9 +74,9 @@ void run(const Arguments& arguments) {
 
   fmt::print("{:<28}{:>10}{:>16}\n", "module", "tensors", "parameters");
   for (const Part& part : parts) {
-    fmt::print("{:<28}{:>10}{:>16}\n", part.name, part.tensors, with_commas(part.parameters));
+    fmt::print("{:<28}{:>10}{:>16}\n", part.name, part.tensors, fmt::group_digits(part.parameters));
   }
-  fmt::print("{:<38}{:>16}\n", "total", with_commas(total));
+  fmt::print("{:<38}{:>16}\n", "total", fmt::group_digits(total));
   fmt::print("\ninput {0}x{0}x{1}, {2} patches, {3} classes{4}\n", config.model.image_size, config.model.in_channels,
              config.model.patches(), classes, config.classes > 0 ? "" : " (the data may have another number)");
   fmt::print("GMACs an image: {:.3f} dense, {:.3f} with token mixing (recurrence or attention products)\n",

@@ -29,6 +29,7 @@ struct Arguments {
   std::string logits;
   std::string weights = "auto";
   std::string device = "auto";
+  std::string config;
 };
 
 // Collects readable images and answers them in batches, in the order of the input.
@@ -96,7 +97,7 @@ class Session {
 void run_predict(const Arguments& arguments) {
   const c10::Device device = vision::choose_device(arguments.device);
   Session session(classify::Predictor(
-                      classify::load_bundle(arguments.weights_path, arguments.weights, device), device),
+                      classify::load_bundle(arguments.weights_path, arguments.weights, device, arguments.config), device),
                   arguments.topk);
   const classify::Inputs inputs = classify::collect_inputs(arguments.inputs);
   for (const std::string& missing : inputs.missing) {
@@ -129,6 +130,8 @@ void add_predict_command(CLI::App& app) {
   command->add_option("--weights", arguments->weights,
                       "raw, ema (averaged), or auto: those with the best result in training")
       ->check(CLI::IsMember({"auto", "raw", "ema"}));
+  command->add_option("--config", arguments->config,
+                      "the model's configuration, for weights of another program (timm's tensor names)");
   command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
   command->footer(
       "Each line of the output is JSON: {\"path\": ..., \"top\": [{\"class\": ..., \"probability\": ...}, ...]}.\n"

@@ -9,6 +9,7 @@
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -135,27 +136,27 @@ CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
   return gates;
 }
 
-// [B, T, d] -> [R, B, T, H, head_dim], or [B, T, H, head_dim] where the directions share it.
-torch::Tensor CombaMixer::convolved(const torch::Tensor& projected, ShortConv ScanDirection::*conv,
-                                    bool normalize) const {
+// q, k, v of every direction: [B, T, d] -> [R, B, T, 3, H, head_dim], or [B, T, 3, H, head_dim] where the directions
+// share them. One product and one convolution serve all three.
+torch::Tensor CombaMixer::projected(const torch::Tensor& x) const {
+  const torch::Tensor qkv = at::linear(x, at::cat({q_proj->weight, k_proj->weight, v_proj->weight}));
   std::vector<torch::Tensor> parts;
-  if ((directions[0].*conv).is_empty()) {
-    parts.push_back(projected);
-  } else {
-    for (size_t r = 0; r < directions.size(); ++r) {
-      ShortConv layer = directions[r].*conv;
-      parts.push_back(layer->forward(projected, /*reverse=*/r == 1));
+  for (size_t r = 0; r < directions.size(); ++r) {
+    const ScanDirection& direction = directions[r];
+    if (direction.q_conv.is_empty()) {
+      return qkv.unflatten(-1, {3, heads_, head_dim_});
     }
+    const torch::Tensor taps =
+        at::cat({direction.q_conv->weight, direction.k_conv->weight, direction.v_conv->weight});
+    parts.push_back(at::silu(causal_conv(qkv, taps, /*reverse=*/r == 1)));
   }
-  const torch::Tensor joined = parts.size() == 1 ? parts[0] : at::stack(parts);
-  const torch::Tensor heads = joined.unflatten(-1, {heads_, head_dim_});
-  return normalize ? l2_normalize(heads) : heads;
+  return (parts.size() == 1 ? parts[0] : at::stack(parts)).unflatten(-1, {3, heads_, head_dim_});
 }
 
 torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
-  const torch::Tensor q = convolved(q_proj(x), &ScanDirection::q_conv, qk_norm_);
-  const torch::Tensor k = convolved(k_proj(x), &ScanDirection::k_conv, qk_norm_);
-  const torch::Tensor v = convolved(v_proj(x), &ScanDirection::v_conv, false);
+  const torch::Tensor qkv = projected(x);
+  const torch::Tensor qk = qkv.narrow(-3, 0, 2), normalized = qk_norm_ ? l2_normalize(qk) : qk;
+  const torch::Tensor q = normalized.select(-3, 0), k = normalized.select(-3, 1), v = qkv.select(-3, 2);
   const Gates g = gates(x);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
   const bool decayed = form_ != "splr";

@@ -47,8 +47,7 @@ class CombaMixer : public Mixer {
   ScanDirection make_direction(const BackboneConfig& config, const std::string& suffix);
   void make_convs(ScanDirection& direction, const BackboneConfig& config, const std::string& suffix);
   Gates gates(const torch::Tensor& x) const;
-  torch::Tensor convolved(const torch::Tensor& projected, ShortConv ScanDirection::*conv,
-                          bool normalize) const;
+  torch::Tensor projected(const torch::Tensor& x) const;
 
   int64_t heads_, head_dim_;
   std::string form_, merge_;

@@ -1,0 +1,149 @@
+// Backbones: exact sizes and costs, every layout runs, contradictions are named.
+#include "vision/backbone.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <gtest/gtest.h>
+
+#include "classify/classifier.h"
+#include "classify/config.h"
+#include "vision/base/error.h"
+#include "vision/model_cost.h"
+
+namespace comba::vision {
+namespace {
+
+int64_t parameters(const std::string& config_file) {
+  classify::RunConfig config;
+  classify::read_run_config(std::string(COMBA_SOURCE_DIR) + "/configs/imagenet/" + config_file, {}, config);
+  const classify::Classifier model(config.model, 1000);
+  int64_t count = 0;
+  for (const auto& parameter : model->parameters()) {
+    count += parameter.numel();
+  }
+  return count;
+}
+
+// DeiT: timm 1.0.31. Comba: the layout worked out from the paper's table.
+TEST(Backbone, HasExactlyThePublishedNumberOfParameters) {
+  EXPECT_EQ(parameters("comba_t.toml"), 5'848'456);
+  EXPECT_EQ(parameters("comba_s.toml"), 22'588'456);
+  EXPECT_EQ(parameters("deit_t.toml"), 5'717'416);
+  EXPECT_EQ(parameters("deit_s.toml"), 22'050'664);
+}
+
+ModelCost cost(const std::string& config_file) {
+  classify::RunConfig config;
+  classify::read_run_config(std::string(COMBA_SOURCE_DIR) + "/configs/imagenet/" + config_file, {}, config);
+  return model_cost(config.model, 1000);
+}
+
+// fvcore's counts for DeiT: 1.075 G and 4.241 G without the attention products, 1.254 and 4.599 with them.
+TEST(ModelCost, AgreesWithCountersForDeit) {
+  EXPECT_NEAR(cost("deit_t.toml").dense, 1.075e9, 1e6);
+  EXPECT_NEAR(cost("deit_t.toml").total(), 1.254e9, 1e6);
+  EXPECT_NEAR(cost("deit_s.toml").dense, 4.241e9, 1e6);
+  EXPECT_NEAR(cost("deit_s.toml").total(), 4.599e9, 1e6);
+}
+
+// Comba-T by hand: patches 196, d 192, 3 heads of 64, gate rank 24, conv 4 taps, 12 blocks.
+TEST(ModelCost, OfCombaIsTheSumOfItsLayers) {
+  const double d = 192, tokens = 196;
+  const double block = 4 * d * d + 2 * d * 24 + 4 * d * 3 + 6 * d * 4 + 8 * d * d;
+  EXPECT_EQ(cost("comba_t.toml").dense, tokens * 768 * d + 12 * tokens * block + d * 1000);
+  EXPECT_EQ(cost("comba_t.toml").recurrence, 12 * tokens * 2 * 3 * 64 * d);
+}
+
+BackboneConfig small() {
+  BackboneConfig config;
+  config.image_size = 16;
+  config.patch_size = 4;
+  config.width = 16;
+  config.head_dim = 8;
+  config.depth = 2;
+  return config;
+}
+
+TEST(Backbone, EveryLayoutGivesFiniteFeaturesAndAGradientForEveryParameter) {
+  at::manual_seed(21);
+  for (const char* mixer : {"comba", "gated_delta", "softmax"}) {
+    for (const char* norm : {"rms", "layer"}) {
+      for (const char* pool : {"mean", "cls"}) {
+        for (const char* position : {"none", "learned"}) {
+          BackboneConfig config = small();
+          config.mixer = mixer;
+          config.norm = norm;
+          config.pool = pool;
+          config.position = position;
+          Backbone model(config);
+          const at::Tensor images = at::randn({2, 3, 16, 16});
+          const at::Tensor features = model(images);
+          EXPECT_EQ(features.sizes(), (at::IntArrayRef{2, 16}));
+          EXPECT_EQ(model->forward_tokens(images).sizes(), (at::IntArrayRef{2, 16, 16}));
+          features.square().sum().backward();
+          for (const auto& item : model->named_parameters()) {
+            ASSERT_TRUE(item.value().grad().defined()) << mixer << " " << item.key();
+            EXPECT_TRUE(item.value().grad().isfinite().all().item<bool>()) << mixer << " " << item.key();
+          }
+        }
+      }
+    }
+  }
+}
+
+TEST(Backbone, HybridsTakeTheirMixersBlockByBlock) {
+  BackboneConfig config = small();
+  config.mixers = {"softmax", "comba"};
+  const Backbone model(config);
+  EXPECT_TRUE(model->named_parameters().contains("blocks.0.attn.qkv.weight"));
+  EXPECT_TRUE(model->named_parameters().contains("blocks.1.mixer.q_proj.weight"));
+}
+
+TEST(Backbone, MeanPooledFeaturesAreTheMeanOfTheTokens) {
+  at::manual_seed(22);
+  Backbone model(small());
+  const at::Tensor images = at::randn({2, 3, 16, 16});
+  EXPECT_TRUE(at::allclose(model(images), model->forward_tokens(images).mean(1)));
+}
+
+TEST(Backbone, AnImageDoesNotDependOnItsNeighboursInTheBatch) {
+  at::manual_seed(23);
+  Backbone model(small());
+  model->eval();
+  const at::Tensor images = at::randn({3, 3, 16, 16});
+  EXPECT_TRUE(at::allclose(model(images)[1], model(images.narrow(0, 1, 1))[0], 1e-5, 1e-6));
+}
+
+TEST(Backbone, AWrongImageShapeNamesExpectedAndGot) {
+  Backbone model(small());
+  try {
+    model(at::zeros({1, 3, 20, 16}));
+    FAIL();
+  } catch (const c10::Error& error) {
+    const std::string message = error.what();
+    EXPECT_NE(message.find("[B, 3, 16, 16]"), std::string::npos) << message;
+    EXPECT_NE(message.find("[1, 3, 20, 16]"), std::string::npos) << message;
+  }
+}
+
+TEST(BackboneConfigTest, ContradictionsNameBothKeys) {
+  const auto message = [](const std::function<void(BackboneConfig&)>& change) {
+    BackboneConfig config = small();
+    change(config);
+    try {
+      validate(config);
+    } catch (const UsageError& error) {
+      return std::string(error.what());
+    }
+    return std::string();
+  };
+  EXPECT_EQ(message([](BackboneConfig&) {}), "");
+  EXPECT_NE(message([](auto& c) { c.patch_size = 5; }).find("model.image_size = 16"), std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.head_dim = 6; }).find("model.width = 16"), std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.mixers = {"comba"}; }).find("model.depth = 2"), std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.gate_rank = 17; }).find("model.width"), std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.in_channels = 2; }).find("model.in_channels"), std::string::npos);
+}
+
+}  // namespace
+}  // namespace comba::vision

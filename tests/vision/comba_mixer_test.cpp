@@ -1,0 +1,245 @@
+// The Comba mixer against its definition, token by token in fp64: projections, convolutions, gates, the recurrence of
+// arXiv 2506.02475, merging, per-head norm, gate.
+#include "vision/nn/comba_mixer.h"
+
+#include <cmath>
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <gtest/gtest.h>
+
+#include "vision/backbone.h"
+
+namespace comba::vision {
+namespace {
+
+using Vector = std::vector<double>;
+using Matrix = std::vector<Vector>;  // rows
+
+Matrix matrix_of(const at::Tensor& tensor) {
+  const at::Tensor m = tensor.detach().to(at::kDouble).reshape({tensor.size(0), -1}).contiguous();
+  Matrix rows(static_cast<size_t>(m.size(0)), Vector(static_cast<size_t>(m.size(1))));
+  for (int64_t i = 0; i < m.size(0); ++i) {
+    for (int64_t j = 0; j < m.size(1); ++j) {
+      rows[i][j] = m.const_data_ptr<double>()[i * m.size(1) + j];
+    }
+  }
+  return rows;
+}
+Vector vector_of(const at::Tensor& tensor) { return matrix_of(tensor.unsqueeze(0))[0]; }
+
+double sigmoid(double x) { return 1.0 / (1.0 + std::exp(-x)); }
+double silu(double x) { return x * sigmoid(x); }
+
+// y[t] = weight x[t]
+Matrix project(const Matrix& x, const at::Tensor& weight) {
+  const Matrix w = matrix_of(weight);
+  Matrix y(x.size(), Vector(w.size(), 0.0));
+  for (size_t t = 0; t < x.size(); ++t) {
+    for (size_t o = 0; o < w.size(); ++o) {
+      for (size_t i = 0; i < w[o].size(); ++i) {
+        y[t][o] += w[o][i] * x[t][i];
+      }
+    }
+  }
+  return y;
+}
+
+// In scan order; the caller has reversed the tokens of the second direction.
+Matrix convolve(const Matrix& x, const ShortConv& conv) {
+  if (conv.is_empty()) {
+    return x;
+  }
+  const Matrix w = matrix_of(conv->weight);
+  Matrix y(x.size(), Vector(x[0].size(), 0.0));
+  for (size_t t = 0; t < x.size(); ++t) {
+    for (size_t c = 0; c < w.size(); ++c) {
+      const size_t taps = w[c].size();
+      for (size_t back = 0; back < taps && back <= t; ++back) {
+        y[t][c] += w[c][taps - 1 - back] * x[t - back][c];
+      }
+      y[t][c] = silu(y[t][c]);
+    }
+  }
+  return y;
+}
+
+void normalise(Vector& row, size_t begin, size_t count) {
+  double square = 1e-6;
+  for (size_t i = begin; i < begin + count; ++i) {
+    square += row[i] * row[i];
+  }
+  for (size_t i = begin; i < begin + count; ++i) {
+    row[i] /= std::sqrt(square);
+  }
+}
+
+struct Case {
+  const char* name;
+  const char* form;
+  BackboneConfig config;
+};
+
+// One direction over tokens already in scan order: [T][d].
+Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, const Matrix& x, const Case& c) {
+  const size_t dim = static_cast<size_t>(c.config.head_dim), heads = static_cast<size_t>(c.config.heads());
+  Matrix q = convolve(project(x, mixer.q_proj->weight), direction.q_conv);
+  Matrix k = convolve(project(x, mixer.k_proj->weight), direction.k_conv);
+  const Matrix v = convolve(project(x, mixer.v_proj->weight), direction.v_conv);
+  const Matrix a = project(x, direction.a_proj->weight), b = project(x, direction.b_proj->weight);
+  const Vector A_log = vector_of(direction.A_log), dt_bias = vector_of(direction.dt_bias);
+  Matrix out(x.size(), Vector(x[0].size(), 0.0));
+  for (size_t h = 0; h < heads; ++h) {
+    Matrix state(dim, Vector(dim, 0.0));  // [value][key]
+    for (size_t t = 0; t < x.size(); ++t) {
+      if (c.config.qk_norm) {
+        normalise(q[t], h * dim, dim);
+        normalise(k[t], h * dim, dim);
+      }
+      const double alpha = std::exp(-std::exp(A_log[h]) * std::log1p(std::exp(a[t][h] + dt_bias[h])));
+      const double beta = sigmoid(b[t][h]);
+      const double share = direction.decay.defined() ? sigmoid(vector_of(direction.decay)[h]) : 1.0;
+      const double correction = direction.D.defined() ? vector_of(direction.D)[h] : 0.0;
+      const bool splr = std::string(c.form) == "splr";
+      // Feedback on the undecayed state (splr) or on the decayed one, there with strength 2 b beta (iplr) or beta.
+      double strength = share * beta;
+      if (!splr) {
+        strength *= alpha * (std::string(c.form) == "iplr" ? 2.0 : 1.0);
+      }
+      for (size_t i = 0; i < dim; ++i) {
+        double read = 0;
+        for (size_t j = 0; j < dim; ++j) {
+          read += state[i][j] * k[t][h * dim + j];
+        }
+        double answer = 0;
+        for (size_t j = 0; j < dim; ++j) {
+          const double key = k[t][h * dim + j];
+          state[i][j] = alpha * state[i][j] + (beta * v[t][h * dim + i] - strength * read) * key;
+          answer += state[i][j] * (q[t][h * dim + j] - correction * key);
+        }
+        out[t][h * dim + i] = answer / std::sqrt(static_cast<double>(dim));
+      }
+    }
+  }
+  return out;
+}
+
+Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c) {
+  Matrix o = scan_by_hand(mixer, mixer.directions[0], x, c);
+  if (mixer.directions.size() == 2) {
+    const Matrix back = scan_by_hand(mixer, mixer.directions[1], Matrix(x.rbegin(), x.rend()), c);
+    for (size_t t = 0; t < o.size(); ++t) {
+      for (size_t i = 0; i < o[t].size(); ++i) {
+        o[t][i] = (o[t][i] + back[o.size() - 1 - t][i]) * (c.config.merge == "mean" ? 0.5 : 1.0);
+      }
+    }
+  }
+  const size_t dim = static_cast<size_t>(c.config.head_dim);
+  const Vector weight = vector_of(mixer.o_norm->weight);
+  Matrix gate = x;
+  for (const auto& linear : mixer.g_proj) {
+    gate = project(gate, linear->weight);
+  }
+  for (size_t t = 0; t < o.size(); ++t) {
+    for (size_t h = 0; h < o[t].size() / dim; ++h) {
+      double square = 0;
+      for (size_t i = 0; i < dim; ++i) {
+        square += o[t][h * dim + i] * o[t][h * dim + i];
+      }
+      for (size_t i = 0; i < dim; ++i) {
+        o[t][h * dim + i] *= weight[i] / std::sqrt(square / static_cast<double>(dim) + c.config.norm_eps);
+      }
+    }
+    for (size_t i = 0; i < o[t].size() && !mixer.g_proj.empty(); ++i) {
+      o[t][i] *= sigmoid(gate[t][i]);
+    }
+  }
+  return project(o, mixer.o_proj->weight);
+}
+
+Case make_case(const char* name, const char* form, const std::function<void(BackboneConfig&)>& change = {}) {
+  BackboneConfig config;
+  config.width = 16;
+  config.head_dim = 8;
+  if (change) {
+    change(config);
+  }
+  return {name, form, config};
+}
+
+class CombaMixerOracle : public testing::TestWithParam<Case> {};
+
+TEST_P(CombaMixerOracle, AgreesWithTheDefinitionTokenByToken) {
+  at::manual_seed(11);
+  const Case& c = GetParam();
+  CombaMixer mixer(c.config, c.form);
+  mixer.to(at::kDouble);
+  {
+    const at::NoGradGuard no_grad;  // values large enough for every term to count
+    for (const auto& parameter : mixer.parameters()) {
+      parameter.add_(at::randn_like(parameter), 0.4);
+    }
+  }
+  const at::Tensor x = at::randn({2, 9, 16}, at::kDouble);
+  const at::Tensor y = mixer.forward(x);
+  for (int64_t b = 0; b < 2; ++b) {
+    const Matrix expected = mixer_by_hand(mixer, matrix_of(x[b]), c);
+    for (size_t t = 0; t < 9; ++t) {
+      for (size_t i = 0; i < 16; ++i) {
+        EXPECT_NEAR(y[b][static_cast<int64_t>(t)][static_cast<int64_t>(i)].item<double>(), expected[t][i], 1e-10)
+            << "token " << t;
+      }
+    }
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(
+    Layouts, CombaMixerOracle,
+    testing::Values(make_case("splr", "splr"), make_case("iplr", "iplr"), make_case("gated_delta", "gated_delta"),
+                    make_case("forward", "splr", [](auto& c) { c.directions = "forward"; }),
+                    make_case("sum", "iplr", [](auto& c) { c.merge = "sum"; }),
+                    make_case("shared_conv", "splr", [](auto& c) { c.conv = "shared"; }),
+                    make_case("no_conv", "splr", [](auto& c) { c.conv = "none"; }),
+                    make_case("two_taps", "splr", [](auto& c) { c.conv_size = 2; }),
+                    make_case("no_gate", "splr", [](auto& c) { c.gate_rank = 0; }),
+                    make_case("full_gate", "splr", [](auto& c) { c.gate_rank = 16; }),
+                    make_case("no_correction", "splr", [](auto& c) { c.output_correction = false; }),
+                    make_case("no_scale", "iplr", [](auto& c) { c.feedback_scale = false; }),
+                    make_case("no_qk_norm", "gated_delta", [](auto& c) { c.qk_norm = false; }),
+                    make_case("forward_no_conv", "splr",
+                              [](auto& c) {
+                                c.directions = "forward";
+                                c.conv = "none";
+                              })),
+    [](const auto& info) { return std::string(info.param.name); });
+
+TEST(CombaMixerInit, TheDecayStartsNearOne) {
+  at::manual_seed(12);
+  BackboneConfig config;
+  config.width = 512;
+  config.head_dim = 16;
+  CombaMixer mixer(config, "splr");
+  for (const ScanDirection& direction : mixer.directions) {
+    const at::Tensor alpha = (-direction.A_log.exp() * at::softplus(direction.dt_bias)).exp();
+    EXPECT_GT(alpha.mean().item<double>(), 0.7);
+    EXPECT_LT(alpha.max().item<double>(), 1.0);
+    EXPECT_NEAR(direction.D.mean().item<double>(), 0.02, 1e-6);
+  }
+}
+
+TEST(CombaMixerNames, AreThoseOfFlaWithASuffixForTheSecondDirection) {
+  BackboneConfig config;
+  config.width = 16;
+  config.head_dim = 8;
+  std::vector<std::string> names;
+  for (const auto& item : CombaMixer(config, "splr").named_parameters()) {
+    names.push_back(item.key());
+  }
+  for (const char* name : {"q_proj.weight", "a_proj.weight", "a_proj_b.weight", "A_log", "A_log_b", "dt_bias", "D", "D_b",
+                           "decay", "q_conv1d.weight", "v_conv1d_b.weight", "o_norm.weight", "o_proj.weight"}) {
+    EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
+  }
+}
+
+}  // namespace
+}  // namespace comba::vision

@@ -1,0 +1,138 @@
+// Layers against their formulas written as loops, and their gradients against finite differences.
+#include "vision/nn/layers.h"
+
+#include <cmath>
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+
+#include "tests/vision/finite_differences.h"
+#include "vision/nn/short_conv.h"
+
+namespace comba::vision {
+namespace {
+
+at::Tensor random(at::IntArrayRef shape) { return at::randn(shape, at::kDouble); }
+
+at::Tensor conv_by_hand(const at::Tensor& x, const at::Tensor& weight, bool reverse) {
+  at::Tensor y = at::zeros_like(x);
+  const int64_t length = x.size(1), taps = weight.size(2);
+  for (int64_t b = 0; b < x.size(0); ++b) {
+    for (int64_t t = 0; t < length; ++t) {
+      for (int64_t c = 0; c < x.size(2); ++c) {
+        double sum = 0;
+        for (int64_t j = 0; j < taps; ++j) {
+          const int64_t from = reverse ? t + (taps - 1 - j) : t - (taps - 1 - j);
+          if (from >= 0 && from < length) {
+            sum += weight[c][0][j].item<double>() * x[b][from][c].item<double>();
+          }
+        }
+        y[b][t][c] = sum;
+      }
+    }
+  }
+  return y;
+}
+
+TEST(CausalConv, AgreesWithTheFormulaInBothDirections) {
+  at::manual_seed(1);
+  for (const int64_t length : {1, 2, 3, 4, 9}) {
+    for (const int64_t taps : {1, 3, 4}) {
+      const at::Tensor x = random({2, length, 3}), weight = random({3, 1, taps});
+      for (const bool reverse : {false, true}) {
+        const at::Tensor difference = causal_conv(x, weight, reverse) - conv_by_hand(x, weight, reverse);
+        EXPECT_LT(difference.abs().max().item<double>(), 1e-12) << length << " " << taps << " " << reverse;
+      }
+    }
+  }
+}
+
+TEST(CausalConv, GradientsAreThoseOfFiniteDifferences) {
+  at::manual_seed(2);
+  for (const int64_t length : {2, 7}) {
+    for (const bool reverse : {false, true}) {
+      const at::Tensor probe = random({2, length, 3});
+      expect_gradients([&](const auto& in) { return (causal_conv(in[0], in[1], reverse) * probe).sum(); },
+                       {random({2, length, 3}), random({3, 1, 4})});
+    }
+  }
+}
+
+TEST(CausalConv, NoTokenSeesTheFuture) {
+  at::manual_seed(3);
+  const at::Tensor x = random({1, 8, 2}), weight = random({2, 1, 4});
+  at::Tensor changed = x.clone();
+  changed.narrow(1, 5, 3).add_(1.0);
+  EXPECT_TRUE(at::equal(causal_conv(x, weight, false).narrow(1, 0, 5), causal_conv(changed, weight, false).narrow(1, 0, 5)));
+  changed = x.clone();
+  changed.narrow(1, 0, 3).add_(1.0);
+  EXPECT_TRUE(at::equal(causal_conv(x, weight, true).narrow(1, 3, 5), causal_conv(changed, weight, true).narrow(1, 3, 5)));
+}
+
+TEST(Norm, RmsAgreesWithTheFormula) {
+  at::manual_seed(4);
+  Norm norm("rms", 6, 1e-6);
+  norm->to(at::kDouble);
+  const at::Tensor weight = random({6}), x = random({3, 6});
+  {
+    const at::NoGradGuard no_grad;
+    norm->weight.copy_(weight);
+  }
+  const at::Tensor y = norm(x);
+  for (int64_t row = 0; row < 3; ++row) {
+    double square = 0;
+    for (int64_t i = 0; i < 6; ++i) {
+      square += std::pow(x[row][i].item<double>(), 2);
+    }
+    for (int64_t i = 0; i < 6; ++i) {
+      const double expected = x[row][i].item<double>() / std::sqrt(square / 6 + 1e-6) * weight[i].item<double>();
+      EXPECT_NEAR(y[row][i].item<double>(), expected, 1e-12);
+    }
+  }
+}
+
+TEST(Norm, RmsAndL2GradientsAreThoseOfFiniteDifferences) {
+  at::manual_seed(5);
+  const at::Tensor probe = random({2, 3, 5});
+  Norm norm("rms", 5, 1e-3);
+  norm->to(at::kDouble);
+  expect_gradients([&](const auto& in) { return (norm(in[0]) * probe).sum(); }, {random({2, 3, 5})});
+  expect_gradients([&](const auto& in) { return (l2_normalize(in[0], 1e-3) * probe).sum(); }, {random({2, 3, 5})});
+}
+
+TEST(Norm, L2HasItsEpsInsideTheRootAndMapsZeroToZero) {
+  const at::Tensor x = at::zeros({2, 4}, at::kDouble);
+  x[1][2] = 3e-3;
+  const at::Tensor y = l2_normalize(x, 1e-6);
+  EXPECT_EQ(y[0].abs().sum().item<double>(), 0.0);
+  EXPECT_NEAR(y[1][2].item<double>(), 3e-3 / std::sqrt(9e-6 + 1e-6), 1e-12);
+}
+
+TEST(Norm, HalfWidthInputsUseFloatStatisticsAndComeBackInTheirType) {
+  const at::Tensor x = at::full({1, 4}, 300.0, at::kHalf);  // 300^2 is beyond fp16
+  EXPECT_EQ(l2_normalize(x).scalar_type(), at::kHalf);
+  EXPECT_NEAR(l2_normalize(x)[0][0].item<double>(), 0.5, 1e-3);
+}
+
+TEST(TruncatedNormal, HasTheAskedDeviationAndBounds) {
+  at::manual_seed(6);
+  const at::Tensor x = at::empty({100000});
+  truncated_normal_(x, 1.0);
+  EXPECT_LE(x.abs().max().item<double>(), 2.0);
+  EXPECT_NEAR(x.std().item<double>(), 0.8796, 0.01);  // of a normal cut at two deviations
+  truncated_normal_(x, 0.02);
+  EXPECT_NEAR(x.std().item<double>(), 0.02, 2e-4);
+}
+
+TEST(DropPath, KeepsTheMeanDropsWholeSamplesAndDoesNothingInEvaluation) {
+  at::manual_seed(7);
+  const at::Tensor x = at::ones({20000, 3});
+  const at::Tensor y = drop_path(x, 0.3, true);
+  EXPECT_NEAR(y.mean().item<double>(), 1.0, 0.02);
+  EXPECT_TRUE(at::equal(y.select(1, 0), y.select(1, 2)));
+  EXPECT_NEAR((y.select(1, 0) == 0).to(at::kDouble).mean().item<double>(), 0.3, 0.02);
+  EXPECT_TRUE(at::equal(drop_path(x, 0.3, false), x));
+}
+
+}  // namespace
+}  // namespace comba::vision
