@@ -32,9 +32,11 @@ std::string encode_png(const Image& image, std::string& out) {
   try {
     cv::Mat pixels(image.height, image.width, image.channels == 1 ? CV_8UC1 : CV_8UC3,
                    const_cast<uint8_t*>(image.pixels.data()));
-    cv::Mat ordered = pixels;
+    cv::Mat ordered;  // of its own: cvtColor into `pixels` would change the caller's image
     if (image.channels == 3) {
       cv::cvtColor(pixels, ordered, cv::COLOR_RGB2BGR);
+    } else {
+      ordered = pixels;
     }
     std::vector<uint8_t> bytes;
     if (!cv::imencode(".png", ordered, bytes)) {

@@ -205,15 +205,15 @@ ScanGradientTuple run_scan_backward(const ScanBackend& backend, const ScanProble
 
   const auto dtype = v.scalar_type();
   const at::Tensor correction = present(d), start = present(initial_state);
-  const at::Tensor none = at::empty({0}, options);
+  const auto none = [&] { return at::empty({0}, options); };  // outputs may not alias each other
   return {g.q.squeeze(0).to(dtype),
           g.k.squeeze(0).to(dtype),
           g.v.squeeze(0).to(dtype),
           g.log_alpha.squeeze(0).to(log_alpha.scalar_type()),
           g.beta.squeeze(0).to(beta.scalar_type()),
           g.c.squeeze(0).to(c.scalar_type()),
-          correction.defined() ? g.d.squeeze(0).sum(0).to(correction.scalar_type()) : none,
-          start.defined() ? g.initial_state.squeeze(0).to(start.scalar_type()) : none};
+          correction.defined() ? g.d.squeeze(0).sum(0).to(correction.scalar_type()) : none(),
+          start.defined() ? g.initial_state.squeeze(0).to(start.scalar_type()) : none()};
 }
 
 BidirectionalGradientTuple run_bidirectional_scan_backward(

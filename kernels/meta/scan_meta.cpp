@@ -10,10 +10,11 @@ namespace {
 
 at::Tensor like(const at::Tensor& x) { return at::empty_symint(x.sym_sizes(), x.options()); }
 
-at::Tensor like(const OptionalTensor& x, const at::Tensor& q) {
-  return x && x->defined() ? like(*x) : at::empty({0}, q.options().dtype(at::kFloat));
-}
+at::ScalarType accum_dtype(const at::Tensor& q) { return q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat; }
 
+at::Tensor like(const OptionalTensor& x, const at::Tensor& q) {
+  return x && x->defined() ? like(*x) : at::empty({0}, q.options().dtype(accum_dtype(q)));
+}
 
 std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& q, const at::Tensor&, const at::Tensor& v,
                                         const at::Tensor&, const at::Tensor&, const at::Tensor&,
@@ -21,10 +22,9 @@ std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& q, const at::Tensor&, 
                                         bool) {
   TORCH_CHECK(q.dim() == 4 && v.dim() == 4, "comba::scan: q, v: expected [B, T, H, D], got ", q.sizes(),
               " and ", v.sizes());
-  const auto accum = q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   return {at::empty_symint(v.sym_sizes(), q.options()),
           at::empty_symint({q.sym_size(0), q.sym_size(2), q.sym_size(3), v.sym_size(3)},
-                           q.options().dtype(accum))};
+                           q.options().dtype(accum_dtype(q)))};
 }
 
 ScanGradientTuple scan_backward(const OptionalTensor&, const OptionalTensor&, const at::Tensor& q,

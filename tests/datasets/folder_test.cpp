@@ -37,7 +37,8 @@ TEST(Folder, ClassesAreTheSubfoldersInSortedOrder) {
   EXPECT_EQ(found, (std::vector<std::string>{"ant/a.webp", "cat/deep/er/9.jpeg", "dog/1.PNG", "dog/2.jpg"}));
   EXPECT_EQ(labels, (std::vector<int64_t>{0, 1, 2, 2}));
   EXPECT_EQ(source->read(3).label, 2);
-  EXPECT_EQ(std::string(source->read(3).bytes.begin(), source->read(3).bytes.end()), "x");
+  const EncodedSample sample = source->read(3);
+  EXPECT_EQ(std::string(sample.bytes.begin(), sample.bytes.end()), "x");
 }
 
 TEST(Folder, AnEmptyClassKeepsItsLabelAndIsWarnedOf) {

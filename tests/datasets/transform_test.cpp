@@ -84,7 +84,7 @@ TEST(TrainingTransform, DependsOnSeedEpochAndIndexAlone) {
 
 TEST(RandomResizedBox, KeepsAreaAspectAndBounds) {
   TransformOptions o = options(224);
-  double smallest = 1, largest = 0, log_aspect = 0;
+  double smallest = 1, largest = 0;
   constexpr int kDraws = 4000;
   for (int i = 0; i < kDraws; ++i) {
     const CropBox box = random_resized_box(400, 500, o, 5, 0, i);
@@ -99,11 +99,19 @@ TEST(RandomResizedBox, KeepsAreaAspectAndBounds) {
     ASSERT_LE(aspect, 4.0 / 3.0 * 1.03);
     smallest = std::min(smallest, share);
     largest = std::max(largest, share);
-    log_aspect += std::log(aspect);
   }
   EXPECT_NEAR(smallest, 0.08, 0.01);
   EXPECT_GT(largest, 0.9);
-  EXPECT_NEAR(log_aspect / kDraws, 0.0, 0.02);
+}
+
+TEST(RandomResizedBox, FavoursNeitherWideNorTallInASquare) {
+  double log_aspect = 0;
+  constexpr int kDraws = 4000;
+  for (int i = 0; i < kDraws; ++i) {
+    const CropBox box = random_resized_box(450, 450, options(224), 6, 0, i);
+    log_aspect += std::log(double(box.width) / box.height);
+  }
+  EXPECT_NEAR(log_aspect / kDraws, 0.0, 6 * 0.166 / std::sqrt(kDraws));  // deviation log(16 / 9) / sqrt(12)
 }
 
 TEST(RandomResizedBox, AnImageTooNarrowForTheAspectGivesItsCentre) {
