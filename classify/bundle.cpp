@@ -1,14 +1,13 @@
 #include "classify/bundle.h"
 
-#include <nlohmann/json.hpp>
-
-#include <ATen/core/grad_mode.h>
-
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/engine/checkpoint.h"
 #include "vision/io/safetensors.h"
+
+#include <ATen/core/grad_mode.h>
+#include <nlohmann/json.hpp>
 
 namespace comba::classify {
 namespace fs = std::filesystem;
@@ -39,15 +38,17 @@ fs::path file_in_run(const fs::path& run, const std::string& weights) {
       log::warning("{}; trying another checkpoint of {}", error.what(), run.string());
     }
   }
-  throw Error(fmt::format("loading {}: it has no usable checkpoint (checkpoints/best or checkpoints/last)",
-                          run.string()));
+  throw Error(
+      fmt::format("loading {}: it has no usable checkpoint (checkpoints/best or checkpoints/last)",
+                  run.string()));
 }
 
 fs::path find_weights(const fs::path& path, const std::string& weights) {
   if (!fs::exists(path)) {
-    throw UsageError(fmt::format(
-        "loading weights: {} does not exist; give a run folder, a checkpoint folder or a .safetensors file",
-        path.string()));
+    throw UsageError(
+        fmt::format("loading weights: {} does not exist; give a run folder, a checkpoint folder or "
+                    "a .safetensors file",
+                    path.string()));
   }
   if (!fs::is_directory(path)) {
     return path;
@@ -58,33 +59,39 @@ fs::path find_weights(const fs::path& path, const std::string& weights) {
   if (fs::is_directory(path / "checkpoints")) {
     return file_in_run(path, weights);
   }
-  throw UsageError(fmt::format("loading weights: {} is neither a run folder (it has no checkpoints/) nor a "
-                               "checkpoint folder (it has no state.json)",
-                               path.string()));
+  throw UsageError(
+      fmt::format("loading weights: {} is neither a run folder (it has no checkpoints/) nor a "
+                  "checkpoint folder (it has no state.json)",
+                  path.string()));
 }
 
 std::vector<std::string> parse_classes(const std::string& text, const fs::path& path) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
-  COMBA_CHECK(json.is_array(), "loading {}: its metadata {} is not a JSON list", path.string(), kClassesKey);
+  COMBA_CHECK(json.is_array(), "loading {}: its metadata {} is not a JSON list", path.string(),
+              kClassesKey);
   std::vector<std::string> names;
   for (const auto& item : json) {
-    COMBA_CHECK(item.is_string(), "loading {}: its metadata {} holds something that is not a string",
-                path.string(), kClassesKey);
+    COMBA_CHECK(item.is_string(),
+                "loading {}: its metadata {} holds something that is not a string", path.string(),
+                kClassesKey);
     names.push_back(item.get<std::string>());
   }
   return names;
 }
 
-void load_tensors(Classifier& model, const std::map<std::string, at::Tensor>& tensors, const fs::path& path) {
+void load_tensors(Classifier& model, const std::map<std::string, at::Tensor>& tensors,
+                  const fs::path& path) {
   const at::NoGradGuard no_grad;
   size_t used = 0;
   const auto load = [&](const std::string& name, at::Tensor target) {
     const auto found = tensors.find(name);
     COMBA_CHECK(found != tensors.end(), "loading {}: tensor {} is missing", path.string(), name);
-    COMBA_CHECK(found->second.sizes() == target.sizes(),
-                "loading {}: tensor {} has {} elements in {} dimensions, the model of its configuration "
-                "expects {} in {}",
-                path.string(), name, found->second.numel(), found->second.dim(), target.numel(), target.dim());
+    COMBA_CHECK(
+        found->second.sizes() == target.sizes(),
+        "loading {}: tensor {} has {} elements in {} dimensions, the model of its configuration "
+        "expects {} in {}",
+        path.string(), name, found->second.numel(), found->second.dim(), target.numel(),
+        target.dim());
     target.copy_(found->second);
     ++used;
   };
@@ -96,9 +103,10 @@ void load_tensors(Classifier& model, const std::map<std::string, at::Tensor>& te
   }
   if (used != tensors.size()) {
     for (const auto& [name, tensor] : tensors) {
-      const bool known = model->named_parameters().contains(name) || model->named_buffers().contains(name);
-      COMBA_CHECK(known, "loading {}: tensor {} is unknown to the model of its configuration", path.string(),
-                  name);
+      const bool known =
+          model->named_parameters().contains(name) || model->named_buffers().contains(name);
+      COMBA_CHECK(known, "loading {}: tensor {} is unknown to the model of its configuration",
+                  path.string(), name);
     }
   }
 }
@@ -126,16 +134,18 @@ void read_own_description(const vision::SafetensorsFile& file, Bundle& bundle) {
   const auto config = file.metadata.find(kConfigKey);
   const auto classes = file.metadata.find(kClassesKey);
   COMBA_CHECK(config != file.metadata.end() && classes != file.metadata.end(),
-              "loading {}: its header carries no {} and {}, so the model is unknown; files written by comba "
+              "loading {}: its header carries no {} and {}, so the model is unknown; files written "
+              "by comba "
               "train have both, for others give --config FILE",
               bundle.weights.string(), kConfigKey, kClassesKey);
-  read_run_config_text(config->second, bundle.weights.string() + " (metadata)", bundle.weights.parent_path(), {},
-                       bundle.config);
+  read_run_config_text(config->second, bundle.weights.string() + " (metadata)",
+                       bundle.weights.parent_path(), {}, bundle.config);
   bundle.class_names = parse_classes(classes->second, bundle.weights);
 }
 
 // The model as a configuration beside the file tells it; the number of classes is that of the head.
-void read_given_description(const fs::path& config, const vision::SafetensorsFile& file, Bundle& bundle) {
+void read_given_description(const fs::path& config, const vision::SafetensorsFile& file,
+                            Bundle& bundle) {
   read_run_config(config, {}, bundle.config);
   const auto head = file.tensors.find("head.weight");
   COMBA_CHECK(head != file.tensors.end() && head->second.dim() == 2,
@@ -162,7 +172,8 @@ Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::
   while (static_cast<int64_t>(bundle.class_names.size()) < bundle.config.classes) {
     bundle.class_names.push_back(fmt::format("class {}", bundle.class_names.size()));
   }
-  // The paths are left out of the weights' header; the checkpoint's own configuration still has them.
+  // The paths are left out of the weights' header; the checkpoint's own configuration still has
+  // them.
   const fs::path full = bundle.weights.parent_path() / "config.toml";
   if (config.empty() && fs::exists(full)) {
     RunConfig beside;

@@ -1,12 +1,13 @@
-// A backbone with a linear head; parameters carry timm-like names ("blocks.0.norm1.weight", "head.weight").
+// A backbone with a linear head; parameters carry timm-like names ("blocks.0.norm1.weight",
+// "head.weight").
 #pragma once
+
+#include "vision/backbone.h"
 
 #include <cstdint>
 
 #include <torch/nn/modules/linear.h>
 #include <torch/nn/pimpl.h>
-
-#include "vision/backbone.h"
 
 namespace comba::classify {
 

@@ -1,9 +1,9 @@
 #include "classify/config.h"
 
-#include <string>
-
 #include "vision/base/error.h"
 #include "vision/base/files.h"
+
+#include <string>
 
 namespace comba::classify {
 namespace fs = std::filesystem;
@@ -15,12 +15,14 @@ void declare_data(ConfigTable& table, RunConfig& config) {
   DataOptions& data = config.data;
   table.add("data.train", &data.train,
             "training images: a pack, a folder of class folders, or \"synthetic\" (no files)");
-  table.add("data.train_split", &data.train_split, "which split of data.train, if it holds several");
+  table.add("data.train_split", &data.train_split,
+            "which split of data.train, if it holds several");
   table.add("data.eval", &data.eval, "held-out images; empty: the same place as data.train");
   table.add("data.eval_split", &data.eval_split, "which split of data.eval, if it holds several");
   table.add("data.threads", &data.threads, "loader threads; 0: one per core", {0, 1024});
-  table.add_choice("data.on_bad", &data.on_bad, {"fail", "skip", "grey"},
-                   "an image that cannot be read stops the run, is replaced by the next, or is grey");
+  table.add_choice(
+      "data.on_bad", &data.on_bad, {"fail", "skip", "grey"},
+      "an image that cannot be read stops the run, is replaced by the next, or is grey");
   table.add("data.max_bad", &data.max_bad, "stop after so many bad images", {0, kMany});
   table.add("data.mean", &data.mean, "mean of the pixels scaled to 0..1, one per channel", {0, 1});
   table.add("data.std", &data.std, "their standard deviation, one per channel", {1e-6, 1e3});
@@ -34,12 +36,14 @@ void declare_data(ConfigTable& table, RunConfig& config) {
 void settle_geometry(const ConfigTable& table, RunConfig& config) {
   const auto follow = [&](const char* key, const char* owner, int64_t& value, int64_t wanted) {
     if (table.given(key) && value != wanted) {
-      throw UsageError(fmt::format("configuration: {} = {} contradicts {} = {}; remove {} (it follows {})",
-                                   key, value, owner, wanted, key, owner));
+      throw UsageError(
+          fmt::format("configuration: {} = {} contradicts {} = {}; remove {} (it follows {})", key,
+                      value, owner, wanted, key, owner));
     }
     value = wanted;
   };
-  follow("data.image_size", "model.image_size", config.transform.image_size, config.model.image_size);
+  follow("data.image_size", "model.image_size", config.transform.image_size,
+         config.model.image_size);
   follow("data.channels", "model.in_channels", config.transform.channels, config.model.in_channels);
 }
 
@@ -47,9 +51,10 @@ void check_channels(const RunConfig& config) {
   const auto channels = static_cast<size_t>(config.model.in_channels);
   const auto check = [&](const char* key, const std::vector<double>& values) {
     if (values.size() != channels) {
-      throw UsageError(fmt::format("configuration: {} has {} values, but model.in_channels = {}; "
-                                   "give one value per channel",
-                                   key, values.size(), channels));
+      throw UsageError(
+          fmt::format("configuration: {} has {} values, but model.in_channels = {}; "
+                      "give one value per channel",
+                      key, values.size(), channels));
     }
   };
   check("data.mean", config.data.mean);
@@ -77,8 +82,8 @@ void declare(ConfigTable& table, RunConfig& config) {
   table.add("seed", &config.seed, "of initialisation, sample order, augmentation and drop path",
             {0, 9007199254740992.0});
   vision::declare(table, config.model);
-  table.add("model.classes", &config.classes, "outputs of the head; 0: as many as the data has classes",
-            {0, 1e7});
+  table.add("model.classes", &config.classes,
+            "outputs of the head; 0: as many as the data has classes", {0, 1e7});
   declare_data(table, config);
   datasets::declare(table, config.transform);
   vision::declare(table, config.train);
@@ -87,8 +92,8 @@ void declare(ConfigTable& table, RunConfig& config) {
 }
 
 std::string read_run_config_text(std::string_view text, const std::string& origin,
-                                 const fs::path& folder, const std::vector<std::string>& assignments,
-                                 RunConfig& config) {
+                                 const fs::path& folder,
+                                 const std::vector<std::string>& assignments, RunConfig& config) {
   config = RunConfig{};
   ConfigTable table;
   declare(table, config);
@@ -112,7 +117,8 @@ std::string read_run_config(const fs::path& path, const std::vector<std::string>
   } catch (const Error& error) {
     throw UsageError(fmt::format("reading the configuration: {}", error.what()));
   }
-  return read_run_config_text(text, path.string(), fs::absolute(path).parent_path(), assignments, config);
+  return read_run_config_text(text, path.string(), fs::absolute(path).parent_path(), assignments,
+                              config);
 }
 
 std::string dump(const RunConfig& config) {

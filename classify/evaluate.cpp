@@ -1,5 +1,8 @@
 #include "classify/evaluate.h"
 
+#include "vision/base/error.h"
+#include "vision/engine/precision.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -12,9 +15,6 @@
 #include <ATen/ops/tensor.h>
 #include <ATen/ops/topk.h>
 
-#include "vision/base/error.h"
-#include "vision/engine/precision.h"
-
 namespace comba::classify {
 namespace {
 
@@ -25,7 +25,9 @@ at::Tensor per_channel(const std::vector<double>& values) {
 void keep_examples(Evaluation& into, const datasets::Batch& batch, const BatchStream& stream,
                    const RunConfig& config, const at::Tensor& logits, const at::Tensor& predictions,
                    int64_t wanted) {
-  const auto full = [&](const std::vector<Example>& list) { return static_cast<int64_t>(list.size()) >= wanted; };
+  const auto full = [&](const std::vector<Example>& list) {
+    return static_cast<int64_t>(list.size()) >= wanted;
+  };
   if (full(into.correct) && full(into.mistakes)) {
     return;
   }
@@ -67,17 +69,19 @@ at::Tensor Normaliser::operator()(const at::Tensor& pixels) const {
   if (device_.is_cuda()) {
     moved = pixels.pin_memory().to(device_, /*non_blocking=*/true);
   }
-  return moved.permute({0, 3, 1, 2}).to(at::kFloat, false, false, at::MemoryFormat::Contiguous)
+  return moved.permute({0, 3, 1, 2})
+      .to(at::kFloat, false, false, at::MemoryFormat::Contiguous)
       .mul_(scale_)
       .add_(shift_);
 }
 
 at::Tensor pixels_of(const datasets::Batch& batch, int64_t image_size, int64_t channels) {
   const auto expected = static_cast<size_t>(batch.size * image_size * image_size * channels);
-  COMBA_CHECK(batch.pixels.size() == expected, "taking a batch of {} images: expected {} bytes, got {}",
-              batch.size, expected, batch.pixels.size());
-  return at::from_blob(const_cast<uint8_t*>(batch.pixels.data()), {batch.size, image_size, image_size, channels},
-                       at::kByte);
+  COMBA_CHECK(batch.pixels.size() == expected,
+              "taking a batch of {} images: expected {} bytes, got {}", batch.size, expected,
+              batch.pixels.size());
+  return at::from_blob(const_cast<uint8_t*>(batch.pixels.data()),
+                       {batch.size, image_size, image_size, channels}, at::kByte);
 }
 
 at::Tensor labels_of(const datasets::Batch& batch) {
@@ -138,12 +142,13 @@ Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& con
                     const c10::Device& device, int64_t examples) {
   const at::NoGradGuard no_grad;
   model->eval();
-  const vision::Precision precision =
-      device.is_cuda() ? vision::choose_precision(config.train.precision, device) : vision::Precision::fp32;
+  const vision::Precision precision = device.is_cuda()
+                                          ? vision::choose_precision(config.train.precision, device)
+                                          : vision::Precision::fp32;
   const Normaliser normalise(config.data.mean, config.data.std, device);
   const auto classes = static_cast<int64_t>(stream.classes().size());
-  COMBA_CHECK(classes <= model->classes(), "evaluating: the data has {} classes, the model only {}", classes,
-              model->classes());
+  COMBA_CHECK(classes <= model->classes(), "evaluating: the data has {} classes, the model only {}",
+              classes, model->classes());
   Scorer scorer(model->classes());
   Evaluation kept;
   datasets::Batch batch;

@@ -1,23 +1,25 @@
 // Accuracy of a classifier over a stream of images.
 #pragma once
 
+#include "classify/classifier.h"
+#include "classify/config.h"
+#include "classify/stream.h"
+#include "datasets/image.h"
+
 #include <cstdint>
 #include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
 
-#include "classify/classifier.h"
-#include "classify/config.h"
-#include "classify/stream.h"
-#include "datasets/image.h"
-
 namespace comba::classify {
 
-// pixels [N, S, S, C] uint8 (host) -> [N, C, S, S] fp32 on `device`, scaled to 0..1, mean and std applied
+// pixels [N, S, S, C] uint8 (host) -> [N, C, S, S] fp32 on `device`, scaled to 0..1, mean and std
+// applied
 class Normaliser {
  public:
-  Normaliser(const std::vector<double>& mean, const std::vector<double>& std, const c10::Device& device);
+  Normaliser(const std::vector<double>& mean, const std::vector<double>& std,
+             const c10::Device& device);
   at::Tensor operator()(const at::Tensor& pixels) const;
 
  private:
@@ -39,9 +41,9 @@ struct Example {
 
 struct Evaluation {
   int64_t count = 0;
-  double loss = 0.0;              // mean cross entropy, no smoothing
-  double top1 = 0.0, top5 = 0.0;  // per cent
-  std::vector<int64_t> confusion; // [classes, classes], row: label, column: prediction
+  double loss = 0.0;                       // mean cross entropy, no smoothing
+  double top1 = 0.0, top5 = 0.0;           // per cent
+  std::vector<int64_t> confusion;          // [classes, classes], row: label, column: prediction
   std::vector<Example> correct, mistakes;  // the first few of each
 
   int64_t classes() const;
@@ -53,7 +55,8 @@ struct Evaluation {
 class Scorer {
  public:
   explicit Scorer(int64_t classes);
-  // logits: [N, classes] fp32, labels: [N] int64, both on one device. Returns predictions [N] on the CPU.
+  // logits: [N, classes] fp32, labels: [N] int64, both on one device. Returns predictions [N] on
+  // the CPU.
   at::Tensor add(const at::Tensor& logits, const at::Tensor& labels);
   Evaluation result() const;
 
@@ -63,8 +66,8 @@ class Scorer {
   std::vector<int64_t> confusion_;
 };
 
-// Runs the model, in eval mode, over the whole stream; keeps the first `examples` right and wrong ones. On
-// the CPU it computes in fp32 whatever train.precision says.
+// Runs the model, in eval mode, over the whole stream; keeps the first `examples` right and wrong
+// ones. On the CPU it computes in fp32 whatever train.precision says.
 Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& config,
                     const c10::Device& device, int64_t examples);
 

@@ -1,6 +1,10 @@
 #include "classify/predict.h"
 
-#include <glob.h>
+#include "datasets/decode.h"
+#include "datasets/transform.h"
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/engine/precision.h"
 
 #include <algorithm>
 #include <array>
@@ -11,12 +15,7 @@
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/softmax.h>
 #include <ATen/ops/topk.h>
-
-#include "datasets/decode.h"
-#include "datasets/transform.h"
-#include "vision/base/error.h"
-#include "vision/base/files.h"
-#include "vision/engine/precision.h"
+#include <glob.h>
 
 namespace comba::classify {
 namespace fs = std::filesystem;
@@ -84,8 +83,8 @@ Inputs collect_inputs(const std::vector<std::string>& arguments) {
 
 datasets::Image read_input(const fs::path& path, const RunConfig& config) {
   const MappedFile file(path);
-  const datasets::Image image =
-      datasets::decode_image(file.bytes(), static_cast<int>(config.model.in_channels), path.string());
+  const datasets::Image image = datasets::decode_image(
+      file.bytes(), static_cast<int>(config.model.in_channels), path.string());
   return datasets::transform_for_evaluation(image, config.transform);
 }
 
@@ -109,8 +108,10 @@ at::Tensor Predictor::logits(const std::vector<datasets::Image>& images) {
   return bundle_.model->forward(input).to(at::kFloat).cpu();
 }
 
-std::vector<std::pair<std::string, double>> Predictor::top(const at::Tensor& logits, int64_t k) const {
-  const auto [values, classes] = at::topk(logits.to(at::kDouble).softmax(0), std::min(k, logits.size(0)), 0);
+std::vector<std::pair<std::string, double>> Predictor::top(const at::Tensor& logits,
+                                                           int64_t k) const {
+  const auto [values, classes] =
+      at::topk(logits.to(at::kDouble).softmax(0), std::min(k, logits.size(0)), 0);
   std::vector<std::pair<std::string, double>> best;
   for (int64_t i = 0; i < values.size(0); ++i) {
     best.emplace_back(bundle_.class_names[static_cast<size_t>(classes[i].item<int64_t>())],

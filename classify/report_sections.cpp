@@ -1,13 +1,13 @@
 #include "classify/report_sections.h"
 
+#include "datasets/decode.h"
+#include "datasets/transform.h"
+#include "vision/engine/report.h"
+
 #include <algorithm>
 #include <numeric>
 
 #include <fmt/format.h>
-
-#include "datasets/decode.h"
-#include "datasets/transform.h"
-#include "vision/engine/report.h"
 
 namespace comba::classify {
 namespace {
@@ -32,7 +32,8 @@ datasets::Image image_of(const datasets::Batch& batch, int64_t index, const RunC
   datasets::Image image;
   image.height = image.width = static_cast<int>(config.model.image_size);
   image.channels = static_cast<int>(config.model.in_channels);
-  const int64_t bytes = config.model.image_size * config.model.image_size * config.model.in_channels;
+  const int64_t bytes =
+      config.model.image_size * config.model.image_size * config.model.in_channels;
   const auto first = batch.pixels.begin() + index * bytes;
   image.pixels.assign(first, first + bytes);
   return image;
@@ -51,7 +52,8 @@ std::string batch_grid(const datasets::Batch& batch, const std::vector<std::stri
   return vision::image_grid_html(images);
 }
 
-std::string example_grid(const std::vector<Example>& examples, const std::vector<std::string>& names) {
+std::string example_grid(const std::vector<Example>& examples,
+                         const std::vector<std::string>& names) {
   std::vector<vision::GridImage> images;
   for (const Example& example : examples) {
     const std::string& prediction = names[static_cast<size_t>(example.prediction)];
@@ -81,18 +83,18 @@ std::string class_table(const Evaluation& evaluation, const std::vector<std::str
   order.resize(std::min(order.size(), kWorstClasses));
   std::vector<std::pair<std::string, std::string>> rows;
   for (const int64_t c : order) {
-    rows.emplace_back(names[static_cast<size_t>(c)],
-                      fmt::format("{:.2f} % of {}", evaluation.accuracy_of(c), evaluation.count_of(c)));
+    rows.emplace_back(
+        names[static_cast<size_t>(c)],
+        fmt::format("{:.2f} % of {}", evaluation.accuracy_of(c), evaluation.count_of(c)));
   }
   return vision::key_value_table_html(rows);
 }
 
 }  // namespace
 
-std::vector<std::pair<std::string, std::string>> report_sections(const Evaluation& evaluation,
-                                                                 const std::vector<std::string>& class_names,
-                                                                 const datasets::Batch& first_batch,
-                                                                 const RunConfig& config) {
+std::vector<std::pair<std::string, std::string>> report_sections(
+    const Evaluation& evaluation, const std::vector<std::string>& class_names,
+    const datasets::Batch& first_batch, const RunConfig& config) {
   std::vector<std::string> names = class_names;
   while (static_cast<int64_t>(names.size()) < std::max(evaluation.classes(), config.classes)) {
     names.push_back(fmt::format("class {}", names.size()));
@@ -104,8 +106,9 @@ std::vector<std::pair<std::string, std::string>> report_sections(const Evaluatio
                             vision::confusion_matrix_svg(names, evaluation.confusion));
     }
     sections.emplace_back("Accuracy per class, worst first", class_table(evaluation, names));
-    sections.emplace_back("Mistakes", evaluation.mistakes.empty() ? "<p>None.</p>"
-                                                                  : example_grid(evaluation.mistakes, names));
+    sections.emplace_back("Mistakes", evaluation.mistakes.empty()
+                                          ? "<p>None.</p>"
+                                          : example_grid(evaluation.mistakes, names));
     sections.emplace_back("Right predictions", example_grid(evaluation.correct, names));
   }
   if (first_batch.size > 0) {

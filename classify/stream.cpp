@@ -1,19 +1,20 @@
 #include "classify/stream.h"
 
-#include <algorithm>
-#include <filesystem>
-#include <utility>
-
 #include "datasets/source.h"
 #include "vision/base/error.h"
 #include "vision/base/random.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <utility>
 
 namespace comba::classify {
 namespace {
 
 class LoaderStream final : public BatchStream {
  public:
-  LoaderStream(std::shared_ptr<const datasets::ImageSource> source, const datasets::LoaderOptions& options)
+  LoaderStream(std::shared_ptr<const datasets::ImageSource> source,
+               const datasets::LoaderOptions& options)
       : source_(std::move(source)), loader_(source_, options) {}
   int64_t batches_per_epoch() const override { return loader_.batches_per_epoch(); }
   int64_t size() const override { return source_->size(); }
@@ -28,8 +29,8 @@ class LoaderStream final : public BatchStream {
   datasets::Loader loader_;
 };
 
-// Every class is a coarse random colour pattern; every image is its class's pattern plus noise. Learnable,
-// and a pure function of (seed, epoch, batch).
+// Every class is a coarse random colour pattern; every image is its class's pattern plus noise.
+// Learnable, and a pure function of (seed, epoch, batch).
 class SyntheticStream final : public BatchStream {
  public:
   SyntheticStream(const RunConfig& config, Purpose purpose)
@@ -38,13 +39,15 @@ class SyntheticStream final : public BatchStream {
         image_size_(config.model.image_size),
         channels_(config.model.in_channels),
         training_(purpose == Purpose::training),
-        size_(training_ ? config.data.synthetic_size : std::max<int64_t>(config.data.synthetic_size / 10, 1)) {
+        size_(training_ ? config.data.synthetic_size
+                        : std::max<int64_t>(config.data.synthetic_size / 10, 1)) {
     const int64_t classes = config.classes > 0 ? config.classes : kDefaultClasses;
     for (int64_t c = 0; c < classes; ++c) {
       classes_.push_back(fmt::format("synthetic{:04d}", c));
       RandomStream draw(seed_, 0, static_cast<uint64_t>(c), RandomPurpose::initialise);
       std::vector<uint8_t> pattern(static_cast<size_t>(kGrid * kGrid * channels_));
-      std::generate(pattern.begin(), pattern.end(), [&] { return static_cast<uint8_t>(draw.below(256)); });
+      std::generate(pattern.begin(), pattern.end(),
+                    [&] { return static_cast<uint8_t>(draw.below(256)); });
       patterns_.push_back(std::move(pattern));
     }
   }
@@ -69,7 +72,8 @@ class SyntheticStream final : public BatchStream {
     batch.indices.resize(static_cast<size_t>(batch.size));
     for (int64_t i = 0; i < batch.size; ++i) {
       batch.indices[static_cast<size_t>(i)] = first + i;
-      batch.labels[static_cast<size_t>(i)] = paint(first + i, batch.pixels.data() + static_cast<size_t>(i) * bytes);
+      batch.labels[static_cast<size_t>(i)] =
+          paint(first + i, batch.pixels.data() + static_cast<size_t>(i) * bytes);
     }
     return true;
   }
@@ -93,12 +97,14 @@ class SyntheticStream final : public BatchStream {
     uint32_t noise = draw.next() | 1U;
     for (int64_t y = 0; y < image_size_; ++y) {
       for (int64_t x = 0; x < image_size_; ++x) {
-        const int64_t cell = (y * kGrid / image_size_ * kGrid + x * kGrid / image_size_) * channels_;
+        const int64_t cell =
+            (y * kGrid / image_size_ * kGrid + x * kGrid / image_size_) * channels_;
         for (int64_t c = 0; c < channels_; ++c) {
           noise ^= noise << 13;  // xorshift32 (Marsaglia 2003): cheap, and only texture
           noise ^= noise >> 17;
           noise ^= noise << 5;
-          *pixels++ = static_cast<uint8_t>((pattern[static_cast<size_t>(cell + c)] + (noise >> 24)) / 2);
+          *pixels++ =
+              static_cast<uint8_t>((pattern[static_cast<size_t>(cell + c)] + (noise >> 24)) / 2);
         }
       }
     }
@@ -122,18 +128,20 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
   const std::string& path = own_place ? config.data.eval : config.data.train;
   const char* key = own_place ? "data.eval" : "data.train";
   if (path.empty()) {
-    throw UsageError(fmt::format(
-        "opening the {} images: {} is not set; name a pack or a folder of class folders, e.g. --set {}=DIR",
-        training ? "training" : "evaluation", key, key));
+    throw UsageError(
+        fmt::format("opening the {} images: {} is not set; name a pack or a folder of class "
+                    "folders, e.g. --set {}=DIR",
+                    training ? "training" : "evaluation", key, key));
   }
   if (path == "synthetic") {
     return std::make_unique<SyntheticStream>(config, purpose);
   }
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored)) {
-    throw UsageError(fmt::format("opening the {} images: {} = \"{}\" does not exist (a relative path is looked "
-                                 "for from the working directory and from the config file's folder)",
-                                 training ? "training" : "evaluation", key, path));
+    throw UsageError(
+        fmt::format("opening the {} images: {} = \"{}\" does not exist (a relative path is looked "
+                    "for from the working directory and from the config file's folder)",
+                    training ? "training" : "evaluation", key, path));
   }
   std::shared_ptr<const datasets::ImageSource> source =
       datasets::open_images(path, training ? config.data.train_split : config.data.eval_split);

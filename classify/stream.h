@@ -1,13 +1,13 @@
 // Where the task's batches come from: a loader over images, or made up on the spot.
 #pragma once
 
+#include "classify/config.h"
+#include "datasets/loader.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
-
-#include "classify/config.h"
-#include "datasets/loader.h"
 
 namespace comba::classify {
 
@@ -26,7 +26,8 @@ class BatchStream {
 
 enum class Purpose { training, evaluation };
 
-// Opens data.train or data.eval. Throws Error naming the path, and where it was looked for, if it is absent.
+// Opens data.train or data.eval. Throws Error naming the path, and where it was looked for, if it
+// is absent.
 std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpose);
 
 }  // namespace comba::classify

@@ -1,14 +1,14 @@
 #include "classify/task.h"
 
-#include <chrono>
-
-#include <ATen/Context.h>
-#include <ATen/ops/cross_entropy_loss.h>
-
 #include "classify/bundle.h"
 #include "classify/report_sections.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+
+#include <chrono>
+
+#include <ATen/Context.h>
+#include <ATen/ops/cross_entropy_loss.h>
 
 namespace comba::classify {
 namespace {
@@ -19,9 +19,10 @@ int64_t class_count(const RunConfig& config, const BatchStream& train) {
   const auto data = static_cast<int64_t>(train.classes().size());
   COMBA_CHECK(data > 0, "opening the training images: {} has no classes", config.data.train);
   if (config.classes > 0 && config.classes < data) {
-    throw UsageError(fmt::format("configuration: model.classes = {}, but the data has {} classes; use 0 to "
-                                 "take the number from the data",
-                                 config.classes, data));
+    throw UsageError(
+        fmt::format("configuration: model.classes = {}, but the data has {} classes; use 0 to "
+                    "take the number from the data",
+                    config.classes, data));
   }
   return config.classes > 0 ? config.classes : data;
 }
@@ -34,16 +35,17 @@ ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device)
       train_(open_stream(config, Purpose::training)),
       eval_(open_stream(config, Purpose::evaluation)),
       normalise_(config.data.mean, config.data.std, device) {
-  COMBA_CHECK(train_->classes() == eval_->classes(),
-              "opening the data: the training images have {} classes, the evaluation images {}, or their "
-              "names differ; both need the same classes",
-              train_->classes().size(), eval_->classes().size());
+  COMBA_CHECK(
+      train_->classes() == eval_->classes(),
+      "opening the data: the training images have {} classes, the evaluation images {}, or their "
+      "names differ; both need the same classes",
+      train_->classes().size(), eval_->classes().size());
   config_.classes = class_count(config_, *train_);
   at::manual_seed(static_cast<uint64_t>(config.seed));
   model_ = Classifier(config_.model, config_.classes);
   model_->to(device);
-  log::info("training on {} images in {} classes, evaluating on {}", train_->size(), train_->classes().size(),
-            eval_->size());
+  log::info("training on {} images in {} classes, evaluating on {}", train_->size(),
+            train_->classes().size(), eval_->size());
 }
 
 void ClassifyTask::start_epoch(int64_t epoch, int64_t first_step) {

@@ -1,17 +1,17 @@
 // Image classification as a task of the training loop.
 #pragma once
 
-#include <map>
-#include <memory>
-#include <string>
-#include <utility>
-#include <vector>
-
 #include "classify/classifier.h"
 #include "classify/config.h"
 #include "classify/evaluate.h"
 #include "classify/stream.h"
 #include "vision/engine/task.h"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
 
 namespace comba::classify {
 

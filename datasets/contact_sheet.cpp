@@ -35,9 +35,11 @@ Image contact_sheet(const std::vector<SheetTile>& tiles, int side, int columns) 
   sheet.pixels.assign(static_cast<size_t>(sheet.height) * sheet.width * 3, 32);
   cv::Mat canvas(sheet.height, sheet.width, CV_8UC3, sheet.pixels.data());
   for (int i = 0; i < count; ++i) {
-    const int x = kGap + i % columns * (side + kGap), y = kGap + i / columns * (side + kCaption + kGap);
+    const int x = kGap + i % columns * (side + kGap),
+              y = kGap + i / columns * (side + kCaption + kGap);
     const cv::Mat tile = fitted(tiles[i].image, side);
-    tile.copyTo(canvas(cv::Rect(x + (side - tile.cols) / 2, y + (side - tile.rows) / 2, tile.cols, tile.rows)));
+    tile.copyTo(canvas(
+        cv::Rect(x + (side - tile.cols) / 2, y + (side - tile.rows) / 2, tile.cols, tile.rows)));
     cv::Mat strip = canvas(cv::Rect(x, y + side, side, kCaption));
     cv::putText(strip, tiles[i].caption, cv::Point(1, kCaption - 5), cv::FONT_HERSHEY_SIMPLEX, 0.38,
                 cv::Scalar(235, 235, 235), 1, cv::LINE_AA);

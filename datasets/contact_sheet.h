@@ -1,10 +1,10 @@
 // Many images on one picture.
 #pragma once
 
+#include "datasets/image.h"
+
 #include <string>
 #include <vector>
-
-#include "datasets/image.h"
 
 namespace comba::datasets {
 

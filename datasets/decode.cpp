@@ -1,20 +1,22 @@
 #include "datasets/decode.h"
 
+#include "datasets/imgcodecs_plugin.h"
+#include "datasets/jpeg.h"
+#include "vision/base/error.h"
+
+#include <algorithm>
 #include <filesystem>
 #include <optional>
 
 #include <dlfcn.h>
-
-#include "datasets/imgcodecs_plugin.h"
-#include "datasets/jpeg.h"
-#include "vision/base/error.h"
 
 namespace comba::datasets {
 namespace {
 
 constexpr const char* kPluginName = "libcomba_imgcodecs.so";
 
-// Beside the executable, in lib/ beside its bin/, in the build tree, then wherever the loader looks.
+// Beside the executable, in lib/ beside its bin/, in the build tree, then wherever the loader
+// looks.
 void* open_plugin(std::string& reason) {
   std::vector<std::string> places;
   std::error_code error;
@@ -31,7 +33,8 @@ void* open_plugin(std::string& reason) {
     if (void* handle = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL)) {
       return handle;
     }
-    if (const char* message = dlerror(); message != nullptr && (reason.empty() || std::filesystem::exists(place))) {
+    if (const char* message = dlerror();
+        message != nullptr && (reason.empty() || std::filesystem::exists(place))) {
       reason = message;
     }
   }
@@ -43,12 +46,14 @@ const ImgcodecsPlugin& plugin() {
     std::string reason;
     void* handle = open_plugin(reason);
     COMBA_CHECK(handle != nullptr,
-                "loading {} (needed for images other than JPEG): {}; install libopencv-imgcodecs or keep the "
+                "loading {} (needed for images other than JPEG): {}; install libopencv-imgcodecs "
+                "or keep the "
                 "library in lib/ beside bin/",
                 kPluginName, reason);
     using Entry = const ImgcodecsPlugin* (*)();
     const auto entry = reinterpret_cast<Entry>(dlsym(handle, "comba_imgcodecs_plugin"));
-    COMBA_CHECK(entry != nullptr, "loading {}: it has no comba_imgcodecs_plugin; it is of another version",
+    COMBA_CHECK(entry != nullptr,
+                "loading {}: it has no comba_imgcodecs_plugin; it is of another version",
                 kPluginName);
     return entry();
   }();
@@ -72,6 +77,19 @@ std::optional<ImageSize> png_size(std::span<const uint8_t> bytes) {
   return ImageSize{big_endian(20), big_endian(16)};
 }
 
+// OpenCV would try many more, some through libraries of great size and little use here (GDAL,
+// GDCM).
+bool is_known_format(std::span<const uint8_t> bytes) {
+  static constexpr std::string_view kMagics[] = {
+      "\x89PNG\r\n\x1a\n", "BM", "RIFF", {"II*\0", 4}, {"MM\0*", 4}};
+  if (std::any_of(std::begin(kMagics), std::end(kMagics),
+                  [&](std::string_view magic) { return starts_with(bytes, magic); })) {
+    return true;
+  }
+  return bytes.size() > 2 && bytes[0] == 'P' && bytes[1] >= '1' &&
+         bytes[1] <= '6';  // PBM, PGM, PPM
+}
+
 }  // namespace
 
 bool is_jpeg(std::span<const uint8_t> bytes) { return starts_with(bytes, "\xff\xd8\xff"); }
@@ -84,12 +102,15 @@ Image decode_image(std::span<const uint8_t> bytes, int channels, const std::stri
   if (const auto size = png_size(bytes)) {
     const int64_t pixels = int64_t{size->height} * size->width;
     COMBA_CHECK(size->height > 0 && size->width > 0 && pixels <= kMaxPixels,
-                "decoding {}: the PNG header claims {} x {} pixels, expected 1 .. {}", name, size->width,
-                size->height, kMaxPixels);
+                "decoding {}: the PNG header claims {} x {} pixels, expected 1 .. {}", name,
+                size->width, size->height, kMaxPixels);
     // OpenCV returns a partly decoded picture for a file cut short.
     COMBA_CHECK(bytes.size() >= 12 && starts_with(bytes.subspan(bytes.size() - 8), "IEND"),
                 "decoding {}: the PNG is cut short", name);
   }
+  COMBA_CHECK(is_known_format(bytes),
+              "decoding {}: not an image of a format read here (JPEG, PNG, BMP, WebP, TIFF, PNM)",
+              name);
   Image image;
   const std::string problem = plugin().decode(bytes, channels, image);
   COMBA_CHECK(problem.empty(), "decoding {}: {}", name, problem);

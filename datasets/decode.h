@@ -1,12 +1,13 @@
-// Encoded bytes -> pixels. JPEG by libjpeg-turbo; everything else by OpenCV's imgcodecs, loaded when first needed.
+// Encoded bytes -> pixels. JPEG by libjpeg-turbo; PNG, BMP, WebP, TIFF and PNM by OpenCV's
+// imgcodecs, loaded when first needed.
 #pragma once
+
+#include "datasets/image.h"
 
 #include <cstdint>
 #include <span>
 #include <string>
 #include <vector>
-
-#include "datasets/image.h"
 
 namespace comba::datasets {
 
@@ -17,9 +18,10 @@ struct ImageSize {
   int height = 0, width = 0;  // px
 };
 
-// Decodes to `channels` (3 RGB or 1 grey) whatever the file's own colours: CMYK, YCCK, palettes, 16 bits and
-// transparency are converted. The format is told by content, not by name. Throws Error naming the image when it
-// is empty, truncated, corrupt, of an unknown format or larger than kMaxPixels.
+// Decodes to `channels` (3 RGB or 1 grey) whatever the file's own colours: CMYK, YCCK, palettes, 16
+// bits and transparency are converted. The format is told by content, not by name. Throws Error
+// naming the image when it is empty, truncated, corrupt, of an unknown format or larger than
+// kMaxPixels.
 Image decode_image(std::span<const uint8_t> bytes, int channels, const std::string& name);
 
 // PNG bytes of a grey or RGB image.

@@ -1,11 +1,11 @@
 #include "datasets/folder.h"
 
-#include <algorithm>
-#include <array>
-
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
+
+#include <algorithm>
+#include <array>
 
 namespace comba::datasets {
 namespace fs = std::filesystem;
@@ -62,7 +62,9 @@ class FolderSource : public ImageSource {
 
   int64_t size() const override { return static_cast<int64_t>(entries_.size()); }
   int64_t label(int64_t index) const override { return entries_.at(index).label; }
-  std::string name(int64_t index) const override { return (root_ / entries_.at(index).path).string(); }
+  std::string name(int64_t index) const override {
+    return (root_ / entries_.at(index).path).string();
+  }
   std::string original(int64_t index) const override { return entries_.at(index).path; }
   const std::vector<std::string>& classes() const override { return classes_; }
 
@@ -79,7 +81,8 @@ class FolderSource : public ImageSource {
   std::string fingerprint() const override {
     uint32_t crc = 0;
     for (const Entry& entry : entries_) {
-      crc = crc32c({reinterpret_cast<const uint8_t*>(entry.path.data()), entry.path.size() + 1}, crc);
+      crc =
+          crc32c({reinterpret_cast<const uint8_t*>(entry.path.data()), entry.path.size() + 1}, crc);
     }
     return fmt::format("folder:{}:{:08x}", entries_.size(), crc);
   }
@@ -94,13 +97,15 @@ class FolderSource : public ImageSource {
 
 bool is_image_name(const fs::path& path) {
   static constexpr std::array kExtensions = {".jpg", ".jpeg", ".jpe", ".png", ".bmp", ".webp",
-                                             ".tif", ".tiff", ".ppm", ".pgm", ".gif"};
+                                             ".tif", ".tiff", ".pbm", ".ppm", ".pgm"};
   std::string extension = path.extension().string();
   std::transform(extension.begin(), extension.end(), extension.begin(),
                  [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
   return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
 }
 
-std::unique_ptr<ImageSource> open_folder(const fs::path& root) { return std::make_unique<FolderSource>(root); }
+std::unique_ptr<ImageSource> open_folder(const fs::path& root) {
+  return std::make_unique<FolderSource>(root);
+}
 
 }  // namespace comba::datasets

@@ -16,7 +16,9 @@ struct Image {
   std::vector<uint8_t> pixels;
 
   uint8_t* row(int y) { return pixels.data() + static_cast<size_t>(y) * width * channels; }
-  const uint8_t* row(int y) const { return pixels.data() + static_cast<size_t>(y) * width * channels; }
+  const uint8_t* row(int y) const {
+    return pixels.data() + static_cast<size_t>(y) * width * channels;
+  }
 };
 
 }  // namespace comba::datasets

@@ -1,10 +1,11 @@
-// The interface of libcomba_imgcodecs.so, which alone links OpenCV's imgcodecs and its many dependencies.
+// The interface of libcomba_imgcodecs.so, which alone links OpenCV's imgcodecs and its many
+// dependencies.
 #pragma once
+
+#include "datasets/image.h"
 
 #include <cstdint>
 #include <string>
-
-#include "datasets/image.h"
 
 namespace comba::datasets {
 

@@ -1,14 +1,15 @@
 // JPEG through libjpeg-turbo's own interface: errors become exceptions, warnings are counted.
+#include "datasets/jpeg.h"
+
+#include "datasets/decode.h"
+#include "vision/base/error.h"
+
+#include <csetjmp>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
-#include <csetjmp>
 
 #include <jpeglib.h>
-
-#include "datasets/decode.h"
-#include "datasets/jpeg.h"
-#include "vision/base/error.h"
 
 namespace comba::datasets {
 namespace {
@@ -54,7 +55,8 @@ void cmyk_row(const uint8_t* cmyk, int width, bool inverted, int channels, uint8
         *out++ = static_cast<uint8_t>(value);
       }
     } else {
-      *out++ = static_cast<uint8_t>((19595 * rgb[0] + 38470 * rgb[1] + 7471 * rgb[2] + 32768) >> 16);
+      *out++ =
+          static_cast<uint8_t>((19595 * rgb[0] + 38470 * rgb[1] + 7471 * rgb[2] + 32768) >> 16);
     }
   }
 }
@@ -109,8 +111,8 @@ Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::strin
   COMBA_CHECK(read_header(decoder, bytes), "decoding {}: {}", name, decoder.errors.message);
   const int64_t width = decoder.info.image_width, height = decoder.info.image_height;
   COMBA_CHECK(width * height <= kMaxPixels,
-              "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}", name, width,
-              height, kMaxPixels);
+              "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}", name,
+              width, height, kMaxPixels);
   Image image{static_cast<int>(height), static_cast<int>(width), channels, {}};
   image.pixels.resize(static_cast<size_t>(width) * height * channels);
   std::vector<uint8_t> row(static_cast<size_t>(width) * 4);

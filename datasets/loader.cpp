@@ -1,5 +1,11 @@
 #include "datasets/loader.h"
 
+#include "datasets/decode.h"
+#include "datasets/sampler.h"
+#include "datasets/transform.h"
+#include "vision/base/error.h"
+#include "vision/base/log.h"
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstring>
@@ -10,26 +16,23 @@
 
 #include <opencv2/core/utility.hpp>
 
-#include "datasets/decode.h"
-#include "datasets/sampler.h"
-#include "datasets/transform.h"
-#include "vision/base/error.h"
-#include "vision/base/log.h"
-
 namespace comba::datasets {
 namespace {
 constexpr int64_t kPrefetch = 3;  // batches under way or waiting
 }
 
-// Threads take one sample at a time from the batches [consumed, consumed + kPrefetch) in order; a batch lives in
-// slot (number % kPrefetch). One mutex guards all bookkeeping; decoding runs outside it.
+// Threads take one sample at a time from the batches [consumed, consumed + kPrefetch) in order; a
+// batch lives in slot (number % kPrefetch). One mutex guards all bookkeeping; decoding runs outside
+// it.
 class Loader::Impl {
  public:
   Impl(std::shared_ptr<const ImageSource> source, LoaderOptions options)
       : source_(std::move(source)), options_(std::move(options)) {
-    COMBA_CHECK(options_.batch_size > 0, "loading images: batch size {}: expected at least 1", options_.batch_size);
-    COMBA_CHECK(batches_per_epoch() > 0, "loading images: {} training images do not fill a batch of {}",
-                source_->size(), options_.batch_size);
+    COMBA_CHECK(options_.batch_size > 0, "loading images: batch size {}: expected at least 1",
+                options_.batch_size);
+    COMBA_CHECK(batches_per_epoch() > 0,
+                "loading images: {} training images do not fill a batch of {}", source_->size(),
+                options_.batch_size);
     cv::setNumThreads(1);  // our threads are the parallelism
     const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
     const int64_t count = options_.threads > 0 ? options_.threads : cores;
@@ -62,7 +65,8 @@ class Loader::Impl {
     consumed_ = next_batch_ = first_batch;
     next_item_ = 0;
     failure_ = nullptr;
-    order_ = std::make_unique<Permutation>(source_->size(), options_.seed, static_cast<uint64_t>(epoch));
+    order_ =
+        std::make_unique<Permutation>(source_->size(), options_.seed, static_cast<uint64_t>(epoch));
     for (Slot& slot : slots_) {
       slot.number = -1;
     }
@@ -108,7 +112,8 @@ class Loader::Impl {
   };
 
   bool has_work() const {
-    return running_ && !failure_ && next_batch_ < batches_per_epoch() && next_batch_ < consumed_ + kPrefetch;
+    return running_ && !failure_ && next_batch_ < batches_per_epoch() &&
+           next_batch_ < consumed_ + kPrefetch;
   }
 
   int64_t size_of(int64_t batch) const {
@@ -184,7 +189,8 @@ class Loader::Impl {
         return;
       } catch (const Error& error) {
         if (options_.on_bad == "fail") {
-          throw Error(fmt::format("{}; data.on_bad = \"skip\" or \"grey\" trains on without it", error.what()));
+          throw Error(fmt::format("{}; data.on_bad = \"skip\" or \"grey\" trains on without it",
+                                  error.what()));
         }
         note_bad(index, error);
         if (options_.on_bad == "grey") {
@@ -207,13 +213,15 @@ class Loader::Impl {
   Image grey() const {
     const TransformOptions& t = options_.transform;
     const auto side = static_cast<int>(t.image_size);
-    return {side, side, static_cast<int>(t.channels),
-            std::vector<uint8_t>(static_cast<size_t>(t.image_size * t.image_size * t.channels), 128)};
+    return {
+        side, side, static_cast<int>(t.channels),
+        std::vector<uint8_t>(static_cast<size_t>(t.image_size * t.image_size * t.channels), 128)};
   }
 
   void write(const Item& item, int64_t index, const Image& image) const {
     Batch& batch = item.slot->batch;
-    std::memcpy(batch.pixels.data() + item.place * image.pixels.size(), image.pixels.data(), image.pixels.size());
+    std::memcpy(batch.pixels.data() + item.place * image.pixels.size(), image.pixels.data(),
+                image.pixels.size());
     batch.labels[item.place] = source_->label(index);
     batch.indices[item.place] = index;
   }
@@ -224,8 +232,8 @@ class Loader::Impl {
       log::warning("bad sample {}: {}", bad_.size(), error.what());
     }
     COMBA_CHECK(static_cast<int64_t>(bad_.size()) <= options_.max_bad,
-                "loading images: {} bad samples, more than data.max_bad = {}; the last: {}", bad_.size(),
-                options_.max_bad, error.what());
+                "loading images: {} bad samples, more than data.max_bad = {}; the last: {}",
+                bad_.size(), options_.max_bad, error.what());
   }
 
   const std::shared_ptr<const ImageSource> source_;

@@ -1,28 +1,29 @@
 // Batches of decoded, augmented images, made by worker threads in a fixed order.
 #pragma once
 
+#include "datasets/source.h"
+#include "vision/base/config.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "datasets/source.h"
-#include "vision/base/config.h"
-
 namespace comba::datasets {
 
 // What happens to a decoded image before it enters a batch.
 struct TransformOptions {
-  int64_t image_size = 224;              // px, square
-  int64_t channels = 3;                  // 3 RGB, 1 grey
-  std::string train_crop = "random_resized";  // random_resized (Inception style) | shift (pad + crop) | center
-  double crop_scale_min = 0.08;          // area share of random_resized
-  double crop_ratio_min = 0.75;          // and its aspect, 3/4 .. 4/3
-  int64_t shift = 2;                     // px, for train_crop = "shift"
-  double rotate = 0.0;                   // degrees, uniform in +-rotate (training only)
-  double zoom = 0.0;                     // uniform scale in 1 +- zoom (training only)
-  double flip = 0.5;                     // probability of a horizontal flip (training only)
-  double eval_crop = 0.875;              // centre crop share after the short side is resized
+  int64_t image_size = 224;  // px, square
+  int64_t channels = 3;      // 3 RGB, 1 grey
+  std::string train_crop =
+      "random_resized";          // random_resized (Inception style) | shift (pad + crop) | center
+  double crop_scale_min = 0.08;  // area share of random_resized
+  double crop_ratio_min = 0.75;  // and its aspect, 3/4 .. 4/3
+  int64_t shift = 2;             // px, for train_crop = "shift"
+  double rotate = 0.0;           // degrees, uniform in +-rotate (training only)
+  double zoom = 0.0;             // uniform scale in 1 +- zoom (training only)
+  double flip = 0.5;             // probability of a horizontal flip (training only)
+  double eval_crop = 0.875;      // centre crop share after the short side is resized
 };
 
 // Registers the keys under "data." in the table.
@@ -31,11 +32,11 @@ void declare(ConfigTable& table, TransformOptions& options);
 struct LoaderOptions {
   TransformOptions transform;
   int64_t batch_size = 256;
-  bool training = false;         // shuffle, augment, drop the last short batch
+  bool training = false;  // shuffle, augment, drop the last short batch
   uint64_t seed = 0;
-  int64_t threads = 0;           // 0: one per core
-  std::string on_bad = "fail";   // fail | skip (next sample in order takes the place) | grey
-  int64_t max_bad = 100;         // stop after so many bad samples
+  int64_t threads = 0;          // 0: one per core
+  std::string on_bad = "fail";  // fail | skip (next sample in order takes the place) | grey
+  int64_t max_bad = 100;        // stop after so many bad samples
 };
 
 // A batch in host memory.
@@ -46,8 +47,8 @@ struct Batch {
   std::vector<int64_t> indices;  // [size] positions in the source
 };
 
-// Iterates over one epoch at a time. The content of batch (epoch, i) depends on nothing but the options,
-// the source, epoch and i: any number of threads, any start position, the same bytes.
+// Iterates over one epoch at a time. The content of batch (epoch, i) depends on nothing but the
+// options, the source, epoch and i: any number of threads, any start position, the same bytes.
 class Loader {
  public:
   Loader(std::shared_ptr<const ImageSource> source, LoaderOptions options);

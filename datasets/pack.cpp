@@ -1,12 +1,12 @@
 #include "datasets/pack.h"
 
+#include "vision/base/error.h"
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
 
 #include <nlohmann/json.hpp>
-
-#include "vision/base/error.h"
 
 namespace comba::datasets {
 namespace fs = std::filesystem;
@@ -51,10 +51,14 @@ class PackSource : public ImageSource {
 
   int64_t size() const override { return static_cast<int64_t>(header_.records); }
   int64_t label(int64_t index) const override { return record(index).label; }
-  std::string name(int64_t index) const override { return fmt::format("{}[{}] {}", path_, index, original(index)); }
+  std::string name(int64_t index) const override {
+    return fmt::format("{}[{}] {}", path_, index, original(index));
+  }
   std::string original(int64_t index) const override { return paths_.data() + record(index).path; }
   const std::vector<std::string>& classes() const override { return classes_; }
-  std::string fingerprint() const override { return fmt::format("pack:{}:{:08x}", header_.records, header_.crc); }
+  std::string fingerprint() const override {
+    return fmt::format("pack:{}:{:08x}", header_.records, header_.crc);
+  }
 
   EncodedSample read(int64_t index) const override {
     const Record entry = record(index);
@@ -62,9 +66,10 @@ class PackSource : public ImageSource {
     sample.bytes = shards_[entry.shard]->bytes().subspan(entry.offset, entry.length);
     sample.label = entry.label;
     sample.name = name(index);
-    COMBA_CHECK(crc32c(sample.bytes) == entry.crc,
-                "reading {}: its checksum differs at byte {} of {}; the pack is damaged, make it again", sample.name,
-                entry.offset, shard_path(path_, entry.shard).string());
+    COMBA_CHECK(
+        crc32c(sample.bytes) == entry.crc,
+        "reading {}: its checksum differs at byte {} of {}; the pack is damaged, make it again",
+        sample.name, entry.offset, shard_path(path_, entry.shard).string());
     return sample;
   }
 
@@ -78,25 +83,32 @@ class PackSource : public ImageSource {
   template <typename... Args>
   void require(bool holds, fmt::format_string<Args...> format, Args&&... args) const {
     if (!holds) {
-      throw Error(fmt::format("opening the pack {}: {}", path_, fmt::format(format, std::forward<Args>(args)...)));
+      throw Error(fmt::format("opening the pack {}: {}", path_,
+                              fmt::format(format, std::forward<Args>(args)...)));
     }
   }
 
   void read_index() {
     const auto bytes = index_.bytes();
-    require(bytes.size() >= sizeof(Header), "expected an index of at least {} bytes, got {}", sizeof(Header),
-            bytes.size());
+    require(bytes.size() >= sizeof(Header), "expected an index of at least {} bytes, got {}",
+            sizeof(Header), bytes.size());
     std::memcpy(&header_, bytes.data(), sizeof header_);
     require(std::memcmp(header_.magic, kMagic, sizeof kMagic) == 0, "it is not a pack index");
-    require(header_.version == kVersion, "version {} is not known here, expected {}", header_.version, kVersion);
-    require(std::all_of(std::begin(header_.zero), std::end(header_.zero), [](uint8_t byte) { return byte == 0; }),
+    require(header_.version == kVersion, "version {} is not known here, expected {}",
+            header_.version, kVersion);
+    require(std::all_of(std::begin(header_.zero), std::end(header_.zero),
+                        [](uint8_t byte) { return byte == 0; }),
             "its header is damaged");
     const auto body = bytes.subspan(sizeof(Header));
     const uint64_t most = body.size();
-    require(header_.records <= most / sizeof(Record) && header_.json_bytes <= most && header_.path_bytes <= most &&
-                header_.records * sizeof(Record) + header_.json_bytes + header_.path_bytes == most,
-            "the index holds {} bytes, its header claims another number; it is cut short or damaged", bytes.size());
-    require(crc32c(body) == header_.crc, "the checksum of the index differs; it is damaged, make the pack again");
+    require(
+        header_.records <= most / sizeof(Record) && header_.json_bytes <= most &&
+            header_.path_bytes <= most &&
+            header_.records * sizeof(Record) + header_.json_bytes + header_.path_bytes == most,
+        "the index holds {} bytes, its header claims another number; it is cut short or damaged",
+        bytes.size());
+    require(crc32c(body) == header_.crc,
+            "the checksum of the index differs; it is damaged, make the pack again");
     records_ = body.first(header_.records * sizeof(Record));
     const auto json = body.subspan(records_.size(), header_.json_bytes);
     const auto paths = body.subspan(records_.size() + json.size());
@@ -114,18 +126,22 @@ class PackSource : public ImageSource {
   void open_shards(const std::vector<uint64_t>& sizes) {
     for (size_t i = 0; i < sizes.size(); ++i) {
       shards_.push_back(std::make_unique<MappedFile>(shard_path(path_, i)));
-      require(shards_.back()->bytes().size() == sizes[i], "{}: expected {} bytes, got {}; it is cut short",
-              shard_path(path_, i).string(), sizes[i], shards_.back()->bytes().size());
+      require(shards_.back()->bytes().size() == sizes[i],
+              "{}: expected {} bytes, got {}; it is cut short", shard_path(path_, i).string(),
+              sizes[i], shards_.back()->bytes().size());
     }
   }
 
   void check_records() const {
     for (int64_t i = 0; i < size(); ++i) {
       const Record entry = record(i);
-      require(entry.shard < shards_.size(), "record {}: shard {} of {}", i, entry.shard, shards_.size());
+      require(entry.shard < shards_.size(), "record {}: shard {} of {}", i, entry.shard,
+              shards_.size());
       const uint64_t bytes = shards_[entry.shard]->bytes().size();
-      require(entry.offset % kAlignment == 0 && entry.offset <= bytes && entry.length <= bytes - entry.offset,
-              "record {}: bytes {} + {} lie outside its shard of {}", i, entry.offset, entry.length, bytes);
+      require(entry.offset % kAlignment == 0 && entry.offset <= bytes &&
+                  entry.length <= bytes - entry.offset,
+              "record {}: bytes {} + {} lie outside its shard of {}", i, entry.offset, entry.length,
+              bytes);
       require(entry.label >= 0 && static_cast<size_t>(entry.label) < classes_.size(),
               "record {}: label {} of {} classes", i, entry.label, classes_.size());
       require(entry.path < paths_.size(), "record {}: its path lies outside the index", i);
@@ -143,7 +159,9 @@ class PackSource : public ImageSource {
 
 }  // namespace
 
-std::unique_ptr<ImageSource> open_pack(const fs::path& index) { return std::make_unique<PackSource>(index); }
+std::unique_ptr<ImageSource> open_pack(const fs::path& index) {
+  return std::make_unique<PackSource>(index);
+}
 
 PackWriter::PackWriter(fs::path index, std::vector<std::string> classes, uint64_t shard_bytes)
     : index_(std::move(index)), classes_(std::move(classes)), shard_bytes_(shard_bytes) {}
@@ -151,12 +169,14 @@ PackWriter::PackWriter(fs::path index, std::vector<std::string> classes, uint64_
 PackWriter::~PackWriter() = default;
 
 void PackWriter::next_shard() {
-  COMBA_CHECK(shards_.size() < std::numeric_limits<uint16_t>::max(), "writing {}: more shards than {}",
-              index_.string(), std::numeric_limits<uint16_t>::max());
+  COMBA_CHECK(shards_.size() < std::numeric_limits<uint16_t>::max(),
+              "writing {}: more shards than {}", index_.string(),
+              std::numeric_limits<uint16_t>::max());
   shards_.push_back(std::make_unique<AtomicFile>(shard_path(index_, shards_.size())));
 }
 
-void PackWriter::add(std::string_view image, int width, int height, int64_t label, const std::string& path) {
+void PackWriter::add(std::string_view image, int width, int height, int64_t label,
+                     const std::string& path) {
   COMBA_CHECK(width > 0 && height > 0 && width <= 65535 && height <= 65535,
               "packing {}: {} x {} pixels, expected 1 .. 65535", path, width, height);
   COMBA_CHECK(image.size() <= std::numeric_limits<uint32_t>::max() &&

@@ -24,15 +24,16 @@ class ImageSource {
   virtual ~ImageSource() = default;
   virtual int64_t size() const = 0;
   virtual EncodedSample read(int64_t index) const = 0;
-  virtual int64_t label(int64_t index) const = 0;  // without reading the image
-  virtual std::string name(int64_t index) const = 0;      // for messages
-  virtual std::string original(int64_t index) const = 0;  // path below the source's root
+  virtual int64_t label(int64_t index) const = 0;               // without reading the image
+  virtual std::string name(int64_t index) const = 0;            // for messages
+  virtual std::string original(int64_t index) const = 0;        // path below the source's root
   virtual const std::vector<std::string>& classes() const = 0;  // sorted; label = position
   virtual std::string fingerprint() const = 0;  // changes when the content list changes
 };
 
-// Opens `path`: a pack file or a folder whose subfolders are classes. For either, `split` ("train", "test",
-// "val" or "") picks a subfolder / the pack file of that name when `path` holds several.
-std::unique_ptr<ImageSource> open_images(const std::filesystem::path& path, const std::string& split = {});
+// Opens `path`: a pack file or a folder whose subfolders are classes. For either, `split` ("train",
+// "test", "val" or "") picks a subfolder / the pack file of that name when `path` holds several.
+std::unique_ptr<ImageSource> open_images(const std::filesystem::path& path,
+                                         const std::string& split = {});
 
 }  // namespace comba::datasets

@@ -1,11 +1,11 @@
 #include "datasets/transform.h"
 
+#include "vision/base/error.h"
+#include "vision/base/random.h"
+
 #include <cmath>
 
 #include <opencv2/imgproc.hpp>
-
-#include "vision/base/error.h"
-#include "vision/base/random.h"
 
 namespace comba::datasets {
 namespace {
@@ -30,7 +30,8 @@ cv::Mat resized(const cv::Mat& source, int height, int width) {
   }
   cv::Mat out;
   const bool shrinks = source.rows >= height && source.cols >= width;
-  cv::resize(source, out, cv::Size(width, height), 0, 0, shrinks ? cv::INTER_AREA : cv::INTER_CUBIC);
+  cv::resize(source, out, cv::Size(width, height), 0, 0,
+             shrinks ? cv::INTER_AREA : cv::INTER_CUBIC);
   return out;
 }
 
@@ -69,9 +70,12 @@ void declare(ConfigTable& table, TransformOptions& o) {
   table.add("data.image_size", &o.image_size, "side of the square network input, px", {1, 16384});
   table.add("data.channels", &o.channels, "3 for colour, 1 for grey", {1, 3});
   table.add_choice("data.train_crop", &o.train_crop, {"random_resized", "shift", "center"},
-                   "random_resized: Inception style; shift: whole image, shifted, rotated, zoomed; center: as in evaluation");
-  table.add("data.crop_scale_min", &o.crop_scale_min, "least area share of random_resized", {0.0001, 1});
-  table.add("data.crop_ratio_min", &o.crop_ratio_min, "least aspect of random_resized; the largest is its inverse", {0.01, 1});
+                   "random_resized: Inception style; shift: whole image, shifted, rotated, zoomed; "
+                   "center: as in evaluation");
+  table.add("data.crop_scale_min", &o.crop_scale_min, "least area share of random_resized",
+            {0.0001, 1});
+  table.add("data.crop_ratio_min", &o.crop_ratio_min,
+            "least aspect of random_resized; the largest is its inverse", {0.01, 1});
   table.add("data.shift", &o.shift, "largest shift of train_crop = shift, px", {0, 4096});
   table.add("data.rotate", &o.rotate, "largest rotation of train_crop = shift, degrees", {0, 180});
   table.add("data.zoom", &o.zoom, "largest change of scale of train_crop = shift", {0, 0.9});
@@ -81,7 +85,8 @@ void declare(ConfigTable& table, TransformOptions& o) {
 
 CropBox random_resized_box(int height, int width, const TransformOptions& options, uint64_t seed,
                            int64_t epoch, int64_t index) {
-  RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index), RandomPurpose::crop);
+  RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index),
+                      RandomPurpose::crop);
   const double area = static_cast<double>(height) * width;
   const double log_ratio = std::log(options.crop_ratio_min);
   for (int attempt = 0; attempt < 10; ++attempt) {
@@ -98,14 +103,16 @@ CropBox random_resized_box(int height, int width, const TransformOptions& option
   const double ratio = static_cast<double>(width) / height;
   const double least = options.crop_ratio_min, most = 1.0 / least;
   const int w = ratio > most ? std::max(1, static_cast<int>(std::nearbyint(height * most))) : width;
-  const int h = ratio < least ? std::max(1, static_cast<int>(std::nearbyint(width / least))) : height;
+  const int h =
+      ratio < least ? std::max(1, static_cast<int>(std::nearbyint(width / least))) : height;
   return {(height - h) / 2, (width - w) / 2, h, w};
 }
 
-Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed, int64_t epoch,
-                             int64_t index) {
+Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed,
+                             int64_t epoch, int64_t index) {
   const auto size = static_cast<int>(options.image_size);
-  RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index), RandomPurpose::augment);
+  RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index),
+                      RandomPurpose::augment);
   const cv::Mat source = view(image);
   cv::Mat out;
   if (options.train_crop == "random_resized") {

@@ -1,10 +1,10 @@
 #include "kernels/scan.h"
 
+#include "kernels/scan_problem.h"
+
 #include <string>
 
 #include <ATen/core/dispatch/Dispatcher.h>
-
-#include "kernels/scan_problem.h"
 
 namespace comba::kernels {
 namespace {
@@ -15,10 +15,11 @@ OptionalTensor optional(const at::Tensor& x) {
 
 }  // namespace
 
-std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                        const at::Tensor& log_alpha, const at::Tensor& beta,
-                                        const at::Tensor& c, const at::Tensor& d,
-                                        const at::Tensor& initial_state, const ScanOptions& options) {
+std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& q, const at::Tensor& k,
+                                        const at::Tensor& v, const at::Tensor& log_alpha,
+                                        const at::Tensor& beta, const at::Tensor& c,
+                                        const at::Tensor& d, const at::Tensor& initial_state,
+                                        const ScanOptions& options) {
   using Signature = std::tuple<at::Tensor, at::Tensor>(
       const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
       const at::Tensor&, const OptionalTensor&, const OptionalTensor&, double, bool, bool);
@@ -29,9 +30,9 @@ std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& q, const at::Tensor& k
 }
 
 at::Tensor bidirectional_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
-                              const at::Tensor& d, double scale, bool decayed_feedback,
-                              std::string_view merge) {
+                              const at::Tensor& log_alpha, const at::Tensor& beta,
+                              const at::Tensor& c, const at::Tensor& d, double scale,
+                              bool decayed_feedback, std::string_view merge) {
   using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                const OptionalTensor&, double, bool, c10::string_view);

@@ -1,22 +1,24 @@
-// The four operators of the schema, generic over the device. A device's file holds a ScanBackend and
+// The four operators of the schema, generic over the device. A device's file holds a ScanBackend
+// and
 //   TORCH_LIBRARY_IMPL(comba, CPU, m) { register_scan_operators<&kBackend>(m); }
 #pragma once
 
-#include <torch/library.h>
-
 #include "kernels/scan_problem.h"
+
+#include <torch/library.h>
 
 namespace comba::kernels {
 
 ScanGradientTuple run_scan_backward(const ScanBackend& backend, const ScanProblem& problem,
-                                    const OptionalTensor& grad_o, const OptionalTensor& grad_final_state,
+                                    const OptionalTensor& grad_o,
+                                    const OptionalTensor& grad_final_state,
                                     const at::Tensor& log_alpha, const at::Tensor& beta,
                                     const at::Tensor& c, const OptionalTensor& d,
                                     const OptionalTensor& initial_state);
 BidirectionalGradientTuple run_bidirectional_scan_backward(
-    const ScanBackend& backend, const ScanProblem& problem, const at::Tensor& grad_o, const at::Tensor& q,
-    const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_alpha, const at::Tensor& beta,
-    const at::Tensor& c, const OptionalTensor& d, std::string_view merge);
+    const ScanBackend& backend, const ScanProblem& problem, const at::Tensor& grad_o,
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_alpha,
+    const at::Tensor& beta, const at::Tensor& c, const OptionalTensor& d, std::string_view merge);
 
 template <const ScanBackend* kBackend>
 struct ScanOperators {
@@ -31,13 +33,11 @@ struct ScanOperators {
                                             decayed_feedback, reverse));
   }
 
-  static ScanGradientTuple scan_backward(const OptionalTensor& grad_o,
-                                         const OptionalTensor& grad_final_state, const at::Tensor& q,
-                                         const at::Tensor& k, const at::Tensor& v,
-                                         const at::Tensor& log_alpha, const at::Tensor& beta,
-                                         const at::Tensor& c, const OptionalTensor& d,
-                                         const OptionalTensor& initial_state, double scale,
-                                         bool decayed_feedback, bool reverse) {
+  static ScanGradientTuple scan_backward(
+      const OptionalTensor& grad_o, const OptionalTensor& grad_final_state, const at::Tensor& q,
+      const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_alpha, const at::Tensor& beta,
+      const at::Tensor& c, const OptionalTensor& d, const OptionalTensor& initial_state,
+      double scale, bool decayed_feedback, bool reverse) {
     check_scan(q, k, v, log_alpha, beta, c, d, initial_state);
     return run_scan_backward(*kBackend,
                              scan_problem(q, k, v, log_alpha, beta, c, d, initial_state, scale,
@@ -45,10 +45,11 @@ struct ScanOperators {
                              grad_o, grad_final_state, log_alpha, beta, c, d, initial_state);
   }
 
-  static at::Tensor bidirectional_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                                       const at::Tensor& log_alpha, const at::Tensor& beta,
-                                       const at::Tensor& c, const OptionalTensor& d, double scale,
-                                       bool decayed_feedback, std::string_view merge) {
+  static at::Tensor bidirectional_scan(const at::Tensor& q, const at::Tensor& k,
+                                       const at::Tensor& v, const at::Tensor& log_alpha,
+                                       const at::Tensor& beta, const at::Tensor& c,
+                                       const OptionalTensor& d, double scale, bool decayed_feedback,
+                                       std::string_view merge) {
     check_bidirectional_scan(q, k, v, log_alpha, beta, c, d, merge);
     return run_bidirectional_scan(
         *kBackend, bidirectional_problem(q, k, v, log_alpha, beta, c, d, scale, decayed_feedback),
@@ -57,8 +58,8 @@ struct ScanOperators {
 
   static BidirectionalGradientTuple bidirectional_scan_backward(
       const at::Tensor& grad_o, const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-      const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c, const OptionalTensor& d,
-      double scale, bool decayed_feedback, std::string_view merge) {
+      const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
+      const OptionalTensor& d, double scale, bool decayed_feedback, std::string_view merge) {
     check_bidirectional_scan(q, k, v, log_alpha, beta, c, d, merge);
     return run_bidirectional_scan_backward(
         *kBackend, bidirectional_problem(q, k, v, log_alpha, beta, c, d, scale, decayed_feedback),

@@ -1,19 +1,19 @@
-// What a scan kernel sees: raw pointers, element strides, sizes. No torch types, so that .cu files and the
-// per-instruction-set CPU files compile alone.
+// What a scan kernel sees: raw pointers, element strides, sizes. No torch types, so that .cu files
+// and the per-instruction-set CPU files compile alone.
 #pragma once
 
 #include <cstdint>
 
 namespace comba::kernels {
 
-// Element strides of a [R, B, T, H, D] tensor whose last stride is 1. Inputs shared by both directions
-// have direction stride 0.
+// Element strides of a [R, B, T, H, D] tensor whose last stride is 1. Inputs shared by both
+// directions have direction stride 0.
 struct RowStrides {
   int64_t direction = 0, batch = 0, time = 0, head = 0;
 };
 
-// Accum: float, or double for fp64 inputs. R directions (1 or 2); a task is one (direction, batch, head),
-// numbered n = (r * B + b) * H + h.
+// Accum: float, or double for fp64 inputs. R directions (1 or 2); a task is one (direction, batch,
+// head), numbered n = (r * B + b) * H + h.
 template <typename Accum>
 struct ScanParams {
   const void* q = nullptr;  // [R, B, T, H, Dk] element type of the operator's inputs
@@ -77,14 +77,16 @@ struct ScanTask {
 #ifdef __CUDACC__
   __host__ __device__
 #endif
-  int64_t time(int64_t s) const {
+      int64_t
+      time(int64_t s) const {
     return reversed ? length - 1 - s : s;
   }
   // Offset of row (s) in a [R, B, T, H, D] tensor.
 #ifdef __CUDACC__
   __host__ __device__
 #endif
-  int64_t row(const RowStrides& strides, int64_t s) const {
+      int64_t
+      row(const RowStrides& strides, int64_t s) const {
     return direction * strides.direction + batch * strides.batch + time(s) * strides.time +
            head * strides.head;
   }

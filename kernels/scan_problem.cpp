@@ -1,12 +1,12 @@
 #include "kernels/scan_problem.h"
 
+#include "kernels/scan_operators.h"
+
 #include <ATen/ops/empty.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <c10/util/Exception.h>
-
-#include "kernels/scan_operators.h"
 
 namespace comba::kernels {
 namespace {
@@ -31,7 +31,8 @@ Accum* data(const at::Tensor& x) {
   return x.defined() ? x.data_ptr<Accum>() : nullptr;
 }
 
-// Gradient of a [.., D] input used by both directions or by one each, back in the input's shape and dtype.
+// Gradient of a [.., D] input used by both directions or by one each, back in the input's shape and
+// dtype.
 at::Tensor fold_directions(const at::Tensor& gradient, const at::Tensor& input) {
   const at::Tensor folded = input.dim() == gradient.dim() ? gradient : gradient.sum(0);
   return folded.to(input.scalar_type());
@@ -53,8 +54,8 @@ ScanProblem scan_problem(const at::Tensor& q, const at::Tensor& k, const at::Ten
   problem.beta = gate(beta);
   problem.c = gate(c);
   const at::Tensor correction = present(d);
-  problem.d = correction.defined() ? gate(correction)
-                                   : at::zeros({1, q.size(2)}, q.options().dtype(accum));
+  problem.d =
+      correction.defined() ? gate(correction) : at::zeros({1, q.size(2)}, q.options().dtype(accum));
   const at::Tensor state = present(initial_state);
   if (state.defined()) {
     problem.initial_state = gate(state);
@@ -168,7 +169,8 @@ template ScanGradients<float> make_gradients<float>(const ScanGradientResult&, c
 template ScanGradients<double> make_gradients<double>(const ScanGradientResult&, const at::Tensor&,
                                                       const at::Tensor&);
 
-std::tuple<at::Tensor, at::Tensor> run_scan(const ScanBackend& backend, const ScanProblem& problem) {
+std::tuple<at::Tensor, at::Tensor> run_scan(const ScanBackend& backend,
+                                            const ScanProblem& problem) {
   const ScanResult result = empty_result(problem);
   backend.forward(problem, result);
   return {result.o.squeeze(0).to(problem.q.scalar_type()), result.final_state.squeeze(0)};
@@ -187,7 +189,8 @@ at::Tensor run_bidirectional_scan(const ScanBackend& backend, const ScanProblem&
 }
 
 ScanGradientTuple run_scan_backward(const ScanBackend& backend, const ScanProblem& problem,
-                                    const OptionalTensor& grad_o, const OptionalTensor& grad_final_state,
+                                    const OptionalTensor& grad_o,
+                                    const OptionalTensor& grad_final_state,
                                     const at::Tensor& log_alpha, const at::Tensor& beta,
                                     const at::Tensor& c, const OptionalTensor& d,
                                     const OptionalTensor& initial_state) {
@@ -195,8 +198,9 @@ ScanGradientTuple run_scan_backward(const ScanBackend& backend, const ScanProble
   const at::Tensor& v = problem.v;
   const auto options = v.options().dtype(accum);
   const at::Tensor given_o = present(grad_o);
-  const at::Tensor rows = given_o.defined() ? dense_rows(given_o.unsqueeze(0).to(accum))
-                                            : at::zeros({1}, options).expand(v.sizes()).contiguous();
+  const at::Tensor rows = given_o.defined()
+                              ? dense_rows(given_o.unsqueeze(0).to(accum))
+                              : at::zeros({1}, options).expand(v.sizes()).contiguous();
   const at::Tensor given_state = present(grad_final_state);
   const at::Tensor state =
       given_state.defined() ? given_state.unsqueeze(0).to(accum).contiguous() : at::Tensor();
@@ -217,9 +221,9 @@ ScanGradientTuple run_scan_backward(const ScanBackend& backend, const ScanProble
 }
 
 BidirectionalGradientTuple run_bidirectional_scan_backward(
-    const ScanBackend& backend, const ScanProblem& problem, const at::Tensor& grad_o, const at::Tensor& q,
-    const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_alpha, const at::Tensor& beta,
-    const at::Tensor& c, const OptionalTensor& d, std::string_view merge) {
+    const ScanBackend& backend, const ScanProblem& problem, const at::Tensor& grad_o,
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_alpha,
+    const at::Tensor& beta, const at::Tensor& c, const OptionalTensor& d, std::string_view merge) {
   const auto accum = problem.accum_dtype();
   at::Tensor rows = grad_o.to(accum);
   if (merge == "mean") {
@@ -236,7 +240,8 @@ BidirectionalGradientTuple run_bidirectional_scan_backward(
   at::Tensor grad_d = at::empty({0}, g.d.options());
   if (correction.defined()) {
     const at::Tensor per_direction = g.d.sum(1);  // [2, H]
-    grad_d = (correction.dim() == 2 ? per_direction : per_direction.sum(0)).to(correction.scalar_type());
+    grad_d =
+        (correction.dim() == 2 ? per_direction : per_direction.sum(0)).to(correction.scalar_type());
   }
   return {fold_directions(g.q, q),
           fold_directions(g.k, k),

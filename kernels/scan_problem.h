@@ -1,6 +1,8 @@
-// The common host side of both operators on every device: checks, one canonical [R, B, T, H, D] problem,
-// and the way back from its results to the operators' outputs.
+// The common host side of both operators on every device: checks, one canonical [R, B, T, H, D]
+// problem, and the way back from its results to the operators' outputs.
 #pragma once
+
+#include "kernels/scan_params.h"
 
 #include <optional>
 #include <string_view>
@@ -8,19 +10,17 @@
 
 #include <ATen/core/Tensor.h>
 
-#include "kernels/scan_params.h"
-
 namespace comba::kernels {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-// Both operators reduced to one form. q, k, v keep their dtype; the rest is in the accumulation dtype
-// (fp32, or fp64 for fp64 inputs), contiguous.
+// Both operators reduced to one form. q, k, v keep their dtype; the rest is in the accumulation
+// dtype (fp32, or fp64 for fp64 inputs), contiguous.
 struct ScanProblem {
-  at::Tensor q, k, v;                  // [R, B, T, H, D], last stride 1, direction stride 0 where shared
-  at::Tensor log_alpha, beta, c;       // [R, B, T, H]
-  at::Tensor d;                        // [R, H]
-  at::Tensor initial_state;            // [R, B, H, Dk, Dv] or undefined
+  at::Tensor q, k, v;             // [R, B, T, H, D], last stride 1, direction stride 0 where shared
+  at::Tensor log_alpha, beta, c;  // [R, B, T, H]
+  at::Tensor d;                   // [R, H]
+  at::Tensor initial_state;       // [R, B, H, Dk, Dv] or undefined
   double scale = 1;
   bool decayed_feedback = false;
   bool reverse = false;
@@ -35,10 +35,10 @@ struct ScanResult {
   at::Tensor final_state;  // [R, B, H, Dk, Dv]
 };
 struct ScanGradientResult {
-  at::Tensor q, k, v;               // [R, B, T, H, D]
-  at::Tensor log_alpha, beta, c;    // [R, B, T, H]
-  at::Tensor d;                     // [R, B, H] partial sums over t
-  at::Tensor initial_state;         // [R, B, H, Dk, Dv]
+  at::Tensor q, k, v;             // [R, B, T, H, D]
+  at::Tensor log_alpha, beta, c;  // [R, B, T, H]
+  at::Tensor d;                   // [R, B, H] partial sums over t
+  at::Tensor initial_state;       // [R, B, H, Dk, Dv]
 };
 
 // Throw c10::Error naming the argument, what was expected and what was found.
@@ -46,8 +46,8 @@ void check_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                 const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
                 const OptionalTensor& d, const OptionalTensor& initial_state);
 void check_bidirectional_scan(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
-                              const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
-                              const OptionalTensor& d, std::string_view merge);
+                              const at::Tensor& log_alpha, const at::Tensor& beta,
+                              const at::Tensor& c, const OptionalTensor& d, std::string_view merge);
 
 ScanProblem scan_problem(const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
                          const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
@@ -82,7 +82,7 @@ at::Tensor run_bidirectional_scan(const ScanBackend& backend, const ScanProblem&
 
 using ScanGradientTuple = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
                                      at::Tensor, at::Tensor, at::Tensor>;
-using BidirectionalGradientTuple = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor,
-                                              at::Tensor, at::Tensor, at::Tensor>;
+using BidirectionalGradientTuple =
+    std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 
 }  // namespace comba::kernels

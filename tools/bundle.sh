@@ -25,16 +25,45 @@ for library in libcomba_ops.so libcomba_imgcodecs.so; do
   strip --strip-unneeded -o "$target/lib/$library" "$build/lib/$library"
 done
 
-# The shared libraries of the system, except what every machine or torch itself brings.
-closure() { LD_LIBRARY_PATH="$torch_libs" ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ /^\// {print $3}' | sort -u; }
+# OpenCV's imgcodecs links GDAL and GDCM (geo rasters, DICOM), 130 MB with all they need. datasets/decode.cpp lets no such
+# file through, so here libraries of the same names stand in for them, whose functions return zero.
+stand_in() {
+  local name="$1" original="$2"
+  comm -12 <(nm -D --undefined-only "$imgcodecs" | awk '{print $2}' | sed 's/@.*//' | sort -u) \
+    <(nm -D --defined-only "$original" | awk '{print $3}' | sed 's/@.*//' | sort -u) |
+    sed 's/.*/long &(void) { return 0; }/' |
+    cc -shared -fPIC -Wl,-soname,"$name" -x c - -o "$target/lib/$name"
+}
+
+# Copies what FILE needs, and what that needs in turn, except what every machine or torch itself brings.
+copy_needed() {
+  local name
+  for name in $(readelf -d "$1" | sed -n 's/.*(NEEDED).*\[\(.*\)\]/\1/p'); do
+    case "$name" in
+      libc.so* | libm.so* | libdl.so* | libpthread.so* | librt.so* | ld-linux* | libstdc++.so* | libgcc_s.so* | libgomp.so*) ;;
+      libtorch* | libc10* | libcu* | libnv* | libnccl* | libcaffe2* | libshm*) ;;
+      *)
+        [ ! -e "$target/lib/$name" ] || continue
+        [ -n "${path_of[$name]:-}" ] || die "$1 needs $name, which is not on this machine"
+        case "$name" in
+          libgdal* | libgdcm*) stand_in "$name" "${path_of[$name]}" ;;
+          *)
+            cp -L "${path_of[$name]}" "$target/lib/$name"
+            copy_needed "$target/lib/$name"
+            ;;
+        esac
+        ;;
+    esac
+  done
+}
+
 torch_libs="$(ls -d "$COMBA_DEPS_DIR"/venv/lib/python3*/site-packages/torch/lib | head -1)"
-closure "$target"/bin/* "$target"/lib/*.so | while read -r library; do
-  case "$(basename "$library")" in
-    libc.so* | libm.so* | libdl.so* | libpthread.so* | librt.so* | ld-linux* | libstdc++.so* | libgcc_s.so* | libgomp.so*) ;;
-    libtorch* | libc10* | libcu* | libnv* | libnccl* | libcaffe2* | libshm*) ;;
-    *) cp -L "$library" "$target/lib/" ;;
-  esac
-done
+declare -A path_of
+while read -r name path; do path_of[$name]="$path"; done < <(
+  LD_LIBRARY_PATH="$torch_libs" ldd "$target"/bin/* "$target"/lib/*.so 2>/dev/null |
+    awk '$2 == "=>" && $3 ~ /^\// {print $1, $3}' | sort -u)
+imgcodecs="$(printf '%s\n' "${path_of[@]}" | grep -m1 libopencv_imgcodecs)"
+for file in "$target"/bin/* "$target"/lib/*.so; do copy_needed "$file"; done
 
 cp -r "$COMBA_ROOT/configs" "$target/configs"
 mkdir -p "$target/datasets"

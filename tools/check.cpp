@@ -259,7 +259,8 @@ void check_operator(bool bidirectional, at::ScalarType dtype,
 std::vector<at::Device> devices() {
   std::vector<at::Device> all{at::Device(at::kCPU)};
 #ifdef COMBA_CUDA
-  for (c10::DeviceIndex i = 0; i < static_cast<c10::DeviceIndex>(at::detail::getCUDAHooks().deviceCount()); ++i) {
+  for (c10::DeviceIndex i = 0;
+       i < static_cast<c10::DeviceIndex>(at::detail::getCUDAHooks().deviceCount()); ++i) {
     all.emplace_back(at::kCUDA, i);
   }
 #endif

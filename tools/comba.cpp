@@ -1,15 +1,17 @@
 // comba: trains, evaluates and runs vision models whose mixer is the Comba recurrence.
-#include <exception>
-
 #include "tools/commands.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+
+#include <exception>
 
 int main(int argc, char** argv) {
   CLI::App app{"Trains, evaluates and runs vision models built on the Comba recurrence."};
   app.require_subcommand(1);
   app.set_version_flag("--version", "comba " COMBA_VERSION);
-  app.footer("Start with:  comba train configs/mnist5k.toml\nEach command explains itself: comba COMMAND --help");
+  app.footer(
+      "Start with:  comba train configs/mnist5k.toml\nEach command explains itself: comba COMMAND "
+      "--help");
   comba::tools::add_train_command(app);
   comba::tools::add_eval_command(app);
   comba::tools::add_predict_command(app);

@@ -1,4 +1,16 @@
 // comba data: looks at images before hours are spent on them.
+#include "datasets/contact_sheet.h"
+#include "datasets/decode.h"
+#include "datasets/loader.h"
+#include "datasets/pack.h"
+#include "datasets/shrink.h"
+#include "datasets/transform.h"
+#include "tools/commands.h"
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+#include "vision/base/progress.h"
+
 #include <algorithm>
 #include <array>
 #include <atomic>
@@ -13,18 +25,6 @@
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
 
-#include "datasets/contact_sheet.h"
-#include "datasets/decode.h"
-#include "datasets/loader.h"
-#include "datasets/pack.h"
-#include "datasets/shrink.h"
-#include "datasets/transform.h"
-#include "tools/commands.h"
-#include "vision/base/error.h"
-#include "vision/base/files.h"
-#include "vision/base/log.h"
-#include "vision/base/progress.h"
-
 namespace comba::tools {
 namespace {
 
@@ -33,7 +33,8 @@ using datasets::ImageSource;
 
 struct Arguments {
   std::string source, split, out, json;
-  int64_t short_side = 0, quality = 90, threads = 0, count = 32, columns = 8, side = 96, channels = 3;
+  int64_t short_side = 0, quality = 90, threads = 0, count = 32, columns = 8, side = 96,
+          channels = 3;
   bool strict = false, train = false;
   std::vector<std::string> assignments;
 };
@@ -44,7 +45,8 @@ int64_t thread_count(const Arguments& a) {
 
 // Calls body(index) for every image, `threads` at a time, in increasing order of start.
 template <typename Body>
-void for_each_image(const ImageSource& source, int64_t threads, const std::string& title, const Body& body) {
+void for_each_image(const ImageSource& source, int64_t threads, const std::string& title,
+                    const Body& body) {
   Progress progress(title, source.size(), "img");
   std::atomic<int64_t> next = 0, done = 0;
   std::mutex mutex;
@@ -129,7 +131,8 @@ void run_pack(const Arguments& a) {
     for (int64_t at = 0; at < count; ++at) {
       const Packed& image = packed[static_cast<size_t>(at)];
       if (image.problem.empty()) {
-        writer.add(image.bytes, image.width, image.height, source->label(first + at), source->original(first + at));
+        writer.add(image.bytes, image.width, image.height, source->label(first + at),
+                   source->original(first + at));
       } else {
         rejected.push_back(image.problem);
       }
@@ -137,14 +140,14 @@ void run_pack(const Arguments& a) {
     progress.update(first + count);
   }
   progress.finish();
-  COMBA_CHECK(!a.strict || rejected.empty(), "packing {}: {} of {} images are bad; the first: {}", a.source,
-              rejected.size(), source->size(), rejected.front());
-  COMBA_CHECK(static_cast<int64_t>(rejected.size()) < source->size(), "packing {}: no image could be read; the first: {}",
-              a.source, rejected.front());
+  COMBA_CHECK(!a.strict || rejected.empty(), "packing {}: {} of {} images are bad; the first: {}",
+              a.source, rejected.size(), source->size(), rejected.front());
+  COMBA_CHECK(static_cast<int64_t>(rejected.size()) < source->size(),
+              "packing {}: no image could be read; the first: {}", a.source, rejected.front());
   writer.finish();
   report_rejected(rejected, a.out + ".rejected.txt");
-  fmt::print("{}: {} images of {} classes\n", a.out, source->size() - static_cast<int64_t>(rejected.size()),
-             source->classes().size());
+  fmt::print("{}: {} images of {} classes\n", a.out,
+             source->size() - static_cast<int64_t>(rejected.size()), source->classes().size());
 }
 
 void run_check(const Arguments& a) {
@@ -163,10 +166,10 @@ void run_check(const Arguments& a) {
   for (const auto& [index, problem] : problems) {
     fmt::print("{}\n", problem);
   }
-  fmt::print("{}: {} images of {} classes, {} bad\n", a.source, source->size(), source->classes().size(),
-             problems.size());
-  COMBA_CHECK(problems.empty(), "checking {}: {} of {} images are bad (listed above)", a.source, problems.size(),
-              source->size());
+  fmt::print("{}: {} images of {} classes, {} bad\n", a.source, source->size(),
+             source->classes().size(), problems.size());
+  COMBA_CHECK(problems.empty(), "checking {}: {} of {} images are bad (listed above)", a.source,
+              problems.size(), source->size());
 }
 
 // Sums over all pixels, in integers so that threads cannot change the result.
@@ -183,9 +186,12 @@ struct PixelSums {
     }
     pixels += static_cast<uint64_t>(image.height) * static_cast<uint64_t>(image.width);
   }
-  double mean(size_t c) const { return static_cast<double>(sum[c]) / static_cast<double>(pixels) / 255.0; }
+  double mean(size_t c) const {
+    return static_cast<double>(sum[c]) / static_cast<double>(pixels) / 255.0;
+  }
   double deviation(size_t c) const {
-    const double second = static_cast<double>(square[c]) / static_cast<double>(pixels) / (255.0 * 255.0);
+    const double second =
+        static_cast<double>(square[c]) / static_cast<double>(pixels) / (255.0 * 255.0);
     return std::sqrt(std::max(0.0, second - mean(c) * mean(c)));
   }
 };
@@ -201,22 +207,26 @@ void run_stats(const Arguments& a) {
   std::map<std::pair<int, int>, int64_t> sizes;
   for_each_image(*source, thread_count(a), "reading", [&](int64_t index) {
     const auto sample = source->read(index);
-    const Image image = datasets::decode_image(sample.bytes, static_cast<int>(a.channels), sample.name);
+    const Image image =
+        datasets::decode_image(sample.bytes, static_cast<int>(a.channels), sample.name);
     const std::lock_guard lock(mutex);
     sums.add(image);
     ++sizes[{image.width, image.height}];
   });
   nlohmann::ordered_json json{{"images", source->size()}};
-  fmt::print("{} images, {} classes, {} different sizes\n", source->size(), counts.size(), sizes.size());
+  fmt::print("{} images, {} classes, {} different sizes\n", source->size(), counts.size(),
+             sizes.size());
   for (size_t c = 0; c < counts.size(); ++c) {
     fmt::print("  {:<24} {}\n", source->classes()[c], counts[c]);
     json["classes"][source->classes()[c]] = counts[c];
   }
-  const auto common = std::max_element(sizes.begin(), sizes.end(),
-                                       [](const auto& x, const auto& y) { return x.second < y.second; });
-  fmt::print("most frequent size {}x{} ({} images)\n", common->first.first, common->first.second, common->second);
+  const auto common = std::max_element(
+      sizes.begin(), sizes.end(), [](const auto& x, const auto& y) { return x.second < y.second; });
+  fmt::print("most frequent size {}x{} ({} images)\n", common->first.first, common->first.second,
+             common->second);
   for (size_t c = 0; c < static_cast<size_t>(a.channels); ++c) {
-    fmt::print("channel {}: mean {:.4f}, std {:.4f} (pixels scaled to 0..1)\n", c, sums.mean(c), sums.deviation(c));
+    fmt::print("channel {}: mean {:.4f}, std {:.4f} (pixels scaled to 0..1)\n", c, sums.mean(c),
+               sums.deviation(c));
     json["mean"].push_back(sums.mean(c));
     json["std"].push_back(sums.deviation(c));
   }
@@ -239,21 +249,25 @@ void run_show(const Arguments& a) {
   for (int64_t i = 0; i < count; ++i) {
     const int64_t index = i * source->size() / count;  // spread over the classes
     const auto sample = source->read(index);
-    Image image = datasets::decode_image(sample.bytes, static_cast<int>(options.channels), sample.name);
+    Image image =
+        datasets::decode_image(sample.bytes, static_cast<int>(options.channels), sample.name);
     if (a.train) {
       image = datasets::transform_for_training(image, options, 0, 0, index);
     }
     tiles.push_back({std::move(image), source->classes()[static_cast<size_t>(sample.label)]});
   }
-  const Image sheet = datasets::contact_sheet(tiles, static_cast<int>(a.side), static_cast<int>(a.columns));
+  const Image sheet =
+      datasets::contact_sheet(tiles, static_cast<int>(a.side), static_cast<int>(a.columns));
   write_file_atomic(a.out, datasets::encode_png(sheet));
   fmt::print("{}: {} of {} images\n", a.out, count, source->size());
 }
 
-CLI::App* add_verb(CLI::App& parent, const char* name, const char* help, const std::shared_ptr<Arguments>& a) {
+CLI::App* add_verb(CLI::App& parent, const char* name, const char* help,
+                   const std::shared_ptr<Arguments>& a) {
   CLI::App* verb = parent.add_subcommand(name, help);
   verb->add_option("SOURCE", a->source, "A pack, or a folder of class folders")->required();
-  verb->add_option("--split", a->split, "The part of SOURCE with this name: SPLIT.pack or a folder SPLIT in it");
+  verb->add_option("--split", a->split,
+                   "The part of SOURCE with this name: SPLIT.pack or a folder SPLIT in it");
   verb->add_option("--threads", a->threads, "Threads; 0: one per core");
   return verb;
 }
@@ -265,11 +279,15 @@ void add_data_command(CLI::App& app) {
   data->require_subcommand(1);
   auto a = std::make_shared<Arguments>();
 
-  CLI::App* pack = add_verb(*data, "pack", "Writes all images into a pack, which loads faster than single files", a);
+  CLI::App* pack = add_verb(
+      *data, "pack", "Writes all images into a pack, which loads faster than single files", a);
   pack->add_option("OUT", a->out, "The pack's index file, e.g. train.pack")->required();
-  pack->add_option("--short-side", a->short_side, "Shrinks larger images to this short side, px; 0: keeps the files' bytes");
-  pack->add_option("--quality", a->quality, "JPEG quality of shrunk images")->check(CLI::Range(1, 100));
-  pack->add_flag("--strict", a->strict, "Fails if any image is bad; without it bad images are left out and listed");
+  pack->add_option("--short-side", a->short_side,
+                   "Shrinks larger images to this short side, px; 0: keeps the files' bytes");
+  pack->add_option("--quality", a->quality, "JPEG quality of shrunk images")
+      ->check(CLI::Range(1, 100));
+  pack->add_flag("--strict", a->strict,
+                 "Fails if any image is bad; without it bad images are left out and listed");
   pack->footer("Example:\n  comba data pack imagenet --split train train.pack --short-side 256");
   pack->callback([a] { run_pack(*a); });
 
@@ -277,22 +295,27 @@ void add_data_command(CLI::App& app) {
   check->footer("Example:\n  comba data check datasets/samples/mnist5k --split train");
   check->callback([a] { run_check(*a); });
 
-  CLI::App* stats = add_verb(*data, "stats", "Counts classes and sizes; mean and deviation of each channel", a);
+  CLI::App* stats =
+      add_verb(*data, "stats", "Counts classes and sizes; mean and deviation of each channel", a);
   stats->add_option("--channels", a->channels, "3 colour, 1 grey")->check(CLI::IsMember({1, 3}));
   stats->add_option("--json", a->json, "Also writes the figures to this file");
   stats->footer("Example:\n  comba data stats datasets/samples/mnist5k --split train --channels 1");
   stats->callback([a] { run_stats(*a); });
 
-  CLI::App* show = add_verb(*data, "show", "Draws a contact sheet, as stored or as training sees the images", a);
+  CLI::App* show =
+      add_verb(*data, "show", "Draws a contact sheet, as stored or as training sees the images", a);
   show->add_option("--out", a->out, "PNG file to write")->required();
   show->add_option("--count", a->count, "Images on the sheet")->check(CLI::Range(1, 100000));
   show->add_option("--columns", a->columns, "Images in a row")->check(CLI::Range(1, 1000));
   show->add_option("--side", a->side, "Side of a tile, px")->check(CLI::Range(16, 1024));
   show->add_option("--channels", a->channels, "3 colour, 1 grey")->check(CLI::IsMember({1, 3}));
   show->add_flag("--train", a->train, "Shows the images as training augments them");
-  show->add_option("--set", a->assignments, "With --train: overrides a data key, e.g. --set data.image_size=28")
+  show->add_option("--set", a->assignments,
+                   "With --train: overrides a data key, e.g. --set data.image_size=28")
       ->allow_extra_args(false);
-  show->footer("Example:\n  comba data show datasets/samples/mnist5k --split train --out sheet.png --count 64");
+  show->footer(
+      "Example:\n  comba data show datasets/samples/mnist5k --split train --out sheet.png --count "
+      "64");
   show->callback([a] { run_show(*a); });
 }
 

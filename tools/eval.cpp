@@ -1,12 +1,4 @@
 // comba eval: weights and images in, accuracy out.
-#include <cmath>
-#include <filesystem>
-#include <iostream>
-#include <memory>
-#include <string>
-
-#include <nlohmann/json.hpp>
-
 #include "classify/bundle.h"
 #include "classify/evaluate.h"
 #include "tools/commands.h"
@@ -14,6 +6,14 @@
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/engine/precision.h"
+
+#include <cmath>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+
+#include <nlohmann/json.hpp>
 
 namespace comba::tools {
 namespace fs = std::filesystem;
@@ -43,14 +43,16 @@ void apply(const Arguments& arguments, classify::RunConfig& config) {
     config.train.batch_size = arguments.batch;
   }
   if (config.data.eval.empty() && config.data.train.empty()) {
-    throw UsageError(fmt::format("evaluating {}: these weights do not say where the images are; give --data DIR",
-                                 arguments.weights_path));
+    throw UsageError(
+        fmt::format("evaluating {}: these weights do not say where the images are; give --data DIR",
+                    arguments.weights_path));
   }
 }
 
 void print_table(const classify::Evaluation& result, const classify::Bundle& bundle) {
-  std::cout << fmt::format("weights  {}\nimages   {}\nloss     {:.4f}\ntop-1    {:.2f} %\ntop-5    {:.2f} %\n",
-                           bundle.weights.string(), result.count, result.loss, result.top1, result.top5);
+  std::cout << fmt::format(
+      "weights  {}\nimages   {}\nloss     {:.4f}\ntop-1    {:.2f} %\ntop-5    {:.2f} %\n",
+      bundle.weights.string(), result.count, result.loss, result.top1, result.top5);
   if (result.classes() > kMaxPrintedClasses) {
     std::cout << fmt::format("({} classes: --json FILE lists each)\n", result.classes());
     return;
@@ -88,20 +90,23 @@ void check_classes(const classify::Bundle& bundle, const classify::BatchStream& 
   const std::vector<std::string>& found = stream.classes();
   for (size_t i = 0; i < found.size(); ++i) {
     const std::string expected = i < bundle.class_names.size() ? bundle.class_names[i] : "(none)";
-    COMBA_CHECK(found[i] == expected,
-                "evaluating {}: class {} of the data is \"{}\", the model's is \"{}\"; the images need the "
-                "classes the model was trained with",
-                bundle.weights.string(), i, found[i], expected);
+    COMBA_CHECK(
+        found[i] == expected,
+        "evaluating {}: class {} of the data is \"{}\", the model's is \"{}\"; the images need the "
+        "classes the model was trained with",
+        bundle.weights.string(), i, found[i], expected);
   }
 }
 
 void run_eval(const Arguments& arguments) {
   const c10::Device device = vision::choose_device(arguments.device);
-  classify::Bundle bundle = classify::load_bundle(arguments.weights_path, arguments.weights, device, arguments.config);
+  classify::Bundle bundle =
+      classify::load_bundle(arguments.weights_path, arguments.weights, device, arguments.config);
   apply(arguments, bundle.config);
   const auto stream = classify::open_stream(bundle.config, classify::Purpose::evaluation);
   check_classes(bundle, *stream);
-  log::info("evaluating {} on {} images ({})", bundle.weights.string(), stream->size(), device.str());
+  log::info("evaluating {} on {} images ({})", bundle.weights.string(), stream->size(),
+            device.str());
   const classify::Evaluation result =
       classify::evaluate(bundle.model, *stream, bundle.config, device, /*examples=*/0);
   print_table(result, bundle);
@@ -119,16 +124,21 @@ void add_eval_command(CLI::App& app) {
       ->add_option("RUN_OR_WEIGHTS", arguments->weights_path,
                    "run folder (its best checkpoint), checkpoint folder or .safetensors file")
       ->required();
-  command->add_option("--data", arguments->data, "pack or folder of class folders (default: the run's own)");
-  command->add_option("--split", arguments->split, "split of the data (default: the run's data.eval_split)");
-  command->add_option("--json", arguments->json, "also write the result, with the confusion matrix, here");
-  command->add_option("--weights", arguments->weights,
-                      "raw, ema (averaged), or auto: those with the best result in training")
+  command->add_option("--data", arguments->data,
+                      "pack or folder of class folders (default: the run's own)");
+  command->add_option("--split", arguments->split,
+                      "split of the data (default: the run's data.eval_split)");
+  command->add_option("--json", arguments->json,
+                      "also write the result, with the confusion matrix, here");
+  command
+      ->add_option("--weights", arguments->weights,
+                   "raw, ema (averaged), or auto: those with the best result in training")
       ->check(CLI::IsMember({"auto", "raw", "ema"}));
   command->add_option("--batch", arguments->batch, "images per batch (default: as in training)")
       ->check(CLI::Range(1, 1000000));
-  command->add_option("--config", arguments->config,
-                      "the model's configuration, for weights of another program (timm's tensor names)");
+  command->add_option(
+      "--config", arguments->config,
+      "the model's configuration, for weights of another program (timm's tensor names)");
   command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
   command->footer("Example: comba eval runs/mnist5k-1 --json result.json");
   command->callback([arguments] { run_eval(*arguments); });

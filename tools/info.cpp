@@ -1,15 +1,15 @@
 // comba info: what a configuration builds, without training it.
-#include <map>
-#include <memory>
-
-#include <fmt/format.h>
-#include <nlohmann/json.hpp>
-
 #include "classify/classifier.h"
 #include "classify/config.h"
 #include "tools/commands.h"
 #include "vision/base/files.h"
 #include "vision/model_cost.h"
+
+#include <map>
+#include <memory>
+
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
 
 namespace comba::tools {
 namespace {
@@ -77,16 +77,19 @@ void run(const Arguments& arguments) {
     fmt::print("{:<28}{:>10}{:>16}\n", part.name, part.tensors, fmt::group_digits(part.parameters));
   }
   fmt::print("{:<38}{:>16}\n", "total", fmt::group_digits(total));
-  fmt::print("\ninput {0}x{0}x{1}, {2} patches, {3} classes{4}\n", config.model.image_size, config.model.in_channels,
-             config.model.patches(), classes, config.classes > 0 ? "" : " (the data may have another number)");
-  fmt::print("GMACs an image: {:.3f} dense, {:.3f} with token mixing (recurrence or attention products)\n",
-             cost.dense / 1e9, cost.total() / 1e9);
+  fmt::print("\ninput {0}x{0}x{1}, {2} patches, {3} classes{4}\n", config.model.image_size,
+             config.model.in_channels, config.model.patches(), classes,
+             config.classes > 0 ? "" : " (the data may have another number)");
+  fmt::print(
+      "GMACs an image: {:.3f} dense, {:.3f} with token mixing (recurrence or attention products)\n",
+      cost.dense / 1e9, cost.total() / 1e9);
   if (!arguments.json.empty()) {
-    nlohmann::ordered_json json{{"config", arguments.config},      {"classes", classes},
-                                {"parameters", total},             {"macs_dense", cost.dense},
-                                {"macs_total", cost.total()},      {"patches", config.model.patches()}};
+    nlohmann::ordered_json json{{"config", arguments.config}, {"classes", classes},
+                                {"parameters", total},        {"macs_dense", cost.dense},
+                                {"macs_total", cost.total()}, {"patches", config.model.patches()}};
     for (const Part& part : parts) {
-      json["modules"].push_back({{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
+      json["modules"].push_back(
+          {{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
     }
     write_file_atomic(arguments.json, json.dump(2) + "\n");
   }
@@ -96,9 +99,11 @@ void run(const Arguments& arguments) {
 
 void add_info_command(CLI::App& app) {
   auto arguments = std::make_shared<Arguments>();
-  CLI::App* command = app.add_subcommand("info", "Prints the modules, parameters and multiply-accumulates of a model");
+  CLI::App* command = app.add_subcommand(
+      "info", "Prints the modules, parameters and multiply-accumulates of a model");
   command->add_option("CONFIG", arguments->config, "TOML file")->required();
-  command->add_option("--set", arguments->assignments, "Overrides a key, e.g. --set model.depth=6")->allow_extra_args(false);
+  command->add_option("--set", arguments->assignments, "Overrides a key, e.g. --set model.depth=6")
+      ->allow_extra_args(false);
   command->add_option("--json", arguments->json, "Also writes the figures to this file");
   command->footer("Example:\n  comba info configs/imagenet/comba_t.toml");
   command->callback([arguments] { run(*arguments); });

@@ -1,20 +1,20 @@
 // comba predict: images in, one JSON line each out.
-#include <iostream>
-#include <memory>
-#include <string>
-#include <vector>
-
-#include <nlohmann/json.hpp>
-
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
-
 #include "classify/predict.h"
+
 #include "tools/commands.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
 #include "vision/engine/precision.h"
 #include "vision/io/safetensors.h"
+
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/ops/cat.h>
+#include <ATen/ops/empty.h>
+#include <nlohmann/json.hpp>
 
 namespace comba::tools {
 namespace fs = std::filesystem;
@@ -35,7 +35,8 @@ struct Arguments {
 // Collects readable images and answers them in batches, in the order of the input.
 class Session {
  public:
-  Session(classify::Predictor predictor, int64_t topk) : predictor_(std::move(predictor)), topk_(topk) {}
+  Session(classify::Predictor predictor, int64_t topk)
+      : predictor_(std::move(predictor)), topk_(topk) {}
 
   void add(const fs::path& path) {
     try {
@@ -68,16 +69,18 @@ class Session {
   void save_logits(const std::string& path) const {
     const auto classes = static_cast<int64_t>(predictor_.bundle().class_names.size());
     const at::Tensor all = logits_.empty() ? at::empty({0, classes}) : at::cat(logits_);
-    vision::save_safetensors(path, {{"logits", all}},
-                             {{"paths", nlohmann::json(done_).dump()},
-                              {"comba.classes", nlohmann::json(predictor_.bundle().class_names).dump()}});
+    vision::save_safetensors(
+        path, {{"logits", all}},
+        {{"paths", nlohmann::json(done_).dump()},
+         {"comba.classes", nlohmann::json(predictor_.bundle().class_names).dump()}});
   }
   size_t failed() const { return failed_; }
   size_t done() const { return done_.size(); }
 
  private:
   void print(const fs::path& path, const at::Tensor& logits) const {
-    nlohmann::ordered_json line = {{"path", path.string()}, {"top", nlohmann::ordered_json::array()}};
+    nlohmann::ordered_json line = {{"path", path.string()},
+                                   {"top", nlohmann::ordered_json::array()}};
     for (const auto& [name, probability] : predictor_.top(logits, topk_)) {
       line["top"].push_back({{"class", name}, {"probability", probability}});
     }
@@ -96,12 +99,15 @@ class Session {
 
 void run_predict(const Arguments& arguments) {
   const c10::Device device = vision::choose_device(arguments.device);
-  Session session(classify::Predictor(
-                      classify::load_bundle(arguments.weights_path, arguments.weights, device, arguments.config), device),
-                  arguments.topk);
+  Session session(
+      classify::Predictor(classify::load_bundle(arguments.weights_path, arguments.weights, device,
+                                                arguments.config),
+                          device),
+      arguments.topk);
   const classify::Inputs inputs = classify::collect_inputs(arguments.inputs);
   for (const std::string& missing : inputs.missing) {
-    session.fail(fmt::format("predicting {}: no such file, no image below such a folder, no match", missing));
+    session.fail(fmt::format("predicting {}: no such file, no image below such a folder, no match",
+                             missing));
   }
   for (const fs::path& path : inputs.files) {
     session.add(path);
@@ -110,8 +116,8 @@ void run_predict(const Arguments& arguments) {
   if (!arguments.logits.empty()) {
     session.save_logits(arguments.logits);
   }
-  COMBA_CHECK(session.failed() == 0, "{} of {} inputs could not be used (named above)", session.failed(),
-              session.failed() + session.done());
+  COMBA_CHECK(session.failed() == 0, "{} of {} inputs could not be used (named above)",
+              session.failed(), session.failed() + session.done());
 }
 
 }  // namespace
@@ -123,19 +129,27 @@ void add_predict_command(CLI::App& app) {
       ->add_option("RUN_OR_WEIGHTS", arguments->weights_path,
                    "run folder (its best checkpoint), checkpoint folder or .safetensors file")
       ->required();
-  command->add_option("INPUT", arguments->inputs, "image files, folders (searched below), or quoted globs")
+  command
+      ->add_option("INPUT", arguments->inputs,
+                   "image files, folders (searched below), or quoted globs")
       ->required();
-  command->add_option("--topk", arguments->topk, "classes listed per image")->check(CLI::Range(1, 100000));
-  command->add_option("--logits", arguments->logits, "also write the logits [images, classes] here (safetensors)");
-  command->add_option("--weights", arguments->weights,
-                      "raw, ema (averaged), or auto: those with the best result in training")
+  command->add_option("--topk", arguments->topk, "classes listed per image")
+      ->check(CLI::Range(1, 100000));
+  command->add_option("--logits", arguments->logits,
+                      "also write the logits [images, classes] here (safetensors)");
+  command
+      ->add_option("--weights", arguments->weights,
+                   "raw, ema (averaged), or auto: those with the best result in training")
       ->check(CLI::IsMember({"auto", "raw", "ema"}));
-  command->add_option("--config", arguments->config,
-                      "the model's configuration, for weights of another program (timm's tensor names)");
+  command->add_option(
+      "--config", arguments->config,
+      "the model's configuration, for weights of another program (timm's tensor names)");
   command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
   command->footer(
-      "Each line of the output is JSON: {\"path\": ..., \"top\": [{\"class\": ..., \"probability\": ...}, ...]}.\n"
-      "An input that cannot be used is named on stderr; the others are answered, then the exit code is 1.\n"
+      "Each line of the output is JSON: {\"path\": ..., \"top\": [{\"class\": ..., "
+      "\"probability\": ...}, ...]}.\n"
+      "An input that cannot be used is named on stderr; the others are answered, then the exit "
+      "code is 1.\n"
       "Example: comba predict runs/mnist5k-1 photo.jpg 'folder/*.png' --topk 3");
   command->callback([arguments] { run_predict(*arguments); });
 }

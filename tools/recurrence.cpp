@@ -7,7 +7,7 @@ namespace {
 
 // S^T x for S [Dk, Dv]
 std::vector<double> project(const std::vector<double>& state, const double* x, size_t rows,
-                                   size_t columns) {
+                            size_t columns) {
   std::vector<double> y(columns, 0.0);
   for (size_t i = 0; i < rows; ++i) {
     for (size_t j = 0; j < columns; ++j) {
@@ -18,8 +18,7 @@ std::vector<double> project(const std::vector<double>& state, const double* x, s
 }
 
 // S y
-double row_product(const std::vector<double>& state, size_t row,
-                          const std::vector<double>& y) {
+double row_product(const std::vector<double>& state, size_t row, const std::vector<double>& y) {
   double sum = 0;
   for (size_t j = 0; j < y.size(); ++j) {
     sum += state[row * y.size() + j] * y[j];
@@ -28,8 +27,7 @@ double row_product(const std::vector<double>& state, size_t row,
 }
 
 // S <- a S + x y^T
-void update(std::vector<double>& state, double a, const double* x,
-                   const std::vector<double>& y) {
+void update(std::vector<double>& state, double a, const double* x, const std::vector<double>& y) {
   for (size_t i = 0; i * y.size() < state.size(); ++i) {
     for (size_t j = 0; j < y.size(); ++j) {
       state[i * y.size() + j] = a * state[i * y.size() + j] + x[i] * y[j];

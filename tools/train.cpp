@@ -1,17 +1,17 @@
 // comba train: configuration in, run folder out.
-#include <charconv>
-#include <filesystem>
-#include <iostream>
-#include <memory>
-#include <string>
-#include <vector>
-
 #include "classify/task.h"
 #include "tools/commands.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
 #include "vision/engine/precision.h"
 #include "vision/engine/trainer.h"
+
+#include <charconv>
+#include <filesystem>
+#include <iostream>
+#include <memory>
+#include <string>
+#include <vector>
 
 namespace comba::tools {
 namespace fs = std::filesystem;
@@ -59,15 +59,17 @@ fs::path choose_run_folder(const Arguments& arguments) {
   if (!arguments.run.empty()) {
     const bool used = fs::exists(fs::path(arguments.run) / "checkpoints");
     if (used && !arguments.resume) {
-      throw UsageError(fmt::format("--run {}: the folder already holds a run; add --resume to go on with it, "
-                                   "or name another",
-                                   arguments.run));
+      throw UsageError(
+          fmt::format("--run {}: the folder already holds a run; add --resume to go on with it, "
+                      "or name another",
+                      arguments.run));
     }
     return arguments.run;
   }
   const int64_t last = last_run_number("runs", name);
   if (arguments.resume && last == 0) {
-    throw UsageError(fmt::format("--resume: there is no runs/{}-N to go on with; name the run with --run", name));
+    throw UsageError(fmt::format(
+        "--resume: there is no runs/{}-N to go on with; name the run with --run", name));
   }
   return fs::path("runs") / fmt::format("{}-{}", name, arguments.resume ? last : last + 1);
 }
@@ -81,7 +83,8 @@ std::string describe(const vision::Metrics& metrics) {
 }
 
 void print_result(const vision::TrainResult& result, const fs::path& run) {
-  std::cout << fmt::format("trained      {} steps, {:.0f} img/s\n", result.steps, result.images_per_second);
+  std::cout << fmt::format("trained      {} steps, {:.0f} img/s\n", result.steps,
+                           result.images_per_second);
   std::cout << fmt::format("last epoch   {}\n", describe(result.last));
   if (!result.last_average.empty()) {
     std::cout << fmt::format("  averaged   {}\n", describe(result.last_average));
@@ -101,7 +104,8 @@ void run_train(const Arguments& arguments) {
   const std::string resolved = classify::read_run_config(arguments.config, arguments.set, config);
   const c10::Device device = vision::choose_device(arguments.device);
   const fs::path run = choose_run_folder(arguments);
-  classify::ClassifyTask task(config, device);  // before the folder exists: wrong data paths leave no trace
+  classify::ClassifyTask task(config,
+                              device);  // before the folder exists: wrong data paths leave no trace
   fs::create_directories(run);
   log::set_file((run / "log.txt").string());
   int64_t parameters = 0;
@@ -111,18 +115,20 @@ void run_train(const Arguments& arguments) {
   log::info("run {}: {} parameters on {}, {} steps an epoch, peak lr {:.3g} at {} images per step",
             run.string(), parameters, device.str(), task.steps_per_epoch(), config.train.peak_lr(),
             config.train.batch_size);
-  const vision::TrainResult result = vision::train(
-      task, config.train,
-      {.folder = run,
-       .title = fmt::format("{} ({})", fs::path(arguments.config).stem().string(), run.filename().string()),
-       .config = resolved,
-       .seed = config.seed,
-       .resume = arguments.resume});
+  const vision::TrainResult result =
+      vision::train(task, config.train,
+                    {.folder = run,
+                     .title = fmt::format("{} ({})", fs::path(arguments.config).stem().string(),
+                                          run.filename().string()),
+                     .config = resolved,
+                     .seed = config.seed,
+                     .resume = arguments.resume});
   if (result.signal != 0) {
-    throw Interrupted(fmt::format("stopped by signal {} after step {}; the state is saved. Go on with: comba "
-                                  "train {} --run {} --resume",
-                                  result.signal, result.steps, arguments.config, run.string()),
-                      result.signal);
+    throw Interrupted(
+        fmt::format("stopped by signal {} after step {}; the state is saved. Go on with: comba "
+                    "train {} --run {} --resume",
+                    result.signal, result.steps, arguments.config, run.string()),
+        result.signal);
   }
   print_result(result, run);
 }
@@ -132,11 +138,15 @@ void run_train(const Arguments& arguments) {
 void add_train_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("train", "Train the model a config file describes");
   auto arguments = std::make_shared<Arguments>();
-  command->add_option("CONFIG", arguments->config, "TOML file, e.g. configs/mnist5k.toml")->required();
-  command->add_option("--set", arguments->set, "override a key, e.g. --set train.lr=1e-3 (repeatable)")
+  command->add_option("CONFIG", arguments->config, "TOML file, e.g. configs/mnist5k.toml")
+      ->required();
+  command
+      ->add_option("--set", arguments->set, "override a key, e.g. --set train.lr=1e-3 (repeatable)")
       ->allow_extra_args(false);
-  command->add_option("--run", arguments->run, "folder of this run (default: runs/<config name>-N)");
-  command->add_flag("--resume", arguments->resume, "go on from the newest valid checkpoint of the run");
+  command->add_option("--run", arguments->run,
+                      "folder of this run (default: runs/<config name>-N)");
+  command->add_flag("--resume", arguments->resume,
+                    "go on from the newest valid checkpoint of the run");
   command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
   command->footer(
       "A run folder holds config.toml, log.txt, results.csv, metrics.jsonl, report.html and\n"

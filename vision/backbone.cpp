@@ -1,11 +1,11 @@
 #include "vision/backbone.h"
 
+#include "vision/base/error.h"
+#include "vision/nn/mixer.h"
+
 #include <ATen/ops/cat.h>
 #include <ATen/ops/zeros.h>
 #include <torch/nn/modules/container/modulelist.h>
-
-#include "vision/base/error.h"
-#include "vision/nn/mixer.h"
 
 namespace comba::vision {
 namespace {
@@ -16,7 +16,8 @@ std::string mixer_of_block(const BackboneConfig& config, int64_t block) {
 
 // Linear from 0 at the first block to config.drop_path at the last.
 double drop_path_of_block(const BackboneConfig& config, int64_t block) {
-  return config.depth > 1 ? config.drop_path * static_cast<double>(block) / (config.depth - 1) : 0.0;
+  return config.depth > 1 ? config.drop_path * static_cast<double>(block) / (config.depth - 1)
+                          : 0.0;
 }
 
 }  // namespace
@@ -24,29 +25,39 @@ double drop_path_of_block(const BackboneConfig& config, int64_t block) {
 void declare(ConfigTable& table, BackboneConfig& c) {
   const std::vector<std::string> mixers = {"comba", "gated_delta", "softmax"};
   table.add("model.image_size", &c.image_size, "side of the square input, px", {1, 16384});
-  table.add("model.patch_size", &c.patch_size, "side of a patch, px; divides image_size", {1, 1024});
+  table.add("model.patch_size", &c.patch_size, "side of a patch, px; divides image_size",
+            {1, 1024});
   table.add("model.in_channels", &c.in_channels, "3 for colour, 1 for grey", {1, 3});
   table.add("model.width", &c.width, "channels of a token, d", {1, 16384});
   table.add("model.depth", &c.depth, "blocks", {1, 1024});
-  table.add("model.head_dim", &c.head_dim, "channels of a head; divides width; CUDA: 16, 32, 64, 128", {1, 1024});
+  table.add("model.head_dim", &c.head_dim,
+            "channels of a head; divides width; CUDA: 16, 32, 64, 128", {1, 1024});
   table.add("model.mlp_ratio", &c.mlp_ratio, "hidden width of the MLP over width", {0.01, 64});
-  table.add("model.drop_path", &c.drop_path, "stochastic depth of the last block, linear from 0", {0, 0.99});
+  table.add("model.drop_path", &c.drop_path, "stochastic depth of the last block, linear from 0",
+            {0, 0.99});
   table.add_choice("model.mixer", &c.mixer, mixers, "token mixer of every block");
-  table.add_choice("model.mixers", &c.mixers, mixers, "token mixer of each block, for hybrids; empty: `mixer`");
+  table.add_choice("model.mixers", &c.mixers, mixers,
+                   "token mixer of each block, for hybrids; empty: `mixer`");
   table.add_choice("model.norm", &c.norm, {"rms", "layer"}, "normalisation of the blocks");
   table.add("model.norm_eps", &c.norm_eps, "added to the variance", {0, 1});
-  table.add_choice("model.pool", &c.pool, {"mean", "cls"}, "features: mean of the tokens, or a class token");
+  table.add_choice("model.pool", &c.pool, {"mean", "cls"},
+                   "features: mean of the tokens, or a class token");
   table.add_choice("model.position", &c.position, {"none", "learned"}, "position embedding");
   table.add("model.qkv_bias", &c.qkv_bias, "softmax: biases of qkv and proj");
   table.add("model.mlp_bias", &c.mlp_bias, "biases of the MLP");
-  table.add_choice("model.form", &c.form, {"splr", "iplr"}, "comba: feedback before (splr) or after (iplr) decay");
-  table.add_choice("model.directions", &c.directions, {"both", "forward"}, "comba: scan directions");
+  table.add_choice("model.form", &c.form, {"splr", "iplr"},
+                   "comba: feedback before (splr) or after (iplr) decay");
+  table.add_choice("model.directions", &c.directions, {"both", "forward"},
+                   "comba: scan directions");
   table.add_choice("model.merge", &c.merge, {"mean", "sum"}, "comba: how both directions join");
-  table.add_choice("model.conv", &c.conv, {"per_direction", "shared", "none"}, "comba: short convolutions of q, k, v");
+  table.add_choice("model.conv", &c.conv, {"per_direction", "shared", "none"},
+                   "comba: short convolutions of q, k, v");
   table.add("model.conv_size", &c.conv_size, "comba: taps of the short convolutions", {1, 64});
-  table.add("model.gate_rank", &c.gate_rank, "comba: rank of the output gate; -1: width / 8, 0: no gate, width: full", {-1, 16384});
+  table.add("model.gate_rank", &c.gate_rank,
+            "comba: rank of the output gate; -1: width / 8, 0: no gate, width: full", {-1, 16384});
   table.add("model.output_correction", &c.output_correction, "comba: learn d in q - d k");
-  table.add("model.output_correction_init", &c.output_correction_init, "comba: initial d", {-10, 10});
+  table.add("model.output_correction_init", &c.output_correction_init, "comba: initial d",
+            {-10, 10});
   table.add("model.feedback_scale", &c.feedback_scale, "comba: learn b in c = b beta");
   table.add("model.alpha_near_one", &c.alpha_near_one, "comba: initialise the decay near 1");
   table.add("model.qk_norm", &c.qk_norm, "comba: L2 norm of q and k");
@@ -59,31 +70,36 @@ void validate(const BackboneConfig& c) {
     }
   };
   require(c.image_size % c.patch_size == 0,
-          fmt::format("model.patch_size = {}: expected a divisor of model.image_size = {}", c.patch_size,
-                      c.image_size));
+          fmt::format("model.patch_size = {}: expected a divisor of model.image_size = {}",
+                      c.patch_size, c.image_size));
   require(c.width % c.head_dim == 0,
-          fmt::format("model.head_dim = {}: expected a divisor of model.width = {}", c.head_dim, c.width));
+          fmt::format("model.head_dim = {}: expected a divisor of model.width = {}", c.head_dim,
+                      c.width));
   require(c.mixers.empty() || static_cast<int64_t>(c.mixers.size()) == c.depth,
-          fmt::format("model.mixers: expected one name for each of model.depth = {} blocks, got {}", c.depth,
-                      c.mixers.size()));
-  require(c.gate_rank <= c.width, fmt::format("model.gate_rank = {}: expected at most model.width = {}",
-                                              c.gate_rank, c.width));
+          fmt::format("model.mixers: expected one name for each of model.depth = {} blocks, got {}",
+                      c.depth, c.mixers.size()));
+  require(
+      c.gate_rank <= c.width,
+      fmt::format("model.gate_rank = {}: expected at most model.width = {}", c.gate_rank, c.width));
   require(c.in_channels == 1 || c.in_channels == 3,
           fmt::format("model.in_channels = {}: expected 1 or 3", c.in_channels));
 }
 
-BlockImpl::BlockImpl(const BackboneConfig& config, const std::string& mixer_name, double drop_path_rate)
+BlockImpl::BlockImpl(const BackboneConfig& config, const std::string& mixer_name,
+                     double drop_path_rate)
     : norm1_(register_module("norm1", Norm(config.norm, config.width, config.norm_eps))),
       norm2_(register_module("norm2", Norm(config.norm, config.width, config.norm_eps))),
       mixer_(make_mixer(mixer_name, config)),
-      mlp_(register_module("mlp", Mlp(config.width, static_cast<int64_t>(config.mlp_ratio * config.width),
-                                      config.mlp_bias))),
+      mlp_(register_module("mlp",
+                           Mlp(config.width, static_cast<int64_t>(config.mlp_ratio * config.width),
+                               config.mlp_bias))),
       drop_path_rate_(drop_path_rate) {
   register_module(mixer_->module_name(), mixer_);
 }
 
 torch::Tensor BlockImpl::forward(const torch::Tensor& x) {
-  const torch::Tensor mixed = x + drop_path(mixer_->forward(norm1_(x)), drop_path_rate_, is_training());
+  const torch::Tensor mixed =
+      x + drop_path(mixer_->forward(norm1_(x)), drop_path_rate_, is_training());
   return mixed + drop_path(mlp_(norm2_(mixed)), drop_path_rate_, is_training());
 }
 
@@ -113,8 +129,9 @@ BackboneImpl::BackboneImpl(const BackboneConfig& config) : config_(config) {
 torch::Tensor BackboneImpl::encode(const torch::Tensor& images) {
   TORCH_CHECK(images.dim() == 4 && images.size(1) == config_.in_channels &&
                   images.size(2) == config_.image_size && images.size(3) == config_.image_size,
-              "backbone: images: expected [B, ", config_.in_channels, ", ", config_.image_size, ", ",
-              config_.image_size, "] (model.in_channels, model.image_size), got ", images.sizes());
+              "backbone: images: expected [B, ", config_.in_channels, ", ", config_.image_size,
+              ", ", config_.image_size, "] (model.in_channels, model.image_size), got ",
+              images.sizes());
   torch::Tensor x = patch_embed_(images);
   if (cls_token_.defined()) {
     x = at::cat({cls_token_.to(x.scalar_type()).expand({x.size(0), -1, -1}), x}, 1);

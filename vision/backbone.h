@@ -1,6 +1,9 @@
 // Patch embedding -> blocks (norm, mixer, norm, MLP) -> norm -> pooled features or a token map.
 #pragma once
 
+#include "vision/base/config.h"
+#include "vision/nn/layers.h"
+
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -10,9 +13,6 @@
 #include <torch/nn/module.h>
 #include <torch/nn/pimpl.h>
 
-#include "vision/base/config.h"
-#include "vision/nn/layers.h"
-
 namespace comba::vision {
 
 // Every choice of the Comba layout is a key; the defaults are Comba-T.
@@ -20,31 +20,31 @@ struct BackboneConfig {
   int64_t image_size = 224;  // px, square
   int64_t patch_size = 16;   // px
   int64_t in_channels = 3;
-  int64_t width = 192;       // d
+  int64_t width = 192;  // d
   int64_t depth = 12;
-  int64_t head_dim = 64;     // Dk = Dv
+  int64_t head_dim = 64;  // Dk = Dv
   double mlp_ratio = 4.0;
-  double drop_path = 0.0;    // rate of the last block; linear from 0
-  std::string mixer = "comba";             // comba | gated_delta | softmax
-  std::vector<std::string> mixers = {};    // one per block (hybrid); empty: `mixer` everywhere
-  std::string norm = "rms";                // rms | layer
+  double drop_path = 0.0;                // rate of the last block; linear from 0
+  std::string mixer = "comba";           // comba | gated_delta | softmax
+  std::vector<std::string> mixers = {};  // one per block (hybrid); empty: `mixer` everywhere
+  std::string norm = "rms";              // rms | layer
   double norm_eps = 1e-6;
-  std::string pool = "mean";               // mean | cls
-  std::string position = "none";           // none | learned
-  bool qkv_bias = false;                   // softmax mixer's qkv and proj biases (DeiT: true)
+  std::string pool = "mean";      // mean | cls
+  std::string position = "none";  // none | learned
+  bool qkv_bias = false;          // softmax mixer's qkv and proj biases (DeiT: true)
   bool mlp_bias = false;
   // Comba mixer
-  std::string form = "splr";               // splr | iplr
-  std::string directions = "both";         // both | forward
-  std::string merge = "mean";              // mean | sum
-  std::string conv = "per_direction";      // per_direction | shared | none
-  int64_t conv_size = 4;                   // taps
-  int64_t gate_rank = -1;                  // output gate: -1 = d/8, 0 = no gate, d = full
+  std::string form = "splr";           // splr | iplr
+  std::string directions = "both";     // both | forward
+  std::string merge = "mean";          // mean | sum
+  std::string conv = "per_direction";  // per_direction | shared | none
+  int64_t conv_size = 4;               // taps
+  int64_t gate_rank = -1;              // output gate: -1 = d/8, 0 = no gate, d = full
   bool output_correction = true;
   double output_correction_init = 0.02;
-  bool feedback_scale = true;              // learned b (sigmoid of a parameter per head)
-  bool alpha_near_one = true;              // A_log, dt_bias initialised so that alpha is near 1
-  bool qk_norm = true;                     // L2 norm of q and k, eps inside the root
+  bool feedback_scale = true;  // learned b (sigmoid of a parameter per head)
+  bool alpha_near_one = true;  // A_log, dt_bias initialised so that alpha is near 1
+  bool qk_norm = true;         // L2 norm of q and k, eps inside the root
 
   int64_t heads() const { return width / head_dim; }
   int64_t patches() const { return (image_size / patch_size) * (image_size / patch_size); }

@@ -16,8 +16,10 @@ TokenCost mixer_cost(const BackboneConfig& c, const std::string& mixer, double t
   const double rank = static_cast<double>(c.gate_rank < 0 ? c.width / 8 : c.gate_rank);
   const double gate = c.gate_rank == c.width ? d * d : 2 * d * rank;
   const double projections = 2 * directions * d * static_cast<double>(c.heads());
-  const double convolutions = c.conv == "none" ? 0 : 3 * directions * d * static_cast<double>(c.conv_size);
-  return {4 * d * d + gate + projections + convolutions, 3 * static_cast<double>(c.head_dim) * d * directions};
+  const double convolutions =
+      c.conv == "none" ? 0 : 3 * directions * d * static_cast<double>(c.conv_size);
+  return {4 * d * d + gate + projections + convolutions,
+          3 * static_cast<double>(c.head_dim) * d * directions};
 }
 
 }  // namespace

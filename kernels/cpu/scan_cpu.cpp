@@ -1,14 +1,14 @@
 #include "kernels/cpu/scan_cpu.h"
 
+#include "kernels/cpu/isa.h"
+#include "kernels/scan_operators.h"
+
 #include <cstdlib>
 #include <string_view>
 
 #include <ATen/Parallel.h>
 #include <c10/util/Exception.h>
 #include <torch/library.h>
-
-#include "kernels/cpu/isa.h"
-#include "kernels/scan_operators.h"
 
 namespace comba::kernels {
 namespace {
@@ -30,7 +30,8 @@ CpuIsa choose_isa() {
   }
   for (const CpuIsa isa : {CpuIsa::baseline, CpuIsa::avx2, CpuIsa::avx512}) {
     if (std::string_view(wish) == isa_name(isa)) {
-      TORCH_CHECK(isa <= best, "COMBA_CPU_ISA=", wish, ": this CPU supports ", isa_name(best), " at most");
+      TORCH_CHECK(isa <= best, "COMBA_CPU_ISA=", wish, ": this CPU supports ", isa_name(best),
+                  " at most");
       return isa;
     }
   }
@@ -83,7 +84,8 @@ ScanProblem widened(const ScanProblem& problem) {
 template <typename Accum>
 void forward_as(const ScanProblem& problem, const ScanResult& result) {
   const ScanParams<Accum> params = make_params<Accum>(problem);
-  const ScanOutputs<Accum> outputs{result.o.data_ptr<Accum>(), result.final_state.data_ptr<Accum>()};
+  const ScanOutputs<Accum> outputs{result.o.data_ptr<Accum>(),
+                                   result.final_state.data_ptr<Accum>()};
   at::parallel_for(0, params.tasks(), 1, [&](int64_t begin, int64_t end) {
     for (int64_t task = begin; task < end; ++task) {
       cpu_kernels<Accum>().forward(params, outputs, task);
@@ -105,11 +107,12 @@ void backward_as(const ScanProblem& problem, const at::Tensor& grad_o,
 
 void forward(const ScanProblem& problem, const ScanResult& result) {
   const ScanProblem wide = widened(problem);
-  wide.accum_dtype() == at::kDouble ? forward_as<double>(wide, result) : forward_as<float>(wide, result);
+  wide.accum_dtype() == at::kDouble ? forward_as<double>(wide, result)
+                                    : forward_as<float>(wide, result);
 }
 
-void backward(const ScanProblem& problem, const at::Tensor& grad_o, const at::Tensor& grad_final_state,
-              const ScanGradientResult& result) {
+void backward(const ScanProblem& problem, const at::Tensor& grad_o,
+              const at::Tensor& grad_final_state, const ScanGradientResult& result) {
   const ScanProblem wide = widened(problem);
   wide.accum_dtype() == at::kDouble ? backward_as<double>(wide, grad_o, grad_final_state, result)
                                     : backward_as<float>(wide, grad_o, grad_final_state, result);

@@ -1,32 +1,36 @@
-// One task of the scan on a CPU, forward and backward, in vectors of W lanes over the columns of S (Dv).
+// One task of the scan on a CPU, forward and backward, in vectors of W lanes over the columns of S
+// (Dv).
 //
-// Forward: tokens in blocks of N. With decay products E_ij = prod_{s=j+1..i} alpha_s inside the block,
+// Forward: tokens in blocks of N. With decay products E_ij = prod_{s=j+1..i} alpha_s inside the
+// block,
 //   x_i = S^T k_i, y_i = S^T qt_i                              one read of S for all N tokens
-//   u_i = beta_i v_i - c_i e_i x_i - sum_{j<i} A_ij u_j        A_ij = c_i (E_ij or E_{i-1,j}) <k_i, k_j>
-//   o_i = E_i0' y_i + sum_{j<=i} E_ij <qt_i, k_j> u_j
-//   S  <- E_N S + sum_j E_{N-1,j} k_j u_j^T                    one read and write of S
-// Products instead of exponentials of cumulated sums: exact for log_alpha = -inf and free of cancellation.
-// Backward: states at every kChunk-th token are kept, those between are recomputed, tokens run backward:
-//   dS += qt do^T;  du = dS^T k;  dw = -c' du;  dS <- alpha dS + k dw^T     (c' = c alpha if decayed)
-//   dqt = S_t do,  dk = dS u + S_{t-1} dw,  dalpha = <dS, S_{t-1}> (+ feedback)
+//   u_i = beta_i v_i - c_i e_i x_i - sum_{j<i} A_ij u_j        A_ij = c_i (E_ij or E_{i-1,j}) <k_i,
+//   k_j> o_i = E_i0' y_i + sum_{j<=i} E_ij <qt_i, k_j> u_j S  <- E_N S + sum_j E_{N-1,j} k_j u_j^T
+//   one read and write of S
+// Products instead of exponentials of cumulated sums: exact for log_alpha = -inf and free of
+// cancellation. Backward: states at every kChunk-th token are kept, those between are recomputed,
+// tokens run backward:
+//   dS += qt do^T;  du = dS^T k;  dw = -c' du;  dS <- alpha dS + k dw^T     (c' = c alpha if
+//   decayed) dqt = S_t do,  dk = dS u + S_{t-1} dw,  dalpha = <dS, S_{t-1}> (+ feedback)
 //
-// This header is compiled under several instruction sets, so everything lives in an unnamed namespace: an
-// inline function shared across them could be linked in the wrong version.
+// This header is compiled under several instruction sets, so everything lives in an unnamed
+// namespace: an inline function shared across them could be linked in the wrong version.
 #pragma once
+
+#include "kernels/cpu/scan_cpu.h"
 
 #include <algorithm>
 #include <cmath>
 #include <cstring>
 #include <vector>
 
-#include "kernels/cpu/scan_cpu.h"
-
 namespace comba::kernels {
 namespace {
 
 template <typename Scalar, int W>
 struct Simd {
-  typedef Scalar Vector __attribute__((vector_size(W * sizeof(Scalar)), aligned(sizeof(Scalar)), may_alias));
+  typedef Scalar Vector
+      __attribute__((vector_size(W * sizeof(Scalar)), aligned(sizeof(Scalar)), may_alias));
 };
 template <typename Scalar, int W>
 using Vector = typename Simd<Scalar, W>::Vector;
@@ -74,12 +78,19 @@ class TaskReader {
   TaskReader(const ScanParams<Scalar>& params, int64_t n)
       : p(params), task(params, n), columns((p.value_dim + W - 1) / W * W) {}
 
-  const Scalar* k(int64_t s) const { return static_cast<const Scalar*>(p.k) + task.row(p.k_strides, s); }
-  const Scalar* q(int64_t s) const { return static_cast<const Scalar*>(p.q) + task.row(p.q_strides, s); }
-  const Scalar* v(int64_t s) const { return static_cast<const Scalar*>(p.v) + task.row(p.v_strides, s); }
+  const Scalar* k(int64_t s) const {
+    return static_cast<const Scalar*>(p.k) + task.row(p.k_strides, s);
+  }
+  const Scalar* q(int64_t s) const {
+    return static_cast<const Scalar*>(p.q) + task.row(p.q_strides, s);
+  }
+  const Scalar* v(int64_t s) const {
+    return static_cast<const Scalar*>(p.v) + task.row(p.v_strides, s);
+  }
   Scalar correction() const { return p.d[task.direction * p.heads + task.head]; }
   int64_t gate(int64_t s) const {
-    return ((task.direction * p.batch + task.batch) * p.length + task.time(s)) * p.heads + task.head;
+    return ((task.direction * p.batch + task.batch) * p.length + task.time(s)) * p.heads +
+           task.head;
   }
   // qt = scale (q - d k)
   void read_query(int64_t s, Scalar* qt) const {
@@ -120,12 +131,12 @@ struct Block {
   const Scalar* k[N];
   const Scalar* qt[N];
   Scalar beta[N];
-  Scalar from_start[N];    // decay from the block's start to token i
-  Scalar feedback[N];      // c_i e_i
-  Scalar to_end[N];        // decay from token i to the block's end
-  Scalar solve[N][N];      // A_ij
-  Scalar output[N][N];     // E_ij <qt_i, k_j>
-  Scalar total;            // decay across the block
+  Scalar from_start[N];  // decay from the block's start to token i
+  Scalar feedback[N];    // c_i e_i
+  Scalar to_end[N];      // decay from token i to the block's end
+  Scalar solve[N][N];    // A_ij
+  Scalar output[N][N];   // E_ij <qt_i, k_j>
+  Scalar total;          // decay across the block
 };
 
 template <typename Scalar, int W, int N>
@@ -227,7 +238,8 @@ inline void advance_columns(const Block<Scalar, N>& block, int64_t key_dim, int6
   }
 }
 
-// Calls body.template operator()<NB>(first column) for groups of at most kMax vectors covering `columns`.
+// Calls body.template operator()<NB>(first column) for groups of at most kMax vectors covering
+// `columns`.
 template <int W, int kMax, typename Body>
 inline void for_column_groups(int64_t columns, const Body& body) {
   int64_t column = 0;
@@ -334,10 +346,11 @@ void step_state(const TaskReader<Scalar, W>& reader, int64_t s, const Scalar* fr
 
 // The token's part of dS and every gradient that needs it. before, after: S_{t-1}, S_t.
 template <typename Scalar, int W, int NB>
-inline Scalar backward_columns(int64_t key_dim, int64_t columns, const Scalar* key, const Scalar* qt,
-                               Scalar alpha, Scalar feedback, const Scalar* before, const Scalar* after,
-                               const Scalar* grad_o, const Scalar* update, Scalar* grad_update,
-                               Scalar* grad_state, Scalar* grad_qt, Scalar* grad_key) {
+inline Scalar backward_columns(int64_t key_dim, int64_t columns, const Scalar* key,
+                               const Scalar* qt, Scalar alpha, Scalar feedback,
+                               const Scalar* before, const Scalar* after, const Scalar* grad_o,
+                               const Scalar* update, Scalar* grad_update, Scalar* grad_state,
+                               Scalar* grad_qt, Scalar* grad_key) {
   using V = Vector<Scalar, W>;
   V out[NB], u[NB], du[NB] = {}, grad_alpha{};
   for (int m = 0; m < NB; ++m) {
@@ -453,7 +466,8 @@ void backward_task(const ScanParams<Scalar>& p, const ScanGradients<Scalar>& g, 
                 size * sizeof(Scalar));
     for (int64_t i = 0; i < count; ++i) {
       step_state<Scalar, W>(reader, first + i, scratch.states.data() + i * size,
-                            scratch.states.data() + (i + 1) * size, scratch.reads.data() + i * columns,
+                            scratch.states.data() + (i + 1) * size,
+                            scratch.reads.data() + i * columns,
                             scratch.updates.data() + i * columns, scratch.rows.data());
       reader.read_query(first + i, scratch.queries.data() + i * p.key_dim);
     }

@@ -1,4 +1,8 @@
 // The CUDA backend of the scan operators: device guard, stream, scratch memory, launches.
+#include "kernels/cuda/scan_cuda.h"
+
+#include "kernels/scan_operators.h"
+
 #include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 #include <c10/cuda/CUDAException.h>
@@ -7,9 +11,6 @@
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
 #include <torch/library.h>
-
-#include "kernels/cuda/scan_cuda.h"
-#include "kernels/scan_operators.h"
 
 namespace comba::kernels {
 namespace {
@@ -30,7 +31,8 @@ void with_launcher(const ScanProblem& problem, const Body& body) {
     case at::kBFloat16:
       return body(ScanLauncher<__nv_bfloat16>());
     default:
-      TORCH_CHECK(false, "comba::scan: q: dtype ", problem.q.scalar_type(), " is not built for CUDA");
+      TORCH_CHECK(false, "comba::scan: q: dtype ", problem.q.scalar_type(),
+                  " is not built for CUDA");
   }
 }
 
@@ -38,7 +40,8 @@ void forward(const ScanProblem& problem, const ScanResult& result) {
   const c10::cuda::CUDAGuard guard(problem.q.device());
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto params = make_params<float>(problem);
-  const ScanOutputs<float> outputs{result.o.data_ptr<float>(), result.final_state.data_ptr<float>()};
+  const ScanOutputs<float> outputs{result.o.data_ptr<float>(),
+                                   result.final_state.data_ptr<float>()};
   ScanScratch scratch;
   scratch.count = params.tasks();
   if (scratch.count == 0) {
@@ -53,15 +56,16 @@ void forward(const ScanProblem& problem, const ScanResult& result) {
 struct ScratchMemory {
   at::Tensor update, grad_update, state, grad_state;
 
-  ScratchMemory(const ScanParams<float>& p, int64_t count, int64_t chunks, const at::TensorOptions& options)
+  ScratchMemory(const ScanParams<float>& p, int64_t count, int64_t chunks,
+                const at::TensorOptions& options)
       : update(at::empty({count, p.length, p.value_dim}, options)),
         grad_update(at::empty({count, p.length, p.value_dim}, options)),
         state(at::empty({count, chunks, p.key_dim, p.value_dim}, options)),
         grad_state(at::empty({count, chunks, p.key_dim, p.value_dim}, options)) {}
 };
 
-void backward(const ScanProblem& problem, const at::Tensor& grad_o, const at::Tensor& grad_final_state,
-              const ScanGradientResult& result) {
+void backward(const ScanProblem& problem, const at::Tensor& grad_o,
+              const at::Tensor& grad_final_state, const ScanGradientResult& result) {
   const c10::cuda::CUDAGuard guard(problem.q.device());
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto params = make_params<float>(problem);

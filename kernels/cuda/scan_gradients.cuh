@@ -1,8 +1,9 @@
-// Every gradient of one chunk of C = kScanChunk tokens, from S before the chunk, dS after it, u and du.
+// Every gradient of one chunk of C = kScanChunk tokens, from S before the chunk, dS after it, u and
+// du.
 //
 // With E_ij = prod_{s=j+1..i} alpha_s (i >= j; products of alpha, not exponentials of sums, so that
-// log_alpha = -inf and strong decay stay exact), r_i = E from the chunk's start, w_i = E_{C-1,i}, and
-// E0_ij = E_{i-1,j} or, with decayed feedback, E_ij (i > j); e_i = r_{i-1} or r_i:
+// log_alpha = -inf and strong decay stay exact), r_i = E from the chunk's start, w_i = E_{C-1,i},
+// and E0_ij = E_{i-1,j} or, with decayed feedback, E_ij (i > j); e_i = r_{i-1} or r_i:
 //   X = Qt K^T,  Y = K K^T,  F = E o (dO U^T),  N0 = -E0 o (dU U^T),  N = diag(c) N0
 //   dQt = F K + r o (dO S^T)
 //   dK  = (N + N^T) K + F^T Qt + w o (U dS^T) - c e o (dU S^T) - d scale dQt
@@ -14,7 +15,8 @@
 // No two of these terms cancel, unlike the difference of row and column sums of the usual form.
 //
 // Block: 128 threads = 16 row pairs x 8 column lanes; a thread computes rows (y, y+16) and columns
-// (x, x+8, x+16, x+24) of each 32 x 32 product. Shared memory at Dk = Dv = 128: 139 KB; at 64: 79 KB.
+// (x, x+8, x+16, x+24) of each 32 x 32 product. Shared memory at Dk = Dv = 128: 139 KB; at 64: 79
+// KB.
 #pragma once
 
 #include "kernels/cuda/scan_walk.cuh"
@@ -30,13 +32,14 @@ __host__ __device__ constexpr int padded(int dim) { return dim + 4; }
 
 // Shared memory, in floats.
 struct GradientTiles {
-  float *key, *query;              // [C, Dk]
+  float *key, *query;                    // [C, Dk]
   float *grad_o, *update, *grad_update;  // [C, Dv]
-  float *state, *grad_state;       // [C, Dv]: C rows of S and dS at a time
-  float *decay, *forward, *feedback, *overlap, *weight;  // [C, C]: E, F, N0, N0 o Y, terms of dlog_alpha
+  float *state, *grad_state;             // [C, Dv]: C rows of S and dS at a time
+  float *decay, *forward, *feedback, *overlap,
+      *weight;  // [C, C]: E, F, N0, N0 o Y, terms of dlog_alpha
   float *alpha, *beta, *c, *from_start, *read_decay, *to_end;  // [C]
   float *row_output, *row_read, *row_write, *row_correction;   // [C]
-  float *sums;                     // [warps]
+  float* sums;                                                 // [warps]
 
   __device__ GradientTiles(float* base, int key_dim, int value_dim) {
     float** const keys[] = {&key, &query};
@@ -78,7 +81,8 @@ struct Patch {
 };
 
 // sum += a[row] . b[column] over `depth` (a multiple of 4); a, b: rows of stride `stride`.
-__device__ inline void multiply_rows(Patch& sum, const float* a, const float* b, int stride, int depth) {
+__device__ inline void multiply_rows(Patch& sum, const float* a, const float* b, int stride,
+                                     int depth) {
   for (int t = 0; t < depth; t += 4) {
     float4 x[2], y[4];
 #pragma unroll
@@ -99,8 +103,10 @@ __device__ inline void multiply_rows(Patch& sum, const float* a, const float* b,
   }
 }
 
-// Copies `count` rows of `dim` floats (global row stride in elements) to shared rows; zero below `count`.
-__device__ inline void load_rows(float* shared, const float* global, int64_t stride, int count, int dim) {
+// Copies `count` rows of `dim` floats (global row stride in elements) to shared rows; zero below
+// `count`.
+__device__ inline void load_rows(float* shared, const float* global, int64_t stride, int count,
+                                 int dim) {
   const int vectors = dim / 4;
   for (int i = threadIdx.x; i < C * vectors; i += kGradientThreads) {
     const int row = i / vectors, at = i % vectors * 4;
@@ -113,7 +119,8 @@ __device__ inline void load_rows(float* shared, const float* global, int64_t str
 // Keys, queries, do and gates of the chunk; identity tokens beyond its end.
 template <typename T>
 __device__ void load_chunk(const GradientTiles& s, const ScanParams<float>& p,
-                           const ScanGradients<float>& g, const ScanTask& task, int64_t start, int count) {
+                           const ScanGradients<float>& g, const ScanTask& task, int64_t start,
+                           int count) {
   const T* q = static_cast<const T*>(p.q);
   const T* k = static_cast<const T*>(p.k);
   const int key_dim = static_cast<int>(p.key_dim), value_dim = static_cast<int>(p.value_dim);
@@ -142,7 +149,8 @@ __device__ void load_chunk(const GradientTiles& s, const ScanParams<float>& p,
   }
 }
 
-// E and the decays from the chunk's start and to its end. Lane j of the first warp runs down column j.
+// E and the decays from the chunk's start and to its end. Lane j of the first warp runs down column
+// j.
 __device__ inline void build_decay(const GradientTiles& s, bool decayed_feedback) {
   if (threadIdx.x >= C) {
     return;
@@ -204,8 +212,8 @@ struct RowSums {
 
 // dQ and dK of all C tokens at columns first .. first + 31 of Dk.
 __device__ inline void key_columns(const GradientTiles& s, const ScanParams<float>& p,
-                                   const ScanGradients<float>& g, const ScanTask& task, int64_t start,
-                                   int count, int first, RowSums& rows) {
+                                   const ScanGradients<float>& g, const ScanTask& task,
+                                   int64_t start, int count, int first, RowSums& rows) {
   const int key_dim = static_cast<int>(p.key_dim), value_dim = static_cast<int>(p.value_dim);
   const int stride = padded(key_dim);
   const float d = p.d[task.direction * p.heads + task.head];
@@ -259,7 +267,8 @@ __device__ inline void key_columns(const GradientTiles& s, const ScanParams<floa
       if (i < count) {
         g.grad_q[token + column] = p.scale * grad_qt;
         g.grad_k[token + column] = grad_key.value[a][b] + to_state -
-                                   s.c[i] * s.read_decay[i] * read.value[a][b] - d * p.scale * grad_qt;
+                                   s.c[i] * s.read_decay[i] * read.value[a][b] -
+                                   d * p.scale * grad_qt;
       }
     }
   }
@@ -270,7 +279,8 @@ __device__ inline void finish_rows(const GradientTiles& s, const RowSums& rows) 
 #pragma unroll
   for (int a = 0; a < 2; ++a) {
     const float output = sum_row_lanes(rows.output[a]), read = sum_row_lanes(rows.read[a]);
-    const float write = sum_row_lanes(rows.write[a]), correction = sum_row_lanes(rows.correction[a]);
+    const float write = sum_row_lanes(rows.write[a]),
+                correction = sum_row_lanes(rows.correction[a]);
     if (threadIdx.x % 8 == 0) {
       const int i = Patch::row(a);
       s.row_output[i] = output;
@@ -348,8 +358,8 @@ __device__ void value_gradients(const GradientTiles& s, const ScanParams<float>&
 
 template <typename T>
 __global__ void __launch_bounds__(kGradientThreads)
-    scan_gradients_kernel(const ScanParams<float> p, const ScanGradients<float> g, float* grad_d_partial,
-                          const ScanScratch scratch) {
+    scan_gradients_kernel(const ScanParams<float> p, const ScanGradients<float> g,
+                          float* grad_d_partial, const ScanScratch scratch) {
   extern __shared__ __align__(16) float shared[];
   const int key_dim = static_cast<int>(p.key_dim), value_dim = static_cast<int>(p.value_dim);
   const GradientTiles s(shared, key_dim, value_dim);
@@ -371,9 +381,10 @@ __global__ void __launch_bounds__(kGradientThreads)
   for (int first = 0; first < key_dim; first += C) {
     const int height = min(C, key_dim - first);
     __syncthreads();
-    load_rows(s.state, scratch.state + matrix + int64_t{first} * value_dim, value_dim, height, value_dim);
-    load_rows(s.grad_state, scratch.grad_state + matrix + int64_t{first} * value_dim, value_dim, height,
+    load_rows(s.state, scratch.state + matrix + int64_t{first} * value_dim, value_dim, height,
               value_dim);
+    load_rows(s.grad_state, scratch.grad_state + matrix + int64_t{first} * value_dim, value_dim,
+              height, value_dim);
     __syncthreads();
     for (int i = threadIdx.x; i < C * value_dim; i += kGradientThreads) {
       const int at = i / value_dim * padded(value_dim) + i % value_dim;

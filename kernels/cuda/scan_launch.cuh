@@ -6,7 +6,8 @@
 
 namespace comba::kernels::cuda {
 
-// Calls body with the head dimension as a compile-time constant. The operators' checks admit no other.
+// Calls body with the head dimension as a compile-time constant. The operators' checks admit no
+// other.
 template <typename Body>
 cudaError_t with_key_dim(int64_t key_dim, const Body& body) {
   switch (key_dim) {
@@ -29,8 +30,9 @@ inline dim3 walk_grid(const ScanParams<float>& params, const ScanScratch& scratc
 }
 
 template <typename T>
-cudaError_t ScanLauncher<T>::forward(const ScanParams<float>& params, const ScanOutputs<float>& outputs,
-                                     const ScanScratch& scratch, cudaStream_t stream) {
+cudaError_t ScanLauncher<T>::forward(const ScanParams<float>& params,
+                                     const ScanOutputs<float>& outputs, const ScanScratch& scratch,
+                                     cudaStream_t stream) {
   return with_key_dim(params.key_dim, [&](auto dim) {
     scan_forward_kernel<dim(), T>
         <<<walk_grid(params, scratch), kScanColumns, 0, stream>>>(params, outputs, scratch);
@@ -40,8 +42,8 @@ cudaError_t ScanLauncher<T>::forward(const ScanParams<float>& params, const Scan
 
 template <typename T>
 cudaError_t ScanLauncher<T>::reverse(const ScanParams<float>& params,
-                                     const ScanGradients<float>& gradients, const ScanScratch& scratch,
-                                     cudaStream_t stream) {
+                                     const ScanGradients<float>& gradients,
+                                     const ScanScratch& scratch, cudaStream_t stream) {
   return with_key_dim(params.key_dim, [&](auto dim) {
     scan_reverse_kernel<dim(), T>
         <<<walk_grid(params, scratch), kScanColumns, 0, stream>>>(params, gradients, scratch);
@@ -53,10 +55,11 @@ template <typename T>
 cudaError_t ScanLauncher<T>::gradients(const ScanParams<float>& params,
                                        const ScanGradients<float>& gradients, float* grad_d_partial,
                                        const ScanScratch& scratch, cudaStream_t stream) {
-  const size_t bytes = gradient_shared_bytes(static_cast<int>(params.key_dim),
-                                             static_cast<int>(params.value_dim));
-  const cudaError_t status = cudaFuncSetAttribute(
-      scan_gradients_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  const size_t bytes =
+      gradient_shared_bytes(static_cast<int>(params.key_dim), static_cast<int>(params.value_dim));
+  const cudaError_t status =
+      cudaFuncSetAttribute(scan_gradients_kernel<T>, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                           static_cast<int>(bytes));
   if (status != cudaSuccess) {
     return status;
   }

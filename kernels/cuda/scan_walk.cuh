@@ -5,10 +5,10 @@
 // (2 Dk + kScanColumns + 4) * kWalkTile * 4 bytes, 20.7 KB at Dk = 128.
 #pragma once
 
+#include "kernels/cuda/scan_cuda.h"
+
 #include <cuda_bf16.h>
 #include <cuda_fp16.h>
-
-#include "kernels/cuda/scan_cuda.h"
 
 namespace comba::kernels::cuda {
 
@@ -33,8 +33,8 @@ __device__ inline int64_t gate_index(const ScanParams<float>& p, const ScanTask&
 
 // Stages tokens s .. s + count - 1. `rows` (v, or do) is read at this block's columns.
 template <int Dk, typename T, typename Row>
-__device__ void load_tile(WalkTile<Dk>& tile, const ScanParams<float>& p, const ScanTask& task, int64_t s,
-                          int count, const Row* rows, const RowStrides& row_strides) {
+__device__ void load_tile(WalkTile<Dk>& tile, const ScanParams<float>& p, const ScanTask& task,
+                          int64_t s, int count, const Row* rows, const RowStrides& row_strides) {
   const T* q = static_cast<const T*>(p.q);
   const T* k = static_cast<const T*>(p.k);
   const float d = p.d[task.direction * p.heads + task.head];
@@ -42,7 +42,8 @@ __device__ void load_tile(WalkTile<Dk>& tile, const ScanParams<float>& p, const 
     const int token = i / Dk, at = i % Dk;
     const float key = to_float(k[task.row(p.k_strides, s + token) + at]);
     tile.key[token][at] = key;
-    tile.query[token][at] = p.scale * (to_float(q[task.row(p.q_strides, s + token) + at]) - d * key);
+    tile.query[token][at] =
+        p.scale * (to_float(q[task.row(p.q_strides, s + token) + at]) - d * key);
   }
   const int64_t column = int64_t{blockIdx.y} * kScanColumns + threadIdx.x;
   for (int token = 0; token < count; ++token) {
@@ -91,7 +92,8 @@ __device__ void load_column(float (&column)[Dk], const float* matrices, int64_t 
                             int64_t value_dim) {
 #pragma unroll
   for (int i = 0; i < Dk; ++i) {
-    column[i] = matrices != nullptr && at < value_dim ? matrices[(index * Dk + i) * value_dim + at] : 0.f;
+    column[i] =
+        matrices != nullptr && at < value_dim ? matrices[(index * Dk + i) * value_dim + at] : 0.f;
   }
 }
 
@@ -108,7 +110,8 @@ __device__ void store_column(const float (&column)[Dk], float* matrices, int64_t
 
 template <int Dk, typename T>
 __global__ void __launch_bounds__(kScanColumns)
-    scan_forward_kernel(const ScanParams<float> p, const ScanOutputs<float> out, const ScanScratch scratch) {
+    scan_forward_kernel(const ScanParams<float> p, const ScanOutputs<float> out,
+                        const ScanScratch scratch) {
   __shared__ WalkTile<Dk> tile;
   const int64_t local = blockIdx.x, n = scratch.first + local;
   const ScanTask task(p, n);
@@ -122,11 +125,13 @@ __global__ void __launch_bounds__(kScanColumns)
     load_tile<Dk, T>(tile, p, task, start, count, static_cast<const T*>(p.v), p.v_strides);
     __syncthreads();
     if (start % kScanChunk == 0) {
-      store_column(state, scratch.state, local * scratch.chunks + start / kScanChunk, at, p.value_dim);
+      store_column(state, scratch.state, local * scratch.chunks + start / kScanChunk, at,
+                   p.value_dim);
     }
     for (int token = 0; token < count; ++token) {
       const float read = dot_column(state, tile.key[token]);
-      const float update = tile.beta[token] * tile.value[token][threadIdx.x] - tile.feedback[token] * read;
+      const float update =
+          tile.beta[token] * tile.value[token][threadIdx.x] - tile.feedback[token] * read;
       update_column(state, tile.alpha[token], update, tile.key[token]);
       const float o = dot_column(state, tile.query[token]);
       if (active && out.o != nullptr) {
@@ -148,7 +153,8 @@ __device__ inline int64_t last_tile(int64_t length) {
 // Tiles are aligned as in the forward walk and visited from the last to the first.
 template <int Dk, typename T>
 __global__ void __launch_bounds__(kScanColumns)
-    scan_reverse_kernel(const ScanParams<float> p, const ScanGradients<float> g, const ScanScratch scratch) {
+    scan_reverse_kernel(const ScanParams<float> p, const ScanGradients<float> g,
+                        const ScanScratch scratch) {
   __shared__ WalkTile<Dk> tile;
   const int64_t local = blockIdx.x, n = scratch.first + local;
   const ScanTask task(p, n);
@@ -168,7 +174,8 @@ __global__ void __launch_bounds__(kScanColumns)
     for (int token = count - 1; token >= 0; --token) {
       update_column(grad_state, 1.f, tile.value[token][threadIdx.x], tile.query[token]);
       const float grad_update = dot_column(grad_state, tile.key[token]);
-      update_column(grad_state, tile.alpha[token], -tile.feedback[token] * grad_update, tile.key[token]);
+      update_column(grad_state, tile.alpha[token], -tile.feedback[token] * grad_update,
+                    tile.key[token]);
       if (active) {
         scratch.grad_update[(local * p.length + start + token) * p.value_dim + at] = grad_update;
       }

@@ -104,7 +104,9 @@ TEST(Config, AWordThatIsNoChoiceNamesTheChoicesAndTheNearest) {
   EXPECT_SAYS(message, "did you mean \"softmax\"");
 }
 
-TEST(Config, BrokenTomlNamesLineAndColumn) { EXPECT_SAYS(usage_error("[train]\nlr = = 3"), "net.toml:2:"); }
+TEST(Config, BrokenTomlNamesLineAndColumn) {
+  EXPECT_SAYS(usage_error("[train]\nlr = = 3"), "net.toml:2:");
+}
 
 TEST(Config, SetTakesTomlValuesAndBareWordsAndWinsOverTheFile) {
   Options o;
@@ -123,7 +125,8 @@ TEST(Config, SetTakesTomlValuesAndBareWordsAndWinsOverTheFile) {
 TEST(Config, SetRefusesWhatIsNotOneAssignment) {
   Options o;
   ConfigTable table = table_of(o);
-  for (const char* text : {"train.lr", "=3", "train.lr=1\ntrain.epochs=2", "train.epochz=2", "train.lr=quick"}) {
+  for (const char* text :
+       {"train.lr", "=3", "train.lr=1\ntrain.epochs=2", "train.epochz=2", "train.lr=quick"}) {
     const std::string message = message_of<UsageError>([&] { table.set(text); });
     EXPECT_SAYS(message, "--set");
   }
@@ -160,7 +163,8 @@ TEST(Config, AFileThatCannotBeReadIsAUsageErrorWithItsPath) {
   ConfigTable table = table_of(o);
   const std::string absent = (folder.path() / "absent.toml").string();
   EXPECT_SAYS(message_of<UsageError>([&] { table.read_file(absent); }), absent);
-  EXPECT_SAYS(message_of<UsageError>([&] { table.read_file(folder.path().string()); }), folder.path().string());
+  EXPECT_SAYS(message_of<UsageError>([&] { table.read_file(folder.path().string()); }),
+              folder.path().string());
 }
 
 TEST(NearestName, CountsInsertionsDeletionsAndReplacements) {

@@ -1,6 +1,9 @@
 // Files that are whole or absent, maps and checksums.
 #include "vision/base/files.h"
 
+#include "tests/base/temporary_folder.h"
+#include "vision/base/error.h"
+
 #include <csignal>
 #include <fstream>
 #include <numeric>
@@ -8,9 +11,6 @@
 
 #include <sys/resource.h>
 #include <sys/wait.h>
-
-#include "tests/base/temporary_folder.h"
-#include "vision/base/error.h"
 
 namespace comba {
 namespace {
@@ -20,7 +20,8 @@ using testing_tools::message_of;
 using testing_tools::TemporaryFolder;
 
 size_t entries(const fs::path& folder) {
-  return static_cast<size_t>(std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
+  return static_cast<size_t>(
+      std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 
 // Lets no file grow beyond `bytes` while it lives: what a full disk looks like to write().
@@ -106,8 +107,8 @@ TEST(AtomicFolder, IsGoneWithoutCommit) {
   EXPECT_EQ(entries(folder.path()), 0U);
 }
 
-// A process that replaces a file again and again is killed at many moments; a reader must always find one whole
-// content.
+// A process that replaces a file again and again is killed at many moments; a reader must always
+// find one whole content.
 TEST(AtomicWrite, SurvivesBeingKilledAtAnyMoment) {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "a";
@@ -144,7 +145,8 @@ TEST(MappedFile, ShowsTheBytesAndAnEmptyFileAsNone) {
   const MappedFile map(folder.path() / "a");
   EXPECT_EQ(std::string(map.bytes().begin(), map.bytes().end()), "bytes");
   EXPECT_TRUE(MappedFile(folder.path() / "empty").bytes().empty());
-  EXPECT_SAYS(message_of<Error>([&] { const MappedFile none(folder.path() / "absent"); }), "absent");
+  EXPECT_SAYS(message_of<Error>([&] { const MappedFile none(folder.path() / "absent"); }),
+              "absent");
   EXPECT_SAYS(message_of<Error>([&] { const MappedFile none(folder.path()); }), "directory");
 }
 

@@ -1,11 +1,11 @@
 // Log lines: levels, sinks, files; and where an error says it came from.
 #include "vision/base/log.h"
 
-#include <vector>
-
 #include "tests/base/temporary_folder.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
+
+#include <vector>
 
 namespace comba {
 namespace {
@@ -13,7 +13,8 @@ namespace {
 class Log : public testing::Test {
  protected:
   void SetUp() override {
-    before_ = log::set_sink([this](log::Level, std::string_view line) { lines_.emplace_back(line); });
+    before_ =
+        log::set_sink([this](log::Level, std::string_view line) { lines_.emplace_back(line); });
   }
   void TearDown() override {
     log::set_level(log::Level::info);

@@ -14,7 +14,8 @@ using Block = std::array<uint32_t, 4>;
 
 // The known answers that Random123 publishes (kat_vectors, philox4x32 with 10 rounds).
 TEST(Philox, GivesThePublishedAnswers) {
-  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}), (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
+  EXPECT_EQ(philox4x32({0, 0, 0, 0}, {0, 0}),
+            (Block{0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8}));
   constexpr uint32_t kAll = 0xffffffff;
   EXPECT_EQ(philox4x32({kAll, kAll, kAll, kAll}, {kAll, kAll}),
             (Block{0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd}));

@@ -1,6 +1,9 @@
 #include "classify/bundle.h"
 
-#include <unistd.h>
+#include "classify/predict.h"
+#include "tests/classify/tiny.h"
+#include "vision/base/error.h"
+#include "vision/io/safetensors.h"
 
 #include <cmath>
 #include <filesystem>
@@ -10,11 +13,7 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
-
-#include "classify/predict.h"
-#include "tests/classify/tiny.h"
-#include "vision/base/error.h"
-#include "vision/io/safetensors.h"
+#include <unistd.h>
 
 namespace comba::classify {
 namespace {
@@ -23,8 +22,9 @@ namespace fs = std::filesystem;
 class BundleTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("comba_bundle_{}_{}", getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = fs::temp_directory_path() /
+              fmt::format("comba_bundle_{}_{}", getpid(),
+                          testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::create_directories(folder_);
     at::manual_seed(1);
     model_ = Classifier(config_.model, 4);
@@ -84,7 +84,8 @@ TEST_F(BundleTest, NamesAMissingAndAnUnknownTensor) {
   vision::NamedTensors tensors = weights();
   tensors.emplace_back("extra.weight", at::randn({2}));
   vision::save_safetensors(folder_ / "w.safetensors", tensors, make_metadata(config_, names_));
-  EXPECT_NE(complaint(folder_ / "w.safetensors").find("extra.weight is unknown"), std::string::npos);
+  EXPECT_NE(complaint(folder_ / "w.safetensors").find("extra.weight is unknown"),
+            std::string::npos);
   tensors = weights();
   const std::string lost = tensors.front().first;
   tensors.erase(tensors.begin());

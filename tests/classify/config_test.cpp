@@ -1,14 +1,13 @@
 #include "classify/config.h"
 
-#include <unistd.h>
+#include "tests/classify/tiny.h"
+#include "vision/base/error.h"
 
 #include <filesystem>
 #include <fstream>
 
 #include <gtest/gtest.h>
-
-#include "tests/classify/tiny.h"
-#include "vision/base/error.h"
+#include <unistd.h>
 
 namespace comba::classify {
 namespace {
@@ -70,13 +69,15 @@ TEST(RunConfig, LooksForDataBesideTheConfigFile) {
 
 TEST(RunConfig, ScalesTheLearningRateByTheBatchOnlyWhenAsked) {
   EXPECT_DOUBLE_EQ(tiny_config({"train.lr=1e-3"}).train.peak_lr(), 1e-3);
-  EXPECT_DOUBLE_EQ(tiny_config({"train.lr=5e-4", "train.lr_batch=512", "train.batch_size=1024"}).train.peak_lr(),
-                   1e-3);
+  EXPECT_DOUBLE_EQ(
+      tiny_config({"train.lr=5e-4", "train.lr_batch=512", "train.batch_size=1024"}).train.peak_lr(),
+      1e-3);
 }
 
 TEST(RunConfig, EveryShippedFileIsValid) {
   int files = 0;
-  for (const auto& entry : fs::recursive_directory_iterator(fs::path(COMBA_SOURCE_DIR) / "configs")) {
+  for (const auto& entry :
+       fs::recursive_directory_iterator(fs::path(COMBA_SOURCE_DIR) / "configs")) {
     if (entry.path().extension() == ".toml") {
       RunConfig config;
       EXPECT_NO_THROW(read_run_config(entry.path(), {}, config)) << entry.path();

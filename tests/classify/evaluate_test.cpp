@@ -1,22 +1,22 @@
 #include "classify/evaluate.h"
 
+#include "tests/classify/tiny.h"
+#include "vision/base/error.h"
+
 #include <cmath>
 
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
-
-#include "tests/classify/tiny.h"
-#include "vision/base/error.h"
 
 namespace comba::classify {
 namespace {
 
 TEST(Scorer, CountsAHandmadeSet) {
   // Seven classes; the label's place in the order of the logits is 1, 2, 5, 6 and 7.
-  const at::Tensor logits = at::tensor({9.F, 0.F, 1.F, 2.F, 3.F, 4.F, 5.F,    // label 0: best
-                                        9.F, 8.F, 1.F, 2.F, 3.F, 4.F, 5.F,    // label 1: second
-                                        9.F, 8.F, 5.F, 7.F, 6.F, 0.F, 1.F,    // label 2: fifth
-                                        9.F, 8.F, 7.F, 1.F, 6.F, 5.F, 0.F,    // label 3: sixth
+  const at::Tensor logits = at::tensor({9.F, 0.F, 1.F, 2.F, 3.F,  4.F, 5.F,   // label 0: best
+                                        9.F, 8.F, 1.F, 2.F, 3.F,  4.F, 5.F,   // label 1: second
+                                        9.F, 8.F, 5.F, 7.F, 6.F,  0.F, 1.F,   // label 2: fifth
+                                        9.F, 8.F, 7.F, 1.F, 6.F,  5.F, 0.F,   // label 3: sixth
                                         9.F, 8.F, 7.F, 6.F, -1.F, 5.F, 4.F})  // label 4: last
                                 .view({5, 7});
   const at::Tensor labels = at::tensor({0, 1, 2, 3, 4}, at::kLong);
@@ -87,7 +87,8 @@ TEST(SyntheticStream, NamesTheKeyOfADataPathThatDoesNotExist) {
     open_stream(tiny_config({"data.train=no/such/place"}), Purpose::training);
     FAIL() << "an absent path was opened";
   } catch (const UsageError& error) {
-    EXPECT_NE(std::string(error.what()).find("data.train = \"no/such/place\""), std::string::npos) << error.what();
+    EXPECT_NE(std::string(error.what()).find("data.train = \"no/such/place\""), std::string::npos)
+        << error.what();
   }
 }
 

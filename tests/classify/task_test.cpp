@@ -1,20 +1,19 @@
 #include "classify/task.h"
 
-#include <signal.h>
-#include <unistd.h>
-
-#include <cmath>
-#include <filesystem>
-
-#include <ATen/Context.h>
-#include <gtest/gtest.h>
-
 #include "tests/classify/tiny.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
 #include "vision/engine/checkpoint.h"
 #include "vision/engine/optimizer.h"
 #include "vision/engine/trainer.h"
+
+#include <cmath>
+#include <filesystem>
+
+#include <ATen/Context.h>
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <unistd.h>
 
 namespace comba::classify {
 namespace {
@@ -24,8 +23,9 @@ class ClassifyTaskTest : public testing::Test {
  protected:
   void SetUp() override {
     log::set_level(log::Level::warning);
-    folder_ = fs::temp_directory_path() / fmt::format("comba_task_{}_{}", getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = fs::temp_directory_path() /
+              fmt::format("comba_task_{}_{}", getpid(),
+                          testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
   }
   void TearDown() override {
@@ -106,7 +106,8 @@ TEST_F(ClassifyTaskTest, TwoRunsOfOneSeedAreEqualAndAnotherSeedDiffers) {
 }
 
 TEST_F(ClassifyTaskTest, RefusesFewerOutputsThanTheDataHasClasses) {
-  // Synthetic data takes its classes from the key, so the mismatch needs a real source: see tests/tools.
+  // Synthetic data takes its classes from the key, so the mismatch needs a real source: see
+  // tests/tools.
   EXPECT_EQ(ClassifyTask(tiny_config({"model.classes=2"}), at::kCPU).classifier()->classes(), 2);
 }
 

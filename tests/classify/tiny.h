@@ -1,10 +1,10 @@
 // A configuration small enough to train in a unit test; made-up images, no files.
 #pragma once
 
+#include "classify/config.h"
+
 #include <string>
 #include <vector>
-
-#include "classify/config.h"
 
 namespace comba::classify {
 

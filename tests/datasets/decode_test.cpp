@@ -1,15 +1,15 @@
 // Decoding: the right pixels from good files, a message that names the file from all others.
 #include "datasets/decode.h"
 
+#include "tests/base/temporary_folder.h"
+#include "tests/datasets/pictures.h"
+#include "vision/base/error.h"
+
 #include <cstdio>
 #include <cstdlib>
 
 #include <jpeglib.h>
 #include <opencv2/imgcodecs.hpp>
-
-#include "tests/base/temporary_folder.h"
-#include "tests/datasets/pictures.h"
-#include "vision/base/error.h"
 
 namespace comba::datasets {
 namespace {
@@ -26,7 +26,8 @@ int largest_difference(const Image& a, const Image& b) {
 }
 
 // A JPEG of one colour with any number of components.
-std::string one_colour_jpeg(J_COLOR_SPACE space, std::initializer_list<uint8_t> colour, bool adobe) {
+std::string one_colour_jpeg(J_COLOR_SPACE space, std::initializer_list<uint8_t> colour,
+                            bool adobe) {
   jpeg_compress_struct info{};
   jpeg_error_mgr errors{};
   info.err = jpeg_std_error(&errors);
@@ -84,7 +85,8 @@ TEST(Decode, PngKeepsEveryPixelInRgbOrder) {
 TEST(Decode, JpegAgreesWithOpenCv) {
   const std::string bytes = encode_jpeg(picture(61, 45, 3), 92);
   const Image ours = decode_image(as_bytes(bytes), 3, "j");
-  const cv::Mat bgr = cv::imdecode(std::vector<uint8_t>(bytes.begin(), bytes.end()), cv::IMREAD_COLOR);
+  const cv::Mat bgr =
+      cv::imdecode(std::vector<uint8_t>(bytes.begin(), bytes.end()), cv::IMREAD_COLOR);
   Image theirs{bgr.rows, bgr.cols, 3, {}};
   for (int y = 0; y < bgr.rows; ++y) {
     for (int x = 0; x < bgr.cols; ++x) {
@@ -95,20 +97,24 @@ TEST(Decode, JpegAgreesWithOpenCv) {
   }
   EXPECT_EQ(ours.height, 61);
   EXPECT_EQ(ours.width, 45);
-  EXPECT_LE(largest_difference(ours, theirs), 2);  // another version of the library may round otherwise
+  EXPECT_LE(largest_difference(ours, theirs),
+            2);  // another version of the library may round otherwise
   EXPECT_LE(largest_difference(ours, picture(61, 45, 3)), 16);
 }
 
 TEST(Decode, CmykJpegsBecomeRgbWhetherAdobeInvertedThemOrNot) {
   // 0 % cyan, 100 % magenta, 100 % yellow, 0 % black is red.
   for (const bool adobe : {true, false}) {
-    const auto ink = [&](int percent) { return static_cast<uint8_t>(adobe ? 255 - percent * 255 / 100 : percent * 255 / 100); };
+    const auto ink = [&](int percent) {
+      return static_cast<uint8_t>(adobe ? 255 - percent * 255 / 100 : percent * 255 / 100);
+    };
     const std::string red = one_colour_jpeg(JCS_CMYK, {ink(0), ink(100), ink(100), ink(0)}, adobe);
     const Image image = decode_image(as_bytes(red), 3, "cmyk.jpg");
     EXPECT_NEAR(image.pixels[0], 255, 3) << adobe;
     EXPECT_NEAR(image.pixels[1], 0, 3) << adobe;
     EXPECT_NEAR(image.pixels[2], 0, 3) << adobe;
-    EXPECT_NEAR(decode_image(as_bytes(red), 1, "cmyk.jpg").pixels[0], 76, 3) << adobe;  // 0.299 * 255
+    EXPECT_NEAR(decode_image(as_bytes(red), 1, "cmyk.jpg").pixels[0], 76, 3)
+        << adobe;  // 0.299 * 255
   }
 }
 
@@ -155,10 +161,29 @@ TEST(Decode, AnEmptyFileIsNamed) {
   EXPECT_SAYS(message, "empty");
 }
 
-TEST(Decode, WhatIsNoImageIsNamed) { EXPECT_SAYS(decode_error("this is a letter"), "some/file"); }
+TEST(Decode, WhatIsNoImageIsNamed) {
+  EXPECT_SAYS(decode_error("this is a letter"), "some/file");
+  EXPECT_SAYS(decode_error("this is a letter"), "JPEG, PNG, BMP");
+  EXPECT_SAYS(decode_error(std::string(128, '\0') + "DICM" + std::string(500, 'x')),
+              "not an image of a format read here");
+}
+
+TEST(Decode, EveryPromisedFormatIsRead) {
+  const cv::Mat picture(7, 5, CV_8UC3, cv::Scalar(200, 100, 50));  // BGR
+  for (const char* extension : {".png", ".bmp", ".webp", ".tif", ".ppm"}) {
+    std::vector<uint8_t> bytes;
+    ASSERT_TRUE(cv::imencode(extension, picture, bytes, {cv::IMWRITE_WEBP_QUALITY, 101}))
+        << extension;
+    const Image image = decode_image(bytes, 3, extension);
+    EXPECT_EQ(image.width, 5) << extension;
+    EXPECT_EQ(image.pixels[0], 50) << extension;
+    EXPECT_EQ(image.pixels[2], 200) << extension;
+  }
+}
 
 TEST(Decode, FilesCutAnywhereAreRefused) {
-  const std::string jpeg = encode_jpeg(picture(48, 48, 3), 90), png = encode_png(picture(48, 48, 3));
+  const std::string jpeg = encode_jpeg(picture(48, 48, 3), 90),
+                    png = encode_png(picture(48, 48, 3));
   for (const std::string& whole : {jpeg, png}) {
     for (size_t length = 1; length < whole.size(); length += 1 + whole.size() / 60) {
       EXPECT_SAYS(decode_error(whole.substr(0, length)), "some/file");
@@ -167,7 +192,8 @@ TEST(Decode, FilesCutAnywhereAreRefused) {
 }
 
 TEST(Decode, BytesOverwrittenAnywhereGiveAnImageOrAMessageButNoCrash) {
-  const std::string jpeg = encode_jpeg(picture(48, 48, 3), 90), png = encode_png(picture(48, 48, 3));
+  const std::string jpeg = encode_jpeg(picture(48, 48, 3), 90),
+                    png = encode_png(picture(48, 48, 3));
   for (const std::string& whole : {jpeg, png}) {
     for (size_t at = 0; at < whole.size(); at += 3) {
       std::string bytes = whole;

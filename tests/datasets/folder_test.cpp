@@ -22,8 +22,8 @@ void touch(const fs::path& path) {
 
 TEST(Folder, ClassesAreTheSubfoldersInSortedOrder) {
   const TemporaryFolder root;
-  for (const char* path : {"dog/2.jpg", "dog/1.PNG", "cat/deep/er/9.jpeg", "ant/a.webp", "readme.png", "dog/notes.txt",
-                           "dog/.hidden.jpg", ".git/x.jpg"}) {
+  for (const char* path : {"dog/2.jpg", "dog/1.PNG", "cat/deep/er/9.jpeg", "ant/a.webp",
+                           "readme.png", "dog/notes.txt", "dog/.hidden.jpg", ".git/x.jpg"}) {
     touch(root.path() / path);
   }
   const auto source = open_folder(root.path());
@@ -34,7 +34,8 @@ TEST(Folder, ClassesAreTheSubfoldersInSortedOrder) {
     found.push_back(source->original(i));
     labels.push_back(source->label(i));
   }
-  EXPECT_EQ(found, (std::vector<std::string>{"ant/a.webp", "cat/deep/er/9.jpeg", "dog/1.PNG", "dog/2.jpg"}));
+  EXPECT_EQ(found, (std::vector<std::string>{"ant/a.webp", "cat/deep/er/9.jpeg", "dog/1.PNG",
+                                             "dog/2.jpg"}));
   EXPECT_EQ(labels, (std::vector<int64_t>{0, 1, 2, 2}));
   EXPECT_EQ(source->read(3).label, 2);
   const EncodedSample sample = source->read(3);
@@ -91,7 +92,8 @@ TEST(OpenImages, ASplitPicksAFolderOrAPackAndOtherwiseSaysWhatWasExpected) {
   EXPECT_EQ(open_images(root.path())->classes(), (std::vector<std::string>{"train", "val"}));
   const std::string message = message_of<Error>([&] { open_images(root.path(), "test"); });
   EXPECT_SAYS(message, "test.pack");
-  EXPECT_SAYS(message_of<Error>([&] { open_images(root.path() / "absent", ""); }), "does not exist");
+  EXPECT_SAYS(message_of<Error>([&] { open_images(root.path() / "absent", ""); }),
+              "does not exist");
 }
 
 }  // namespace

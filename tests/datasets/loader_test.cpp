@@ -1,8 +1,6 @@
 // Batches in a fixed order, whatever the threads; bad samples by the policy.
 #include "datasets/loader.h"
 
-#include <algorithm>
-
 #include "datasets/decode.h"
 #include "datasets/folder.h"
 #include "datasets/transform.h"
@@ -11,6 +9,8 @@
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
+
+#include <algorithm>
 
 namespace comba::datasets {
 namespace {
@@ -46,7 +46,8 @@ class LoaderTest : public testing::Test {
     return batches;
   }
   static bool same(const Batch& a, const Batch& b) {
-    return a.size == b.size && a.pixels == b.pixels && a.labels == b.labels && a.indices == b.indices;
+    return a.size == b.size && a.pixels == b.pixels && a.labels == b.labels &&
+           a.indices == b.indices;
   }
   static std::vector<int64_t> indices(const std::vector<Batch>& batches) {
     std::vector<int64_t> all;
@@ -78,8 +79,10 @@ TEST_F(LoaderTest, EvaluationGivesEverySampleOnceInOrder) {
 TEST_F(LoaderTest, ABatchHoldsTheTransformedPixels) {
   Loader loader(source_, options(false, 2));
   const Batch batch = epoch(loader, 0)[1];
-  const Image expected = transform_for_evaluation(picture(12, 10, 3, 6), options(false, 2).transform);
-  EXPECT_TRUE(std::equal(expected.pixels.begin(), expected.pixels.end(), batch.pixels.begin() + 2 * 8 * 8 * 3));
+  const Image expected =
+      transform_for_evaluation(picture(12, 10, 3, 6), options(false, 2).transform);
+  EXPECT_TRUE(std::equal(expected.pixels.begin(), expected.pixels.end(),
+                         batch.pixels.begin() + 2 * 8 * 8 * 3));
 }
 
 TEST_F(LoaderTest, TrainingShufflesWithoutRepeatsAndDropsTheShortBatch) {
@@ -100,7 +103,8 @@ TEST_F(LoaderTest, AnyNumberOfThreadsGivesTheSameBytes) {
       const auto expected = epoch(reference, number), found = epoch(loader, number);
       ASSERT_EQ(found.size(), expected.size());
       for (size_t i = 0; i < found.size(); ++i) {
-        EXPECT_TRUE(same(found[i], expected[i])) << threads << " threads, epoch " << number << ", batch " << i;
+        EXPECT_TRUE(same(found[i], expected[i]))
+            << threads << " threads, epoch " << number << ", batch " << i;
       }
     }
   }

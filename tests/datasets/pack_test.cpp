@@ -22,7 +22,9 @@ class Pack : public testing::Test {
     }
     writer.finish();
   }
-  static std::string image(int i) { return "encoded image " + std::string(static_cast<size_t>(50 * i), 'a'); }
+  static std::string image(int i) {
+    return "encoded image " + std::string(static_cast<size_t>(50 * i), 'a');
+  }
 
   // Opens and reads every image.
   void use() const {
@@ -34,7 +36,9 @@ class Pack : public testing::Test {
   std::string error() const {
     return message_of<Error>([&] { use(); });
   }
-  void overwrite(const fs::path& path, const std::string& content) const { write_file_atomic(path, content); }
+  void overwrite(const fs::path& path, const std::string& content) const {
+    write_file_atomic(path, content);
+  }
 
   TemporaryFolder folder_;
   fs::path index_ = folder_.path() / "train.pack";

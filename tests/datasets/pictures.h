@@ -1,12 +1,12 @@
 // Pictures made for the tests, and folders of them.
 #pragma once
 
+#include "datasets/image.h"
+
 #include <cstdint>
 #include <filesystem>
 #include <span>
 #include <string>
-
-#include "datasets/image.h"
 
 namespace comba::datasets {
 

@@ -1,12 +1,13 @@
-// Crops, flips and jitter, against values worked out by hand and the rules of torchvision's RandomResizedCrop.
+// Crops, flips and jitter, against values worked out by hand and the rules of torchvision's
+// RandomResizedCrop.
 #include "datasets/transform.h"
+
+#include "tests/datasets/pictures.h"
 
 #include <cmath>
 #include <set>
 
 #include <gtest/gtest.h>
-
-#include "tests/datasets/pictures.h"
 
 namespace comba::datasets {
 namespace {
@@ -58,7 +59,8 @@ TEST(TrainingTransform, ShiftWithoutAnyRangeIsTheIdentity) {
   o.train_crop = "shift";
   o.shift = 0;
   o.eval_crop = 1.0;
-  EXPECT_EQ(transform_for_training(picture(10, 10, 3), o, 0, 0, 0).pixels, picture(10, 10, 3).pixels);
+  EXPECT_EQ(transform_for_training(picture(10, 10, 3), o, 0, 0, 0).pixels,
+            picture(10, 10, 3).pixels);
 }
 
 TEST(TrainingTransform, AFlipMirrorsTheRows) {
@@ -68,7 +70,8 @@ TEST(TrainingTransform, AFlipMirrorsTheRows) {
   o.eval_crop = 1.0;
   o.channels = 1;
   const Image image{3, 3, 1, {1, 2, 3, 4, 5, 6, 7, 8, 9}};
-  EXPECT_EQ(transform_for_training(image, o, 0, 0, 0).pixels, (std::vector<uint8_t>{3, 2, 1, 6, 5, 4, 9, 8, 7}));
+  EXPECT_EQ(transform_for_training(image, o, 0, 0, 0).pixels,
+            (std::vector<uint8_t>{3, 2, 1, 6, 5, 4, 9, 8, 7}));
 }
 
 TEST(TrainingTransform, DependsOnSeedEpochAndIndexAlone) {
@@ -94,7 +97,8 @@ TEST(RandomResizedBox, KeepsAreaAspectAndBounds) {
     ASSERT_GT(box.height, 0);
     ASSERT_LE(box.x + box.width, 500);
     ASSERT_LE(box.y + box.height, 400);
-    const double share = double(box.width) * box.height / (400.0 * 500.0), aspect = double(box.width) / box.height;
+    const double share = double(box.width) * box.height / (400.0 * 500.0),
+                 aspect = double(box.width) / box.height;
     ASSERT_GE(aspect, 0.75 * 0.97);  // sides are whole pixels
     ASSERT_LE(aspect, 4.0 / 3.0 * 1.03);
     smallest = std::min(smallest, share);
@@ -111,7 +115,8 @@ TEST(RandomResizedBox, FavoursNeitherWideNorTallInASquare) {
     const CropBox box = random_resized_box(450, 450, options(224), 6, 0, i);
     log_aspect += std::log(double(box.width) / box.height);
   }
-  EXPECT_NEAR(log_aspect / kDraws, 0.0, 6 * 0.166 / std::sqrt(kDraws));  // deviation log(16 / 9) / sqrt(12)
+  EXPECT_NEAR(log_aspect / kDraws, 0.0,
+              6 * 0.166 / std::sqrt(kDraws));  // deviation log(16 / 9) / sqrt(12)
 }
 
 TEST(RandomResizedBox, AnImageTooNarrowForTheAspectGivesItsCentre) {

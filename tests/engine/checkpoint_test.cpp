@@ -1,9 +1,7 @@
 #include "vision/engine/checkpoint.h"
 
-#include <signal.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "vision/base/error.h"
+#include "vision/base/log.h"
 
 #include <fstream>
 #include <vector>
@@ -11,9 +9,10 @@
 #include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <gtest/gtest.h>
-
-#include "vision/base/error.h"
-#include "vision/base/log.h"
+#include <signal.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace comba::vision {
 namespace {
@@ -22,8 +21,9 @@ namespace fs = std::filesystem;
 class CheckpointTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("comba_checkpoint_{}_{}", getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = fs::temp_directory_path() /
+              fmt::format("comba_checkpoint_{}_{}", getpid(),
+                          testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
     fs::create_directories(folder_);
     previous_ = log::set_sink([this](log::Level level, std::string_view line) {
@@ -106,7 +106,8 @@ TEST_F(CheckpointTest, FindsNothingInAnEmptyOrAbsentFolder) {
 }
 
 TEST_F(CheckpointTest, RefusesAFlippedBitInEveryFileAndNamesIt) {
-  for (const char* name : {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "config.toml"}) {
+  for (const char* name :
+       {"model.safetensors", "ema.safetensors", "optimizer.safetensors", "config.toml"}) {
     const fs::path path = write(1);
     flip_bit(path / name, 5);
     EXPECT_NE(complaint(path).find(name), std::string::npos) << complaint(path);
@@ -132,7 +133,8 @@ TEST_F(CheckpointTest, RefusesTruncatedAndMissingFiles) {
   fs::resize_file(path / "model.safetensors", fs::file_size(path / "model.safetensors") - 1);
   EXPECT_NE(complaint(path).find("truncated"), std::string::npos) << complaint(path);
   fs::remove(path / "model.safetensors");
-  EXPECT_NE(complaint(path).find("model.safetensors is missing"), std::string::npos) << complaint(path);
+  EXPECT_NE(complaint(path).find("model.safetensors is missing"), std::string::npos)
+      << complaint(path);
 }
 
 TEST_F(CheckpointTest, FallsBackToAnOlderOneWithAWarningThatNamesTheDamaged) {

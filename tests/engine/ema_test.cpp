@@ -19,7 +19,9 @@ struct One : torch::nn::Module {
   at::Tensor weight;
 };
 
-double average_of(const WeightAverage& average) { return average.state()[0].second[0].item<double>(); }
+double average_of(const WeightAverage& average) {
+  return average.state()[0].second[0].item<double>();
+}
 
 TEST(WeightAverage, FollowsTheWarmedUpRecurrence) {
   One model;

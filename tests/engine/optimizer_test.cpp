@@ -1,5 +1,7 @@
 #include "vision/engine/optimizer.h"
 
+#include "vision/base/error.h"
+
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -9,8 +11,6 @@
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <torch/nn/module.h>
-
-#include "vision/base/error.h"
 
 namespace comba::vision {
 namespace {
@@ -41,7 +41,8 @@ struct ScalarAdamW {
   }
 };
 
-constexpr AdamWOptions kOptions{.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 0.0};
+constexpr AdamWOptions kOptions{
+    .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 0.0};
 
 TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
   Pair model;
@@ -56,7 +57,8 @@ TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
     optimizer.step(lr);
     for (int i = 0; i < 4; ++i) {
       weight[static_cast<size_t>(i)].step(weight_gradients[i], t, lr, 0.1);
-      EXPECT_NEAR(model.weight.view({4})[i].item<double>(), weight[static_cast<size_t>(i)].value, 2e-5);
+      EXPECT_NEAR(model.weight.view({4})[i].item<double>(), weight[static_cast<size_t>(i)].value,
+                  2e-5);
     }
     for (int i = 0; i < 2; ++i) {
       bias[static_cast<size_t>(i)].step(bias_gradients[i], t, lr, 0.0);
@@ -66,7 +68,8 @@ TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
 }
 
 TEST(AdamW, ClipsByTheGlobalNorm) {
-  // After one step Adam's update is lr * g / (|g| + eps'), blind to the scale; a large eps makes it visible.
+  // After one step Adam's update is lr * g / (|g| + eps'), blind to the scale; a large eps makes it
+  // visible.
   AdamWOptions options = kOptions;
   options.eps = 1.0;
   options.weight_decay = 0.0;
@@ -78,7 +81,8 @@ TEST(AdamW, ClipsByTheGlobalNorm) {
   const double gradient = 4.0 * 0.5 / norm;
   optimizer.step(0.1);
   EXPECT_NEAR(optimizer.gradient_norm(), norm, 1e-5);
-  EXPECT_NEAR(model.weight.view({4})[3].item<double>(), 0.25 - 0.1 * gradient / (gradient + 1.0), 1e-6);
+  EXPECT_NEAR(model.weight.view({4})[3].item<double>(), 0.25 - 0.1 * gradient / (gradient + 1.0),
+              1e-6);
 }
 
 TEST(AdamW, LeavesSmallGradientsUnclipped) {
@@ -150,14 +154,16 @@ TEST(AdamW, NamesTheTensorAForeignStateLacks) {
 }
 
 TEST(WeightDecay, SparesVectorsBiasesEmbeddingsAndTheRecurrence) {
-  const at::Tensor vector = at::zeros({4}), matrix = at::zeros({4, 4}), token = at::zeros({1, 1, 4});
+  const at::Tensor vector = at::zeros({4}), matrix = at::zeros({4, 4}),
+                   token = at::zeros({1, 1, 4});
   EXPECT_TRUE(takes_weight_decay("blocks.0.mixer.q_proj.weight", matrix));
   EXPECT_TRUE(takes_weight_decay("patch_embed.proj.weight", at::zeros({4, 3, 2, 2})));
   EXPECT_FALSE(takes_weight_decay("blocks.0.norm1.weight", vector));
   EXPECT_FALSE(takes_weight_decay("head.bias", vector));
   EXPECT_FALSE(takes_weight_decay("pos_embed", token));
   EXPECT_FALSE(takes_weight_decay("cls_token", token));
-  for (const char* name : {"A_log", "dt_bias", "D", "decay", "A_log_b", "dt_bias_b", "D_b", "decay_b"}) {
+  for (const char* name :
+       {"A_log", "dt_bias", "D", "decay", "A_log_b", "dt_bias_b", "D_b", "decay_b"}) {
     EXPECT_FALSE(takes_weight_decay(std::string("blocks.0.mixer.") + name, matrix)) << name;
   }
 }

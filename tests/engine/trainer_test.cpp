@@ -1,7 +1,8 @@
 #include "vision/engine/trainer.h"
 
-#include <signal.h>
-#include <unistd.h>
+#include "vision/base/error.h"
+#include "vision/base/log.h"
+#include "vision/engine/checkpoint.h"
 
 #include <cmath>
 #include <fstream>
@@ -15,11 +16,9 @@
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
+#include <signal.h>
 #include <torch/nn/modules/linear.h>
-
-#include "vision/base/error.h"
-#include "vision/base/log.h"
-#include "vision/engine/checkpoint.h"
+#include <unistd.h>
 
 namespace comba::vision {
 namespace {
@@ -72,7 +71,9 @@ class Regression : public Task {
   }
   std::string primary_metric() const override { return "score"; }
   std::string data_fingerprint() const override { return fingerprint; }
-  std::map<std::string, std::string> weights_metadata() const override { return {{"format", "pt"}}; }
+  std::map<std::string, std::string> weights_metadata() const override {
+    return {{"format", "pt"}};
+  }
 
   std::function<void(int64_t)> before_step;
   int64_t nan_step = -1;
@@ -88,8 +89,9 @@ class Regression : public Task {
 class TrainerTest : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / fmt::format("comba_trainer_{}_{}", getpid(),
-                                                      testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ = fs::temp_directory_path() /
+              fmt::format("comba_trainer_{}_{}", getpid(),
+                          testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
     options_.epochs = 4;
     options_.lr = 0.01;
@@ -97,14 +99,19 @@ class TrainerTest : public testing::Test {
     options_.ema_decay = 0.9;
     options_.log_every = 4;
     options_.threads = 1;
-    previous_ = log::set_sink([this](log::Level, std::string_view line) { log_ += std::string(line) + "\n"; });
+    previous_ = log::set_sink(
+        [this](log::Level, std::string_view line) { log_ += std::string(line) + "\n"; });
   }
   void TearDown() override {
     log::set_sink(previous_);
     fs::remove_all(folder_);
   }
   RunOptions run(const char* name, bool resume = false) const {
-    return {.folder = folder_ / name, .title = "test", .config = "[train]\n", .seed = 0, .resume = resume};
+    return {.folder = folder_ / name,
+            .title = "test",
+            .config = "[train]\n",
+            .seed = 0,
+            .resume = resume};
   }
   std::string contents(const fs::path& path) const {
     std::ifstream file(folder_ / path);
@@ -146,7 +153,8 @@ TEST_F(TrainerTest, LowersTheLossAndLeavesTheFilesOfARun) {
     EXPECT_GT(fs::file_size(folder_ / "a" / file), 0U) << file;
   }
   EXPECT_EQ(load_checkpoint(folder_ / "a" / "checkpoints" / "last").state.step, 40);
-  EXPECT_EQ(load_checkpoint(folder_ / "a" / "checkpoints" / "best").state.best_metric, result.best_metric);
+  EXPECT_EQ(load_checkpoint(folder_ / "a" / "checkpoints" / "best").state.best_metric,
+            result.best_metric);
   EXPECT_NE(contents("a/results.csv").find("ema_score"), std::string::npos);
 }
 

@@ -27,27 +27,19 @@ std::vector<BadInput> bad_inputs() {
   return {
       {"QOfThreeDims",
        "",
-       [](auto& in) {
-         in.q = zeros({5, 3, 8});
-       },
+       [](auto& in) { in.q = zeros({5, 3, 8}); },
        {"q", "[B, T, H, Dk]", "[5, 3, 8]"}},
       {"QOfInt",
        "",
-       [](auto& in) {
-         in.q = zeros({2, 5, 3, 8}, at::kInt);
-       },
+       [](auto& in) { in.q = zeros({2, 5, 3, 8}, at::kInt); },
        {"q", "float32", "Int"}},
       {"QWithoutChannels",
        "",
-       [](auto& in) {
-         in.q = in.k = zeros({2, 5, 3, 0});
-       },
+       [](auto& in) { in.q = in.k = zeros({2, 5, 3, 0}); },
        {"q", "at least 1"}},
       {"KOfAnotherLength",
        "",
-       [](auto& in) {
-         in.k = zeros({2, 6, 3, 8});
-       },
+       [](auto& in) { in.k = zeros({2, 6, 3, 8}); },
        {"k", "[2, 5, 3, 8]", "[2, 6, 3, 8]"}},
       {"KOfAnotherDtype",
        "",
@@ -55,78 +47,48 @@ std::vector<BadInput> bad_inputs() {
        {"k", "Float", "Double"}},
       {"VOfOtherHeads",
        "",
-       [](auto& in) {
-         in.v = zeros({2, 5, 2, 4});
-       },
+       [](auto& in) { in.v = zeros({2, 5, 2, 4}); },
        {"v", "[2, 5, 3, 8]", "[2, 5, 2, 4]"}},
       {"VOfAnotherDtype", "", [](auto& in) { in.v = in.v.to(at::kHalf); }, {"v", "Float", "Half"}},
-      {"VWithoutChannels",
-       "",
-       [](auto& in) {
-         in.v = zeros({2, 5, 3, 0});
-       },
-       {"v", "[2, 5, 3, 0]"}},
+      {"VWithoutChannels", "", [](auto& in) { in.v = zeros({2, 5, 3, 0}); }, {"v", "[2, 5, 3, 0]"}},
       {"LogAlphaPerChannel",
        "",
-       [](auto& in) {
-         in.log_alpha = zeros({2, 5, 3, 8});
-       },
+       [](auto& in) { in.log_alpha = zeros({2, 5, 3, 8}); },
        {"log_alpha", "[2, 5, 3]", "[2, 5, 3, 8]"}},
       {"LogAlphaOfInt",
        "",
-       [](auto& in) {
-         in.log_alpha = zeros({2, 5, 3}, at::kLong);
-       },
+       [](auto& in) { in.log_alpha = zeros({2, 5, 3}, at::kLong); },
        {"log_alpha", "floating", "Long"}},
       {"BetaHeadsFirst",
        "",
-       [](auto& in) {
-         in.beta = zeros({2, 3, 5});
-       },
+       [](auto& in) { in.beta = zeros({2, 3, 5}); },
        {"beta", "[2, 5, 3]", "[2, 3, 5]"}},
-      {"CMissingABatch",
-       "",
-       [](auto& in) {
-         in.c = zeros({5, 3});
-       },
-       {"c:", "[2, 5, 3]", "[5, 3]"}},
+      {"CMissingABatch", "", [](auto& in) { in.c = zeros({5, 3}); }, {"c:", "[2, 5, 3]", "[5, 3]"}},
       {"DPerChannel", "", [](auto& in) { in.d = zeros({8}); }, {"d:", "[3]", "[8]"}},
       {"DOfInt", "", [](auto& in) { in.d = zeros({3}, at::kInt); }, {"d:", "floating", "Int"}},
       {"StateTransposed",
        "",
-       [](auto& in) {
-         in.initial_state = zeros({2, 3, 4, 8});
-       },
+       [](auto& in) { in.initial_state = zeros({2, 3, 4, 8}); },
        {"initial_state", "[2, 3, 8, 4]", "[2, 3, 4, 8]"}},
       {"StateOfInt",
        "",
-       [](auto& in) {
-         in.initial_state = zeros({2, 3, 8, 4}, at::kInt);
-       },
+       [](auto& in) { in.initial_state = zeros({2, 3, 8, 4}, at::kInt); },
        {"initial_state", "floating", "Int"}},
       {"ThreeDirections",
        "mean",
-       [](auto& in) {
-         in.q = zeros({3, 2, 5, 3, 8});
-       },
+       [](auto& in) { in.q = zeros({3, 2, 5, 3, 8}); },
        {"q", "2 directions", "[3, 2, 5, 3, 8]"}},
       {"GatesOfOneDirection",
        "mean",
-       [](auto& in) {
-         in.log_alpha = zeros({2, 5, 3});
-       },
+       [](auto& in) { in.log_alpha = zeros({2, 5, 3}); },
        {"log_alpha", "[2, 2, 5, 3]", "[2, 5, 3]"}},
       {"SharedKButOwnQ",
        "mean",
-       [](auto& in) {
-         in.q = zeros({2, 2, 5, 3, 8});
-       },
+       [](auto& in) { in.q = zeros({2, 2, 5, 3, 8}); },
        {"k", "[2, 2, 5, 3, 8]"}},
       {"DOfThreeDirections",
        "mean",
-       [](auto& in) {
-         in.d = zeros({3, 3});
-       },
+       [](auto& in) { in.d = zeros({3, 3}); },
        {"d:", "[2, H]", "[3, 3]"}},
       {"UnknownMerge", "average", [](auto&) {}, {"merge", "mean", "average"}},
   };

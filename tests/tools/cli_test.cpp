@@ -1,8 +1,5 @@
 // The comba binary end to end: train, eval, predict, and what it says when something is wrong.
-#include <fcntl.h>
-#include <signal.h>
-#include <sys/wait.h>
-#include <unistd.h>
+#include "vision/base/files.h"
 
 #include <filesystem>
 #include <fstream>
@@ -10,9 +7,11 @@
 #include <string>
 #include <vector>
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
-
-#include "vision/base/files.h"
+#include <signal.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 namespace {
 namespace fs = std::filesystem;
@@ -27,8 +26,9 @@ struct Outcome {
 class Cli : public testing::Test {
  protected:
   void SetUp() override {
-    folder_ = fs::temp_directory_path() / ("comba_cli_" + std::to_string(getpid()) + "_" +
-                                           testing::UnitTest::GetInstance()->current_test_info()->name());
+    folder_ =
+        fs::temp_directory_path() / ("comba_cli_" + std::to_string(getpid()) + "_" +
+                                     testing::UnitTest::GetInstance()->current_test_info()->name());
     fs::remove_all(folder_);
     fs::create_directories(folder_);
   }
@@ -64,12 +64,14 @@ class Cli : public testing::Test {
   Outcome run(const std::vector<std::string>& arguments) const { return finish(start(arguments)); }
 
   // Training arguments for a network that is small enough for a test.
-  static std::vector<std::string> tiny_train(const std::string& run_folder, const std::vector<std::string>& more = {}) {
-    std::vector<std::string> arguments = {
-        "train", (kSource / "configs/mnist5k.toml").string(), "--run", run_folder, "--device", "cpu"};
-    std::vector<std::string> keys = {"model.width=32", "model.depth=1",      "model.patch_size=7",
-                                     "train.epochs=1", "train.max_steps=30", "train.warmup_epochs=0.1",
-                                     "train.threads=1", "data.threads=2"};
+  static std::vector<std::string> tiny_train(const std::string& run_folder,
+                                             const std::vector<std::string>& more = {}) {
+    std::vector<std::string> arguments = {"train",    (kSource / "configs/mnist5k.toml").string(),
+                                          "--run",    run_folder,
+                                          "--device", "cpu"};
+    std::vector<std::string> keys = {
+        "model.width=32",     "model.depth=1",           "model.patch_size=7", "train.epochs=1",
+        "train.max_steps=30", "train.warmup_epochs=0.1", "train.threads=1",    "data.threads=2"};
     for (const std::string& key : keys) {
       arguments.insert(arguments.end(), {"--set", key});
     }
@@ -111,8 +113,8 @@ TEST_F(Cli, TrainsEvaluatesAndPredicts) {
   EXPECT_SAYS(comba::read_file(folder_ / "result.json"), "\"top5\"");
 
   fs::copy_file(folder_ / "run/checkpoints/best/model.safetensors", folder_ / "alone.safetensors");
-  const Outcome predicted =
-      run({"predict", "alone.safetensors", digit().string(), "--topk", "3", "--logits", "l.safetensors"});
+  const Outcome predicted = run({"predict", "alone.safetensors", digit().string(), "--topk", "3",
+                                 "--logits", "l.safetensors"});
   ASSERT_EQ(predicted.code, 0) << predicted.err;
   EXPECT_EQ(count(predicted.out, "\n"), 1U);
   EXPECT_EQ(count(predicted.out, "\"probability\""), 3U);
@@ -121,8 +123,9 @@ TEST_F(Cli, TrainsEvaluatesAndPredicts) {
   const Outcome lone = run({"eval", "alone.safetensors"});
   EXPECT_EQ(lone.code, 2);
   EXPECT_SAYS(lone.err, "--data");
-  const Outcome with_data = run({"eval", "alone.safetensors", "--data",
-                                 (kSource / "datasets/samples/mnist5k").string(), "--split", "test"});
+  const Outcome with_data =
+      run({"eval", "alone.safetensors", "--data", (kSource / "datasets/samples/mnist5k").string(),
+           "--split", "test"});
   EXPECT_EQ(with_data.code, 0) << with_data.err;
 }
 
@@ -130,8 +133,8 @@ TEST_F(Cli, PredictAnswersTheGoodInputsAndNamesTheBad) {
   ASSERT_EQ(run(tiny_train("run", {"--set", "train.max_steps=2"})).code, 0);
   std::ofstream(folder_ / "broken.png") << "this is no image";
   std::ofstream(folder_ / "empty.jpg").close();
-  const Outcome outcome =
-      run({"predict", "run", "broken.png", digit().string(), "empty.jpg", "absent.png", digit().string()});
+  const Outcome outcome = run({"predict", "run", "broken.png", digit().string(), "empty.jpg",
+                               "absent.png", digit().string()});
   EXPECT_EQ(outcome.code, 1);
   EXPECT_EQ(count(outcome.out, "\n"), 2U) << outcome.out;
   for (const char* name : {"broken.png", "empty.jpg", "absent.png"}) {
@@ -194,8 +197,8 @@ std::string last_weights(const fs::path& run) {
 }
 
 TEST_F(Cli, SigtermSavesAndAResumedRunEndsWithTheSameWeights) {
-  const std::vector<std::string> longer = {"--set", "train.epochs=2", "--set", "train.max_steps=120",
-                                           "--set", "train.log_every=5"};
+  const std::vector<std::string> longer = {
+      "--set", "train.epochs=2", "--set", "train.max_steps=120", "--set", "train.log_every=5"};
   ASSERT_EQ(run(tiny_train("straight", longer)).code, 0);
   const pid_t child = start(tiny_train("stopped", longer));
   const fs::path metrics = folder_ / "stopped/metrics.jsonl";

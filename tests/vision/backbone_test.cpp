@@ -1,21 +1,22 @@
 // Backbones: exact sizes and costs, every layout runs, contradictions are named.
 #include "vision/backbone.h"
 
-#include <ATen/Functions.h>
-#include <ATen/TensorOperators.h>
-#include <gtest/gtest.h>
-
 #include "classify/classifier.h"
 #include "classify/config.h"
 #include "vision/base/error.h"
 #include "vision/model_cost.h"
+
+#include <ATen/Functions.h>
+#include <ATen/TensorOperators.h>
+#include <gtest/gtest.h>
 
 namespace comba::vision {
 namespace {
 
 int64_t parameters(const std::string& config_file) {
   classify::RunConfig config;
-  classify::read_run_config(std::string(COMBA_SOURCE_DIR) + "/configs/imagenet/" + config_file, {}, config);
+  classify::read_run_config(std::string(COMBA_SOURCE_DIR) + "/configs/imagenet/" + config_file, {},
+                            config);
   const classify::Classifier model(config.model, 1000);
   int64_t count = 0;
   for (const auto& parameter : model->parameters()) {
@@ -34,11 +35,13 @@ TEST(Backbone, HasExactlyThePublishedNumberOfParameters) {
 
 ModelCost cost(const std::string& config_file) {
   classify::RunConfig config;
-  classify::read_run_config(std::string(COMBA_SOURCE_DIR) + "/configs/imagenet/" + config_file, {}, config);
+  classify::read_run_config(std::string(COMBA_SOURCE_DIR) + "/configs/imagenet/" + config_file, {},
+                            config);
   return model_cost(config.model, 1000);
 }
 
-// fvcore's counts for DeiT: 1.075 G and 4.241 G without the attention products, 1.254 and 4.599 with them.
+// fvcore's counts for DeiT: 1.075 G and 4.241 G without the attention products, 1.254 and 4.599
+// with them.
 TEST(ModelCost, AgreesWithCountersForDeit) {
   EXPECT_NEAR(cost("deit_t.toml").dense, 1.075e9, 1e6);
   EXPECT_NEAR(cost("deit_t.toml").total(), 1.254e9, 1e6);
@@ -83,7 +86,8 @@ TEST(Backbone, EveryLayoutGivesFiniteFeaturesAndAGradientForEveryParameter) {
           features.square().sum().backward();
           for (const auto& item : model->named_parameters()) {
             ASSERT_TRUE(item.value().grad().defined()) << mixer << " " << item.key();
-            EXPECT_TRUE(item.value().grad().isfinite().all().item<bool>()) << mixer << " " << item.key();
+            EXPECT_TRUE(item.value().grad().isfinite().all().item<bool>())
+                << mixer << " " << item.key();
           }
         }
       }
@@ -138,11 +142,14 @@ TEST(BackboneConfigTest, ContradictionsNameBothKeys) {
     return std::string();
   };
   EXPECT_EQ(message([](BackboneConfig&) {}), "");
-  EXPECT_NE(message([](auto& c) { c.patch_size = 5; }).find("model.image_size = 16"), std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.patch_size = 5; }).find("model.image_size = 16"),
+            std::string::npos);
   EXPECT_NE(message([](auto& c) { c.head_dim = 6; }).find("model.width = 16"), std::string::npos);
-  EXPECT_NE(message([](auto& c) { c.mixers = {"comba"}; }).find("model.depth = 2"), std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.mixers = {"comba"}; }).find("model.depth = 2"),
+            std::string::npos);
   EXPECT_NE(message([](auto& c) { c.gate_rank = 17; }).find("model.width"), std::string::npos);
-  EXPECT_NE(message([](auto& c) { c.in_channels = 2; }).find("model.in_channels"), std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.in_channels = 2; }).find("model.in_channels"),
+            std::string::npos);
 }
 
 }  // namespace

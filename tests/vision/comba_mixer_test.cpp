@@ -1,14 +1,14 @@
-// The Comba mixer against its definition, token by token in fp64: projections, convolutions, gates, the recurrence of
-// arXiv 2506.02475, merging, per-head norm, gate.
+// The Comba mixer against its definition, token by token in fp64: projections, convolutions, gates,
+// the recurrence of arXiv 2506.02475, merging, per-head norm, gate.
 #include "vision/nn/comba_mixer.h"
+
+#include "vision/backbone.h"
 
 #include <cmath>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
-
-#include "vision/backbone.h"
 
 namespace comba::vision {
 namespace {
@@ -81,8 +81,10 @@ struct Case {
 };
 
 // One direction over tokens already in scan order: [T][d].
-Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, const Matrix& x, const Case& c) {
-  const size_t dim = static_cast<size_t>(c.config.head_dim), heads = static_cast<size_t>(c.config.heads());
+Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, const Matrix& x,
+                    const Case& c) {
+  const size_t dim = static_cast<size_t>(c.config.head_dim),
+               heads = static_cast<size_t>(c.config.heads());
   Matrix q = convolve(project(x, mixer.q_proj->weight), direction.q_conv);
   Matrix k = convolve(project(x, mixer.k_proj->weight), direction.k_conv);
   const Matrix v = convolve(project(x, mixer.v_proj->weight), direction.v_conv);
@@ -96,12 +98,14 @@ Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, con
         normalise(q[t], h * dim, dim);
         normalise(k[t], h * dim, dim);
       }
-      const double alpha = std::exp(-std::exp(A_log[h]) * std::log1p(std::exp(a[t][h] + dt_bias[h])));
+      const double alpha =
+          std::exp(-std::exp(A_log[h]) * std::log1p(std::exp(a[t][h] + dt_bias[h])));
       const double beta = sigmoid(b[t][h]);
       const double share = direction.decay.defined() ? sigmoid(vector_of(direction.decay)[h]) : 1.0;
       const double correction = direction.D.defined() ? vector_of(direction.D)[h] : 0.0;
       const bool splr = std::string(c.form) == "splr";
-      // Feedback on the undecayed state (splr) or on the decayed one, there with strength 2 b beta (iplr) or beta.
+      // Feedback on the undecayed state (splr) or on the decayed one, there with strength 2 b beta
+      // (iplr) or beta.
       double strength = share * beta;
       if (!splr) {
         strength *= alpha * (std::string(c.form) == "iplr" ? 2.0 : 1.0);
@@ -147,7 +151,8 @@ Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c) {
         square += o[t][h * dim + i] * o[t][h * dim + i];
       }
       for (size_t i = 0; i < dim; ++i) {
-        o[t][h * dim + i] *= weight[i] / std::sqrt(square / static_cast<double>(dim) + c.config.norm_eps);
+        o[t][h * dim + i] *=
+            weight[i] / std::sqrt(square / static_cast<double>(dim) + c.config.norm_eps);
       }
     }
     for (size_t i = 0; i < o[t].size() && !mixer.g_proj.empty(); ++i) {
@@ -157,7 +162,8 @@ Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c) {
   return project(o, mixer.o_proj->weight);
 }
 
-Case make_case(const char* name, const char* form, const std::function<void(BackboneConfig&)>& change = {}) {
+Case make_case(const char* name, const char* form,
+               const std::function<void(BackboneConfig&)>& change = {}) {
   BackboneConfig config;
   config.width = 16;
   config.head_dim = 8;
@@ -186,7 +192,8 @@ TEST_P(CombaMixerOracle, AgreesWithTheDefinitionTokenByToken) {
     const Matrix expected = mixer_by_hand(mixer, matrix_of(x[b]), c);
     for (size_t t = 0; t < 9; ++t) {
       for (size_t i = 0; i < 16; ++i) {
-        EXPECT_NEAR(y[b][static_cast<int64_t>(t)][static_cast<int64_t>(i)].item<double>(), expected[t][i], 1e-10)
+        EXPECT_NEAR(y[b][static_cast<int64_t>(t)][static_cast<int64_t>(i)].item<double>(),
+                    expected[t][i], 1e-10)
             << "token " << t;
       }
     }
@@ -195,7 +202,8 @@ TEST_P(CombaMixerOracle, AgreesWithTheDefinitionTokenByToken) {
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, CombaMixerOracle,
-    testing::Values(make_case("splr", "splr"), make_case("iplr", "iplr"), make_case("gated_delta", "gated_delta"),
+    testing::Values(make_case("splr", "splr"), make_case("iplr", "iplr"),
+                    make_case("gated_delta", "gated_delta"),
                     make_case("forward", "splr", [](auto& c) { c.directions = "forward"; }),
                     make_case("sum", "iplr", [](auto& c) { c.merge = "sum"; }),
                     make_case("shared_conv", "splr", [](auto& c) { c.conv = "shared"; }),
@@ -203,7 +211,8 @@ INSTANTIATE_TEST_SUITE_P(
                     make_case("two_taps", "splr", [](auto& c) { c.conv_size = 2; }),
                     make_case("no_gate", "splr", [](auto& c) { c.gate_rank = 0; }),
                     make_case("full_gate", "splr", [](auto& c) { c.gate_rank = 16; }),
-                    make_case("no_correction", "splr", [](auto& c) { c.output_correction = false; }),
+                    make_case("no_correction", "splr",
+                              [](auto& c) { c.output_correction = false; }),
                     make_case("no_scale", "iplr", [](auto& c) { c.feedback_scale = false; }),
                     make_case("no_qk_norm", "gated_delta", [](auto& c) { c.qk_norm = false; }),
                     make_case("forward_no_conv", "splr",
@@ -235,8 +244,9 @@ TEST(CombaMixerNames, AreThoseOfFlaWithASuffixForTheSecondDirection) {
   for (const auto& item : CombaMixer(config, "splr").named_parameters()) {
     names.push_back(item.key());
   }
-  for (const char* name : {"q_proj.weight", "a_proj.weight", "a_proj_b.weight", "A_log", "A_log_b", "dt_bias", "D", "D_b",
-                           "decay", "q_conv1d.weight", "v_conv1d_b.weight", "o_norm.weight", "o_proj.weight"}) {
+  for (const char* name :
+       {"q_proj.weight", "a_proj.weight", "a_proj_b.weight", "A_log", "A_log_b", "dt_bias", "D",
+        "D_b", "decay", "q_conv1d.weight", "v_conv1d_b.weight", "o_norm.weight", "o_proj.weight"}) {
     EXPECT_NE(std::find(names.begin(), names.end(), name), names.end()) << name;
   }
 }

@@ -1,13 +1,14 @@
-// Weights by timm's names give timm's logits: tests/golden/make_deit_tiny.py holds the other half of this test.
+// Weights by timm's names give timm's logits: tests/golden/make_deit_tiny.py holds the other half
+// of this test.
+#include "classify/bundle.h"
+#include "tests/base/temporary_folder.h"
+#include "vision/io/safetensors.h"
+
 #include <cmath>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <nlohmann/json.hpp>
-
-#include "classify/bundle.h"
-#include "tests/base/temporary_folder.h"
-#include "vision/io/safetensors.h"
 
 namespace comba::vision {
 namespace {
@@ -51,8 +52,9 @@ TEST(Deit, TimmWeightsGiveTimmLogits) {
   }
   save_safetensors(folder.path() / "timm.safetensors", weights, {{"format", "pt"}});
 
-  classify::Bundle bundle = classify::load_bundle(folder.path() / "timm.safetensors", "auto", at::kCPU,
-                                                  source + "/configs/imagenet/deit_t.toml");
+  classify::Bundle bundle =
+      classify::load_bundle(folder.path() / "timm.safetensors", "auto", at::kCPU,
+                            source + "/configs/imagenet/deit_t.toml");
   const at::NoGradGuard no_grad;
   const at::Tensor images = (uniform("images", {4, 3, 224, 224}) * 2.0).to(at::kFloat);
   const at::Tensor difference = bundle.model(images) - golden.tensors.at("logits");

@@ -12,9 +12,10 @@ namespace comba::vision {
 
 using Scalar = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
-// Compares the gradients of `f` (fp64 inputs, one value out) with central differences at up to `probes` spread
-// elements of each input.
-inline void expect_gradients(const Scalar& f, const std::vector<at::Tensor>& values, int64_t probes = 12) {
+// Compares the gradients of `f` (fp64 inputs, one value out) with central differences at up to
+// `probes` spread elements of each input.
+inline void expect_gradients(const Scalar& f, const std::vector<at::Tensor>& values,
+                             int64_t probes = 12) {
   std::vector<at::Tensor> inputs;
   for (const at::Tensor& value : values) {
     inputs.push_back(value.detach().clone().to(at::kDouble).requires_grad_());
@@ -33,7 +34,8 @@ inline void expect_gradients(const Scalar& f, const std::vector<at::Tensor>& val
         return f(moved).item<double>();
       };
       const double expected = (value_at(kStep) - value_at(-kStep)) / (2 * kStep);
-      EXPECT_NEAR(gradients[i].reshape(-1)[at].item<double>(), expected, 1e-6 * (1 + std::abs(expected)))
+      EXPECT_NEAR(gradients[i].reshape(-1)[at].item<double>(), expected,
+                  1e-6 * (1 + std::abs(expected)))
           << "input " << i << ", element " << at;
     }
   }

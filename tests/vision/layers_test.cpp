@@ -1,13 +1,13 @@
 // Layers against their formulas written as loops, and their gradients against finite differences.
 #include "vision/nn/layers.h"
 
+#include "tests/vision/finite_differences.h"
+#include "vision/nn/short_conv.h"
+
 #include <cmath>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-
-#include "tests/vision/finite_differences.h"
-#include "vision/nn/short_conv.h"
 
 namespace comba::vision {
 namespace {
@@ -40,8 +40,10 @@ TEST(CausalConv, AgreesWithTheFormulaInBothDirections) {
     for (const int64_t taps : {1, 3, 4}) {
       const at::Tensor x = random({2, length, 3}), weight = random({3, 1, taps});
       for (const bool reverse : {false, true}) {
-        const at::Tensor difference = causal_conv(x, weight, reverse) - conv_by_hand(x, weight, reverse);
-        EXPECT_LT(difference.abs().max().item<double>(), 1e-12) << length << " " << taps << " " << reverse;
+        const at::Tensor difference =
+            causal_conv(x, weight, reverse) - conv_by_hand(x, weight, reverse);
+        EXPECT_LT(difference.abs().max().item<double>(), 1e-12)
+            << length << " " << taps << " " << reverse;
       }
     }
   }
@@ -52,8 +54,9 @@ TEST(CausalConv, GradientsAreThoseOfFiniteDifferences) {
   for (const int64_t length : {2, 7}) {
     for (const bool reverse : {false, true}) {
       const at::Tensor probe = random({2, length, 3});
-      expect_gradients([&](const auto& in) { return (causal_conv(in[0], in[1], reverse) * probe).sum(); },
-                       {random({2, length, 3}), random({3, 1, 4})});
+      expect_gradients(
+          [&](const auto& in) { return (causal_conv(in[0], in[1], reverse) * probe).sum(); },
+          {random({2, length, 3}), random({3, 1, 4})});
     }
   }
 }
@@ -63,10 +66,12 @@ TEST(CausalConv, NoTokenSeesTheFuture) {
   const at::Tensor x = random({1, 8, 2}), weight = random({2, 1, 4});
   at::Tensor changed = x.clone();
   changed.narrow(1, 5, 3).add_(1.0);
-  EXPECT_TRUE(at::equal(causal_conv(x, weight, false).narrow(1, 0, 5), causal_conv(changed, weight, false).narrow(1, 0, 5)));
+  EXPECT_TRUE(at::equal(causal_conv(x, weight, false).narrow(1, 0, 5),
+                        causal_conv(changed, weight, false).narrow(1, 0, 5)));
   changed = x.clone();
   changed.narrow(1, 0, 3).add_(1.0);
-  EXPECT_TRUE(at::equal(causal_conv(x, weight, true).narrow(1, 3, 5), causal_conv(changed, weight, true).narrow(1, 3, 5)));
+  EXPECT_TRUE(at::equal(causal_conv(x, weight, true).narrow(1, 3, 5),
+                        causal_conv(changed, weight, true).narrow(1, 3, 5)));
 }
 
 TEST(Norm, RmsAgreesWithTheFormula) {
@@ -85,7 +90,8 @@ TEST(Norm, RmsAgreesWithTheFormula) {
       square += std::pow(x[row][i].item<double>(), 2);
     }
     for (int64_t i = 0; i < 6; ++i) {
-      const double expected = x[row][i].item<double>() / std::sqrt(square / 6 + 1e-6) * weight[i].item<double>();
+      const double expected =
+          x[row][i].item<double>() / std::sqrt(square / 6 + 1e-6) * weight[i].item<double>();
       EXPECT_NEAR(y[row][i].item<double>(), expected, 1e-12);
     }
   }
@@ -96,8 +102,10 @@ TEST(Norm, RmsAndL2GradientsAreThoseOfFiniteDifferences) {
   const at::Tensor probe = random({2, 3, 5});
   Norm norm("rms", 5, 1e-3);
   norm->to(at::kDouble);
-  expect_gradients([&](const auto& in) { return (norm(in[0]) * probe).sum(); }, {random({2, 3, 5})});
-  expect_gradients([&](const auto& in) { return (l2_normalize(in[0], 1e-3) * probe).sum(); }, {random({2, 3, 5})});
+  expect_gradients([&](const auto& in) { return (norm(in[0]) * probe).sum(); },
+                   {random({2, 3, 5})});
+  expect_gradients([&](const auto& in) { return (l2_normalize(in[0], 1e-3) * probe).sum(); },
+                   {random({2, 3, 5})});
 }
 
 TEST(Norm, L2HasItsEpsInsideTheRootAndMapsZeroToZero) {

@@ -1,12 +1,12 @@
 // Our half of tests/python/safetensors_interop.py, which sets COMBA_INTEROP_FOLDER.
+#include "vision/io/safetensors.h"
+
 #include <cstdlib>
 #include <filesystem>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
 #include <gtest/gtest.h>
-
-#include "vision/io/safetensors.h"
 
 namespace comba::vision {
 namespace {

@@ -1,14 +1,14 @@
 // Safetensors: what is written is read back, and no damaged header is believed.
 #include "vision/io/safetensors.h"
 
+#include "tests/base/temporary_folder.h"
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+
 #include <cstring>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
-
-#include "tests/base/temporary_folder.h"
-#include "vision/base/error.h"
-#include "vision/base/files.h"
 
 namespace comba::vision {
 namespace {
@@ -33,8 +33,8 @@ class Safetensors : public testing::Test {
 
 TEST_F(Safetensors, EveryDtypeAndShapeComesBack) {
   NamedTensors tensors;
-  for (const at::ScalarType type : {at::kBool, at::kByte, at::kChar, at::kShort, at::kInt, at::kLong, at::kHalf,
-                                    at::kBFloat16, at::kFloat, at::kDouble}) {
+  for (const at::ScalarType type : {at::kBool, at::kByte, at::kChar, at::kShort, at::kInt,
+                                    at::kLong, at::kHalf, at::kBFloat16, at::kFloat, at::kDouble}) {
     tensors.emplace_back(c10::toString(type), at::arange(6).reshape({2, 3}).to(type));
   }
   tensors.emplace_back("scalar", at::scalar_tensor(2.5));
@@ -61,16 +61,22 @@ TEST_F(Safetensors, TheDataStartsAtAMultipleOfEightBytes) {
 }
 
 TEST_F(Safetensors, NamesAreUniqueAndNotReserved) {
-  EXPECT_SAYS(message_of<Error>([&] { save_safetensors(path_, {{"a", at::ones({1})}, {"a", at::ones({1})}}); }), "used twice");
-  EXPECT_SAYS(message_of<Error>([&] { save_safetensors(path_, {{"__metadata__", at::ones({1})}}); }), "reserved");
+  EXPECT_SAYS(message_of<Error>(
+                  [&] { save_safetensors(path_, {{"a", at::ones({1})}, {"a", at::ones({1})}}); }),
+              "used twice");
+  EXPECT_SAYS(
+      message_of<Error>([&] { save_safetensors(path_, {{"__metadata__", at::ones({1})}}); }),
+      "reserved");
   EXPECT_FALSE(std::filesystem::exists(path_));
 }
 
 // Rule by rule of the format.
 TEST_F(Safetensors, EveryBrokenRuleIsNamed) {
   const std::string eight(8, 'x');
-  const auto entry = [](const std::string& dtype, const std::string& shape, const std::string& offsets) {
-    return R"({"t": {"dtype": ")" + dtype + R"(", "shape": )" + shape + R"(, "data_offsets": )" + offsets + "}}";
+  const auto entry = [](const std::string& dtype, const std::string& shape,
+                        const std::string& offsets) {
+    return R"({"t": {"dtype": ")" + dtype + R"(", "shape": )" + shape + R"(, "data_offsets": )" +
+           offsets + "}}";
   };
   EXPECT_SAYS(error_of(entry("F32", "[3]", "[0, 8]"), eight), "do not hold the 12 bytes");
   EXPECT_SAYS(error_of(entry("F32", "[2]", "[4, 12]"), eight + "1234"), "hole");
@@ -87,7 +93,8 @@ TEST_F(Safetensors, EveryBrokenRuleIsNamed) {
   EXPECT_SAYS(error_of(R"({"__metadata__": {"a": 1}})", ""), "expected a string");
   EXPECT_SAYS(error_of("[1]", ""), "JSON object");
   EXPECT_SAYS(error_of("{", ""), "header");
-  EXPECT_SAYS(error_of("{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}", ""), "nested");
+  EXPECT_SAYS(error_of("{\"a\":" + std::string(100, '[') + std::string(100, ']') + "}", ""),
+              "nested");
   EXPECT_SAYS(error_of_bytes("1234"), "at least 8 bytes");
   EXPECT_SAYS(error_of_bytes(std::string(8, '\xff') + "{}"), "header claims");
 }

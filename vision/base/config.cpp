@@ -1,5 +1,8 @@
 #include "vision/base/config.h"
 
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numeric>
@@ -7,9 +10,6 @@
 
 #include <fmt/ranges.h>
 #include <toml++/toml.h>
-
-#include "vision/base/error.h"
-#include "vision/base/files.h"
 
 namespace comba {
 namespace {
@@ -26,12 +26,15 @@ struct Origin {
 };
 
 std::string type_name(const Target& target) {
-  static constexpr const char* kNames[] = {"boolean",          "integer",         "number",         "string",
-                                           "list of integers", "list of numbers", "list of strings"};
+  static constexpr const char* kNames[] = {"boolean",        "integer",          "number",
+                                           "string",         "list of integers", "list of numbers",
+                                           "list of strings"};
   return kNames[target.index()];
 }
 
-std::string with_article(const std::string& noun) { return (noun.front() == 'i' ? "an " : "a ") + noun; }
+std::string with_article(const std::string& noun) {
+  return (noun.front() == 'i' ? "an " : "a ") + noun;
+}
 
 std::string quoted(const std::string& text) {
   std::string out = "\"";
@@ -97,7 +100,8 @@ std::string found(const toml::node& node) {
   return text;
 }
 
-// Values of one element, or nothing if the type differs. An integer is accepted where a number is expected.
+// Values of one element, or nothing if the type differs. An integer is accepted where a number is
+// expected.
 bool read(const toml::node& node, bool& out) {
   const auto value = node.value_exact<bool>();
   out = value.value_or(false);
@@ -112,7 +116,8 @@ bool read(const toml::node& node, double& out) {
   if (!node.is_number()) {
     return false;
   }
-  out = node.is_integer() ? static_cast<double>(*node.value_exact<int64_t>()) : *node.value_exact<double>();
+  out = node.is_integer() ? static_cast<double>(*node.value_exact<int64_t>())
+                          : *node.value_exact<double>();
   return true;
 }
 bool read(const toml::node& node, std::string& out) {
@@ -142,7 +147,8 @@ template <typename T>
 bool in_range(const T& value, const Range& range) {
   if constexpr (std::is_same_v<T, int64_t> || std::is_same_v<T, double>) {
     return inside(static_cast<double>(value), range);
-  } else if constexpr (std::is_same_v<T, std::vector<int64_t>> || std::is_same_v<T, std::vector<double>>) {
+  } else if constexpr (std::is_same_v<T, std::vector<int64_t>> ||
+                       std::is_same_v<T, std::vector<double>>) {
     return std::all_of(value.begin(), value.end(),
                        [&](auto element) { return inside(static_cast<double>(element), range); });
   } else {
@@ -236,33 +242,33 @@ struct ConfigTable::Assigner {
                      const std::string& where);
 };
 
-void ConfigTable::Assigner::assign(ConfigTable& table, const std::string& path, const toml::node& node,
-                                   const std::string& where) {
+void ConfigTable::Assigner::assign(ConfigTable& table, const std::string& path,
+                                   const toml::node& node, const std::string& where) {
   const auto key = std::find_if(table.keys_.begin(), table.keys_.end(),
                                 [&](const Key& k) { return k.path == path; });
   if (key == table.keys_.end()) {
     const std::string near = nearest_name(path, table.paths());
-    throw UsageError(fmt::format(
-        "{}: unknown key \"{}\"{}; `comba config` lists all keys", where, path,
-        near.empty() ? std::string() : fmt::format("; did you mean \"{}\"?", near)));
+    throw UsageError(
+        fmt::format("{}: unknown key \"{}\"{}; `comba config` lists all keys", where, path,
+                    near.empty() ? std::string() : fmt::format("; did you mean \"{}\"?", near)));
   }
   std::visit(
       [&](auto* member) {
         std::remove_reference_t<decltype(*member)> value{};
         if (!read(node, value)) {
           throw UsageError(fmt::format("{}: {}: expected {}, got {}", where, path,
-                                       with_article(type_name(key->target)),
-                                       found(node)));
+                                       with_article(type_name(key->target)), found(node)));
         }
         if (!in_range(value, key->range)) {
-          throw UsageError(fmt::format("{}: {}: expected {}, got {}", where, path, range_text(key->range),
-                                       found(node)));
+          throw UsageError(fmt::format("{}: {}: expected {}, got {}", where, path,
+                                       range_text(key->range), found(node)));
         }
         const auto check_choice = [&](const std::string& word) {
           if (!is_choice(word, key->choices)) {
             const std::string near = nearest_name(word, key->choices);
             throw UsageError(fmt::format(
-                "{}: {}: expected one of {}, got \"{}\"{}", where, path, fmt::join(key->choices, ", "), word,
+                "{}: {}: expected one of {}, got \"{}\"{}", where, path,
+                fmt::join(key->choices, ", "), word,
                 near.empty() ? std::string() : fmt::format("; did you mean \"{}\"?", near)));
           }
         };
@@ -350,8 +356,8 @@ std::string ConfigTable::describe() const {
     if (!key.choices.empty()) {
       limits = fmt::format("{}", fmt::join(key.choices, " | "));
     }
-    out += fmt::format("{} = {}\n    {}{}{}\n    {}\n", key.path, key.default_text, type_name(key.target),
-                       limits.empty() ? "" : ", ", limits, key.help);
+    out += fmt::format("{} = {}\n    {}{}{}\n    {}\n", key.path, key.default_text,
+                       type_name(key.target), limits.empty() ? "" : ", ", limits, key.help);
   }
   return out;
 }

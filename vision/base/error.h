@@ -10,7 +10,13 @@
 namespace comba {
 
 // Process exit codes of every command.
-enum ExitCode : int { kExitOk = 0, kExitRuntime = 1, kExitUsage = 2, kExitInterrupted = 130, kExitTerminated = 143 };
+enum ExitCode : int {
+  kExitOk = 0,
+  kExitRuntime = 1,
+  kExitUsage = 2,
+  kExitInterrupted = 130,
+  kExitTerminated = 143
+};
 
 // A failure the user can read. `what()` is the message alone; `where()` is "file.cpp:123" for logs.
 class Error : public std::runtime_error {
@@ -35,8 +41,8 @@ class UsageError : public Error {
 }  // namespace comba
 
 // COMBA_CHECK(size > 0, "reading {}: expected a non-empty file, got 0 bytes", path)
-#define COMBA_CHECK(condition, ...)                          \
-  do {                                                       \
-    if (!(condition)) [[unlikely]]                           \
-      throw ::comba::Error(::fmt::format(__VA_ARGS__));      \
+#define COMBA_CHECK(condition, ...)                     \
+  do {                                                  \
+    if (!(condition)) [[unlikely]]                      \
+      throw ::comba::Error(::fmt::format(__VA_ARGS__)); \
   } while (false)

@@ -161,7 +161,8 @@ void AtomicFolder::commit() {
     sync_path(entry.path());
   }
   sync_path(temporary_);
-  // rename() replaces an empty folder only, so an existing one steps aside under a name that readers know.
+  // rename() replaces an empty folder only, so an existing one steps aside under a name that
+  // readers know.
   const fs::path old = destination_.string() + ".old";
   std::error_code error;
   const bool replaces = fs::exists(destination_);
@@ -233,7 +234,8 @@ uint32_t crc32c_table(std::span<const uint8_t> bytes, uint32_t crc) {
 }
 
 #if defined(__x86_64__)
-__attribute__((target("sse4.2"))) uint32_t crc32c_sse42(std::span<const uint8_t> bytes, uint32_t crc) {
+__attribute__((target("sse4.2"))) uint32_t crc32c_sse42(std::span<const uint8_t> bytes,
+                                                        uint32_t crc) {
   uint64_t wide = crc;
   size_t at = 0;
   for (; at + 8 <= bytes.size(); at += 8) {

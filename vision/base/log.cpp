@@ -1,10 +1,10 @@
 #include "vision/base/log.h"
 
+#include "vision/base/error.h"
+
 #include <cstdio>
 #include <memory>
 #include <mutex>
-
-#include "vision/base/error.h"
 
 namespace comba::log {
 namespace {

@@ -37,7 +37,8 @@ Progress::~Progress() {
 void Progress::update(int64_t done, const std::string& note) {
   done_ = done;
   note_ = note;
-  if (terminal_ ? Clock::now() - drawn_ >= kTerminalInterval : Clock::now() - drawn_ >= kLineInterval) {
+  if (terminal_ ? Clock::now() - drawn_ >= kTerminalInterval
+                : Clock::now() - drawn_ >= kLineInterval) {
     draw(false);
   }
 }

@@ -11,8 +11,10 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
   for (int round = 0; round < 10; ++round) {
     const uint64_t product0 = uint64_t{kMultiplier0} * counter[0];
     const uint64_t product1 = uint64_t{kMultiplier1} * counter[2];
-    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0], static_cast<uint32_t>(product1),
-               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1], static_cast<uint32_t>(product0)};
+    counter = {static_cast<uint32_t>(product1 >> 32) ^ counter[1] ^ key[0],
+               static_cast<uint32_t>(product1),
+               static_cast<uint32_t>(product0 >> 32) ^ counter[3] ^ key[1],
+               static_cast<uint32_t>(product0)};
     key[0] += kWeyl0;
     key[1] += kWeyl1;
   }
@@ -21,8 +23,8 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 
 RandomStream::RandomStream(uint64_t seed, uint64_t epoch, uint64_t index, RandomPurpose purpose)
     : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)} {
-  // The key is (seed) hashed with (epoch, purpose); the counter holds the index and the block number, so
-  // that streams of different samples never overlap.
+  // The key is (seed) hashed with (epoch, purpose); the counter holds the index and the block
+  // number, so that streams of different samples never overlap.
   const auto mixed = philox4x32({static_cast<uint32_t>(epoch), static_cast<uint32_t>(epoch >> 32),
                                  static_cast<uint32_t>(purpose), 0u},
                                 key_);
@@ -48,7 +50,8 @@ double RandomStream::uniform(double low, double high) { return low + (high - low
 
 int64_t RandomStream::below(int64_t bound) {
   const uint64_t range = static_cast<uint64_t>(bound);
-  const uint64_t limit = -range % range;  // 2^64 mod range: draws below it would favour small results
+  const uint64_t limit =
+      -range % range;  // 2^64 mod range: draws below it would favour small results
   for (;;) {
     const uint64_t high = next(), low = next();
     const uint64_t draw = high << 32 | low;

@@ -1,5 +1,6 @@
-// Counter-based random numbers: every draw is a pure function of its key, so threads, ranks and timing
-// cannot change it. Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
+// Counter-based random numbers: every draw is a pure function of its key, so threads, ranks and
+// timing cannot change it. Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
+// 3", SC 2011).
 #pragma once
 
 #include <array>
@@ -7,8 +8,17 @@
 
 namespace comba {
 
-// What a stream of draws is for; part of the key, so that adding draws to one purpose moves no other.
-enum class RandomPurpose : uint32_t { order = 1, crop = 2, augment = 3, erase = 4, mix = 5, initialise = 6, drop = 7 };
+// What a stream of draws is for; part of the key, so that adding draws to one purpose moves no
+// other.
+enum class RandomPurpose : uint32_t {
+  order = 1,
+  crop = 2,
+  augment = 3,
+  erase = 4,
+  mix = 5,
+  initialise = 6,
+  drop = 7
+};
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
 
@@ -16,11 +26,11 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 class RandomStream {
  public:
   RandomStream(uint64_t seed, uint64_t epoch, uint64_t index, RandomPurpose purpose);
-  uint32_t next();                            // uniform 32 bits
-  double uniform();                           // [0, 1)
-  double uniform(double low, double high);    // [low, high)
-  int64_t below(int64_t bound);               // 0 .. bound-1, unbiased
-  double normal();                            // mean 0, standard deviation 1
+  uint32_t next();                          // uniform 32 bits
+  double uniform();                         // [0, 1)
+  double uniform(double low, double high);  // [low, high)
+  int64_t below(int64_t bound);             // 0 .. bound-1, unbiased
+  double normal();                          // mean 0, standard deviation 1
 
  private:
   std::array<uint32_t, 2> key_;

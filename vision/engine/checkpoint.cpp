@@ -1,15 +1,15 @@
 #include "vision/engine/checkpoint.h"
 
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+
 #include <algorithm>
 #include <charconv>
 #include <limits>
 #include <vector>
 
 #include <nlohmann/json.hpp>
-
-#include "vision/base/error.h"
-#include "vision/base/files.h"
-#include "vision/base/log.h"
 
 namespace comba::vision {
 namespace fs = std::filesystem;
@@ -67,12 +67,14 @@ Json read_state(const fs::path& folder) {
   COMBA_CHECK(json.is_object() && json.contains("crc32c") && json["crc32c"].is_number_unsigned() &&
                   json.contains("files") && json["files"].is_object() && json.contains("format") &&
                   json["format"].is_number_integer(),
-              "checkpoint {}: {} is damaged (not the JSON that was written)", folder.string(), kStateFile);
+              "checkpoint {}: {} is damaged (not the JSON that was written)", folder.string(),
+              kStateFile);
   const auto version = json["format"].get<int64_t>();
-  COMBA_CHECK(version == kCheckpointVersion,
-              "checkpoint {}: format version {}, this program reads version {}; use the program that "
-              "wrote it",
-              folder.string(), version, kCheckpointVersion);
+  COMBA_CHECK(
+      version == kCheckpointVersion,
+      "checkpoint {}: format version {}, this program reads version {}; use the program that "
+      "wrote it",
+      folder.string(), version, kCheckpointVersion);
   const auto expected = json["crc32c"].get<uint32_t>();
   json.erase("crc32c");
   const uint32_t found = checksum(json.dump());
@@ -84,11 +86,13 @@ Json read_state(const fs::path& folder) {
 void verify_file(const fs::path& folder, const std::string& name, const Json& expected) {
   const fs::path path = folder / name;
   std::error_code missing;
-  COMBA_CHECK(fs::is_regular_file(path, missing), "checkpoint {}: {} is missing", folder.string(), name);
+  COMBA_CHECK(fs::is_regular_file(path, missing), "checkpoint {}: {} is missing", folder.string(),
+              name);
   const MappedFile file(path);
   const auto bytes = expected.at("bytes").get<uint64_t>();
-  COMBA_CHECK(file.bytes().size() == bytes, "checkpoint {}: {} has {} bytes, expected {} (truncated?)",
-              folder.string(), name, file.bytes().size(), bytes);
+  COMBA_CHECK(file.bytes().size() == bytes,
+              "checkpoint {}: {} has {} bytes, expected {} (truncated?)", folder.string(), name,
+              file.bytes().size(), bytes);
   const auto crc = expected.at("crc32c").get<uint32_t>();
   const uint32_t found = crc32c(file.bytes());
   COMBA_CHECK(found == crc, "checkpoint {}: {} is damaged (crc32c {:08x}, expected {:08x})",
@@ -111,7 +115,8 @@ int64_t step_of(const fs::path& folder) {
 bool is_checkpoint_name(const fs::path& folder) {
   const std::string name = folder.filename().string();
   // ".old" is where AtomicFolder puts a predecessor for the moment of its replacement.
-  return name == "last" || name == "last.old" || name == "best" || name == "best.old" || step_of(folder) >= 0;
+  return name == "last" || name == "last.old" || name == "best" || name == "best.old" ||
+         step_of(folder) >= 0;
 }
 
 struct Candidate {
@@ -119,8 +124,8 @@ struct Candidate {
   int64_t step;
 };
 
-// Newest first. A folder whose state.json cannot be read is ordered by its name, so that the warning about
-// it comes before an older one is taken.
+// Newest first. A folder whose state.json cannot be read is ordered by its name, so that the
+// warning about it comes before an older one is taken.
 std::vector<Candidate> candidates(const fs::path& folder) {
   std::vector<Candidate> found;
   std::error_code absent;
@@ -201,7 +206,8 @@ std::optional<LoadedCheckpoint> load_newest_checkpoint(const fs::path& folder) {
       log::warning("{}; it is not used, trying an older one", error.what());
     }
   }
-  COMBA_CHECK(found.empty(), "resuming from {}: none of the {} checkpoints is valid (see the warnings)",
+  COMBA_CHECK(found.empty(),
+              "resuming from {}: none of the {} checkpoints is valid (see the warnings)",
               folder.string(), found.size());
   return std::nullopt;
 }

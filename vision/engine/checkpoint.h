@@ -1,4 +1,5 @@
-// Checkpoints: folders of safetensors that are whole or absent, verified before a byte of them is used.
+// Checkpoints: folders of safetensors that are whole or absent, verified before a byte of them is
+// used.
 //
 //   <run>/checkpoints/step-1200/   model.safetensors  ema.safetensors  optimizer.safetensors
 //                                  config.toml  state.json
@@ -7,39 +8,39 @@
 // state.json carries size and CRC-32C of every other file and of itself.
 #pragma once
 
+#include "vision/io/safetensors.h"
+
 #include <cstdint>
 #include <filesystem>
 #include <map>
 #include <optional>
 #include <string>
 
-#include "vision/io/safetensors.h"
-
 namespace comba::vision {
 
 inline constexpr int64_t kCheckpointVersion = 1;
 
 struct CheckpointState {
-  int64_t step = 0;             // optimizer steps done
-  int64_t epoch = 0;            // the epoch in progress
-  int64_t epoch_step = 0;       // its steps done: where the loader goes on
-  bool epoch_closed = false;    // its evaluation is done, too
+  int64_t step = 0;           // optimizer steps done
+  int64_t epoch = 0;          // the epoch in progress
+  int64_t epoch_step = 0;     // its steps done: where the loader goes on
+  bool epoch_closed = false;  // its evaluation is done, too
   int64_t ema_updates = 0;
   double epoch_loss_sum = 0.0;  // of the steps done in this epoch
   double best_metric = -1e300;  // larger is better
   int64_t best_epoch = -1;
   std::string best_weights = "raw";  // raw | ema: which of the two the best metric belongs to
   std::string data_fingerprint;
-  std::string config_hash;      // crc32c of the configuration's text
+  std::string config_hash;  // crc32c of the configuration's text
 };
 
 struct Checkpoint {
   CheckpointState state;
   NamedTensors model;
-  NamedTensors ema;             // empty: no average
-  NamedTensors optimizer;       // with the random generators' states
+  NamedTensors ema;                             // empty: no average
+  NamedTensors optimizer;                       // with the random generators' states
   std::map<std::string, std::string> metadata;  // of the weights files
-  std::string config;           // TOML
+  std::string config;                           // TOML
 };
 
 // What load_checkpoint returns: the same, by name.
@@ -57,8 +58,9 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 CheckpointState verify_checkpoint(const std::filesystem::path& path);
 LoadedCheckpoint load_checkpoint(const std::filesystem::path& path);
 
-// The newest valid checkpoint under `folder` (last, best, step-N); a damaged one is named in a warning and
-// passed over. Empty if there is none at all; throws Error if there are some and none is valid.
+// The newest valid checkpoint under `folder` (last, best, step-N); a damaged one is named in a
+// warning and passed over. Empty if there is none at all; throws Error if there are some and none
+// is valid.
 std::optional<LoadedCheckpoint> load_newest_checkpoint(const std::filesystem::path& folder);
 
 // Makes `destination` the same checkpoint as `source`, whole or not at all.

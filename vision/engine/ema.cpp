@@ -1,11 +1,11 @@
 #include "vision/engine/ema.h"
 
+#include "vision/base/error.h"
+
 #include <algorithm>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_lerp.h>
-
-#include "vision/base/error.h"
 
 namespace comba::vision {
 
@@ -52,7 +52,8 @@ void WeightAverage::load_state(const std::map<std::string, at::Tensor>& state, i
   for (size_t i = 0; i < names_.size(); ++i) {
     const auto found = state.find(names_[i]);
     COMBA_CHECK(found != state.end() && found->second.sizes() == average_[i].sizes(),
-                "restoring the weight average: tensor {} is missing or has another shape", names_[i]);
+                "restoring the weight average: tensor {} is missing or has another shape",
+                names_[i]);
     average_[i].copy_(found->second);
   }
   updates_ = updates;

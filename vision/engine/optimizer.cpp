@@ -1,5 +1,7 @@
 #include "vision/engine/optimizer.h"
 
+#include "vision/base/error.h"
+
 #include <array>
 #include <string_view>
 
@@ -10,8 +12,6 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
-
-#include "vision/base/error.h"
 
 namespace comba::vision {
 namespace {
@@ -26,8 +26,8 @@ std::string_view last_component(std::string_view name) {
 }  // namespace
 
 bool takes_weight_decay(const std::string& name, const at::Tensor& parameter) {
-  static constexpr std::array<std::string_view, 7> kExempt = {"pos_embed", "cls_token", "A_log", "dt_bias",
-                                                              "D",         "decay",     "bias"};
+  static constexpr std::array<std::string_view, 7> kExempt = {
+      "pos_embed", "cls_token", "A_log", "dt_bias", "D", "decay", "bias"};
   std::string_view leaf = last_component(name);
   if (leaf.ends_with("_b")) {
     leaf.remove_suffix(2);  // the second direction
@@ -47,10 +47,12 @@ AdamW::AdamW(const torch::nn::Module& model, const AdamWOptions& options) : opti
     }
     const at::Tensor parameter = item.value();
     slots_.push_back({item.key(), parameter, at::zeros_like(parameter.detach()),
-                      at::zeros_like(parameter.detach()), takes_weight_decay(item.key(), parameter)});
+                      at::zeros_like(parameter.detach()),
+                      takes_weight_decay(item.key(), parameter)});
   }
   COMBA_CHECK(!slots_.empty(), "creating the optimizer: the model has no trainable parameters");
-  const at::TensorOptions scalar = at::TensorOptions().dtype(at::kFloat).device(slots_[0].parameter.device());
+  const at::TensorOptions scalar =
+      at::TensorOptions().dtype(at::kFloat).device(slots_[0].parameter.device());
   lr_ = at::zeros({}, scalar);
   steps_ = at::zeros({}, scalar);
   skipped_ = at::zeros({}, scalar);
@@ -71,10 +73,12 @@ void AdamW::step(double lr) {
       gradients.push_back(slot.parameter.grad());
     }
   }
-  COMBA_CHECK(!gradients.empty(), "optimizer step: no parameter has a gradient; call backward() first");
+  COMBA_CHECK(!gradients.empty(),
+              "optimizer step: no parameter has a gradient; call backward() first");
   norm_ = at::stack(at::_foreach_norm(gradients, 2)).norm().to(at::kFloat);
   if (options_.clip_grad > 0) {
-    const at::Tensor factor = norm_.add(kNormEps).reciprocal().mul(options_.clip_grad).clamp_max(1.0);
+    const at::Tensor factor =
+        norm_.add(kNormEps).reciprocal().mul(options_.clip_grad).clamp_max(1.0);
     at::_foreach_mul_(gradients, factor);
   }
   const at::Tensor skip = norm_.isfinite().logical_not().to(at::kFloat);
@@ -100,8 +104,9 @@ void AdamW::update(const at::Tensor& skip, bool decay) {
     return;
   }
   const std::vector<at::Tensor> steps(parameters.size(), steps_);
-  at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, lr_, options_.beta1, options_.beta2,
-                    decay ? options_.weight_decay : 0.0, options_.eps, /*amsgrad=*/false,
+  at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, lr_, options_.beta1,
+                    options_.beta2, decay ? options_.weight_decay : 0.0, options_.eps,
+                    /*amsgrad=*/false,
                     /*maximize=*/false, /*grad_scale=*/{}, /*found_inf=*/skip);
 }
 
@@ -126,8 +131,8 @@ void AdamW::load_state(const std::map<std::string, at::Tensor>& state) {
     const auto found = state.find(name);
     COMBA_CHECK(found != state.end(), "restoring the optimizer: tensor {} is missing", name);
     COMBA_CHECK(found->second.sizes() == target.sizes(),
-                "restoring the optimizer: tensor {} has {} elements, expected {} (another model?)", name,
-                found->second.numel(), target.numel());
+                "restoring the optimizer: tensor {} has {} elements, expected {} (another model?)",
+                name, found->second.numel(), target.numel());
     at::Tensor(target).copy_(found->second);
   }
 }

@@ -1,9 +1,9 @@
 #include "vision/engine/precision.h"
 
+#include "vision/base/error.h"
+
 #include <ATen/Context.h>
 #include <ATen/autocast_mode.h>
-
-#include "vision/base/error.h"
 
 namespace comba::vision {
 
@@ -13,8 +13,9 @@ c10::Device choose_device(const std::string& name) {
   }
   const bool cuda = name != "cpu" && at::hasCUDA();
   if (name == "cuda" && !cuda) {
-    throw UsageError("--device cuda: LibTorch finds no usable CUDA device here; use --device cpu, or look "
-                     "at nvidia-smi and the driver");
+    throw UsageError(
+        "--device cuda: LibTorch finds no usable CUDA device here; use --device cpu, or look "
+        "at nvidia-smi and the driver");
   }
   return cuda ? c10::Device(c10::kCUDA, 0) : c10::Device(c10::kCPU);
 }

@@ -1,5 +1,7 @@
 #include "vision/engine/report.h"
 
+#include "vision/base/files.h"
+
 #include <algorithm>
 #include <cmath>
 #include <limits>
@@ -7,13 +9,13 @@
 
 #include <fmt/format.h>
 
-#include "vision/base/files.h"
-
 namespace comba::vision {
 namespace {
 
-constexpr double kWidth = 560, kHeight = 300, kLeft = 64, kRight = 16, kTop = 34, kBottom = 44;  // px
-constexpr const char* kColours[] = {"#2f7ed8", "#e4572e", "#3aa655", "#8a63d2", "#c9971c", "#17a2a2"};
+constexpr double kWidth = 560, kHeight = 300, kLeft = 64, kRight = 16, kTop = 34,
+                 kBottom = 44;  // px
+constexpr const char* kColours[] = {"#2f7ed8", "#e4572e", "#3aa655",
+                                    "#8a63d2", "#c9971c", "#17a2a2"};
 
 constexpr const char* kStyle = R"(
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#667085;--line:#d9dee7;--paper:#ffffff;--page:#f5f6f8;--accent:#2f7ed8;--bad:#d64545}
@@ -48,16 +50,20 @@ struct Axis {
   }
   std::vector<std::pair<double, std::string>> ticks() const {
     std::vector<std::pair<double, std::string>> out;
-    const double step = logarithmic ? std::max(1.0, nice_step(high - low, 5)) : nice_step(high - low, 5);
+    const double step =
+        logarithmic ? std::max(1.0, nice_step(high - low, 5)) : nice_step(high - low, 5);
     for (double at = std::ceil(low / step - 1e-9) * step; at <= high + step * 1e-6; at += step) {
-      const double value = logarithmic ? std::pow(10.0, at) : (std::abs(at) < step * 1e-9 ? 0.0 : at);
+      const double value =
+          logarithmic ? std::pow(10.0, at) : (std::abs(at) < step * 1e-9 ? 0.0 : at);
       out.emplace_back(value, fmt::format("{:.4g}", value));
     }
     return out;
   }
 };
 
-bool usable(double x, double y, bool log_y) { return std::isfinite(x) && std::isfinite(y) && (!log_y || y > 0); }
+bool usable(double x, double y, bool log_y) {
+  return std::isfinite(x) && std::isfinite(y) && (!log_y || y > 0);
+}
 
 std::pair<Axis, Axis> axes_of(const PlotOptions& options, const std::vector<Series>& series) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
@@ -80,7 +86,8 @@ std::pair<Axis, Axis> axes_of(const PlotOptions& options, const std::vector<Seri
       axis->high = 1;
     }
     const double span = axis->high - axis->low;
-    const double margin = span > 0 ? (axis == &y ? 0.05 * span : 0.0) : std::max(0.5, std::abs(axis->high) * 0.05);
+    const double margin =
+        span > 0 ? (axis == &y ? 0.05 * span : 0.0) : std::max(0.5, std::abs(axis->high) * 0.05);
     axis->low -= margin;
     axis->high += margin;
   }
@@ -101,13 +108,15 @@ std::string frame_svg(const PlotOptions& options, const Axis& x, const Axis& y) 
         R"(<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/><text class="soft" x="{0:.1f}" y="{3:.1f}" text-anchor="middle">{4}</text>)",
         at, kHeight - kBottom, kHeight - kBottom + 4, kHeight - kBottom + 18, label);
   }
-  out += fmt::format(R"(<text class="title" x="{}" y="18">{}</text>)", kLeft, escape_html(options.title));
+  out += fmt::format(R"(<text class="title" x="{}" y="18">{}</text>)", kLeft,
+                     escape_html(options.title));
   out += fmt::format(R"(<text class="soft" x="{}" y="{}" text-anchor="middle">{}</text>)",
                      (kLeft + kWidth - kRight) / 2, kHeight - 8, escape_html(options.x_label));
   return out;
 }
 
-std::string series_svg(const Series& s, const char* colour, const Axis& x, const Axis& y, bool log_y) {
+std::string series_svg(const Series& s, const char* colour, const Axis& x, const Axis& y,
+                       bool log_y) {
   std::string points, dots;
   const size_t count = std::min(s.xs.size(), s.ys.size());
   for (size_t i = 0; i < count; ++i) {
@@ -117,16 +126,19 @@ std::string series_svg(const Series& s, const char* colour, const Axis& x, const
     const double px = x.place(s.xs[i]), py = y.place(s.ys[i]);
     points += fmt::format("{:.1f},{:.1f} ", px, py);
     if (count <= 120) {
-      dots += fmt::format(R"(<circle cx="{:.1f}" cy="{:.1f}" r="2.6" fill="{}"><title>{}: {:.6g} at {:.6g}</title></circle>)",
-                          px, py, colour, escape_html(s.name), s.ys[i], s.xs[i]);
+      dots += fmt::format(
+          R"(<circle cx="{:.1f}" cy="{:.1f}" r="2.6" fill="{}"><title>{}: {:.6g} at {:.6g}</title></circle>)",
+          px, py, colour, escape_html(s.name), s.ys[i], s.xs[i]);
     }
   }
-  return fmt::format(R"(<polyline points="{}" fill="none" stroke="{}" stroke-width="1.8" stroke-linejoin="round"/>{})",
-                     points, colour, dots);
+  return fmt::format(
+      R"(<polyline points="{}" fill="none" stroke="{}" stroke-width="1.8" stroke-linejoin="round"/>{})",
+      points, colour, dots);
 }
 
 std::string base64(const std::string& bytes) {
-  static constexpr char kLetters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  static constexpr char kLetters[] =
+      "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string out;
   out.reserve((bytes.size() + 2) / 3 * 4);
   for (size_t i = 0; i < bytes.size(); i += 3) {
@@ -163,8 +175,9 @@ std::string confusion_table(const std::vector<std::string>& classes,
 
 constexpr double kCell = 38;  // px of the confusion matrix
 
-std::string confusion_row_svg(const std::vector<std::string>& classes, const std::vector<int64_t>& counts, size_t row,
-                              double left, double top) {
+std::string confusion_row_svg(const std::vector<std::string>& classes,
+                              const std::vector<int64_t>& counts, size_t row, double left,
+                              double top) {
   const size_t size = classes.size();
   int64_t total = 0;
   for (size_t j = 0; j < size; ++j) {
@@ -178,11 +191,12 @@ std::string confusion_row_svg(const std::vector<std::string>& classes, const std
     const double x = left + kCell * static_cast<double>(j);
     out += fmt::format(
         R"(<rect x="{:.1f}" y="{:.1f}" width="{}" height="{}" rx="3" fill="{}" fill-opacity="{:.3f}" class="grid"><title>{} taken for {}: {} of {}</title></rect>)",
-        x, top, kCell - 2, kCell - 2, row == j ? "var(--accent)" : "var(--bad)", opacity, escape_html(classes[row]),
-        escape_html(classes[j]), count, total);
+        x, top, kCell - 2, kCell - 2, row == j ? "var(--accent)" : "var(--bad)", opacity,
+        escape_html(classes[row]), escape_html(classes[j]), count, total);
     if (count > 0) {
-      out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="middle" pointer-events="none">{}</text>)",
-                         x + kCell / 2 - 1, top + kCell / 2 + 4, count);
+      out += fmt::format(
+          R"(<text x="{:.1f}" y="{:.1f}" text-anchor="middle" pointer-events="none">{}</text>)",
+          x + kCell / 2 - 1, top + kCell / 2 + 4, count);
     }
   }
   return out;
@@ -216,16 +230,16 @@ std::string escape_html(const std::string& text) {
 std::string line_plot_svg(const PlotOptions& options, const std::vector<Series>& series) {
   const auto [x, y] = axes_of(options, series);
   std::string out = fmt::format(
-      R"(<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}">)", kWidth, kHeight,
-      escape_html(options.title));
+      R"(<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}">)", kWidth,
+      kHeight, escape_html(options.title));
   out += frame_svg(options, x, y);
   double legend = kWidth - kRight;
   for (size_t i = 0; i < series.size(); ++i) {
     const char* colour = kColours[i % std::size(kColours)];
     out += series_svg(series[i], colour, x, y, options.log_y);
     if (series.size() > 1) {
-      out += fmt::format(R"(<text x="{:.1f}" y="18" text-anchor="end" style="fill:{}">{}</text>)", legend, colour,
-                         escape_html(series[i].name));
+      out += fmt::format(R"(<text x="{:.1f}" y="18" text-anchor="end" style="fill:{}">{}</text>)",
+                         legend, colour, escape_html(series[i].name));
       legend -= 7.0 * static_cast<double>(series[i].name.size()) + 16;
     }
   }
@@ -243,13 +257,16 @@ std::string confusion_matrix_svg(const std::vector<std::string>& classes,
   }
   const double label = 16 + 7.0 * static_cast<double>(std::min<size_t>(longest, 24));
   const double side = kCell * static_cast<double>(classes.size());
-  std::string out = fmt::format(R"(<svg viewBox="0 0 {0:.0f} {1:.0f}" width="{0:.0f}" height="{1:.0f}" role="img">)",
-                                label + side + 8, 30 + side + 8);
+  std::string out = fmt::format(
+      R"(<svg viewBox="0 0 {0:.0f} {1:.0f}" width="{0:.0f}" height="{1:.0f}" role="img">)",
+      label + side + 8, 30 + side + 8);
   for (size_t i = 0; i < classes.size(); ++i) {
     const double at = kCell * (static_cast<double>(i) + 0.5);
     const std::string name = escape_html(classes[i].substr(0, 24));
-    out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>)", label - 8, 30 + at + 4, name);
-    out += fmt::format(R"(<text x="{:.1f}" y="20" text-anchor="middle">{}</text>)", label + at, name.substr(0, 5));
+    out += fmt::format(R"(<text x="{:.1f}" y="{:.1f}" text-anchor="end">{}</text>)", label - 8,
+                       30 + at + 4, name);
+    out += fmt::format(R"(<text x="{:.1f}" y="20" text-anchor="middle">{}</text>)", label + at,
+                       name.substr(0, 5));
   }
   for (size_t i = 0; i < classes.size(); ++i) {
     out += confusion_row_svg(classes, counts, i, label, 30 + kCell * static_cast<double>(i));
@@ -276,13 +293,16 @@ std::string key_value_table_html(const std::vector<std::pair<std::string, std::s
   return out + "</table>";
 }
 
-void write_report(const std::filesystem::path& path, const std::string& title, const std::vector<Section>& sections) {
+void write_report(const std::filesystem::path& path, const std::string& title,
+                  const std::vector<Section>& sections) {
   std::string out = fmt::format(
       "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\"><meta name=\"viewport\" "
-      "content=\"width=device-width\"><title>{0}</title><style>{1}</style></head><body><main><h1>{0}</h1>\n",
+      "content=\"width=device-width\"><title>{0}</title><style>{1}</style></"
+      "head><body><main><h1>{0}</h1>\n",
       escape_html(title), kStyle);
   for (const Section& section : sections) {
-    out += fmt::format("<section><h2>{}</h2>{}</section>\n", escape_html(section.title), section.html);
+    out +=
+        fmt::format("<section><h2>{}</h2>{}</section>\n", escape_html(section.title), section.html);
   }
   write_file_atomic(path, out + "</main></body></html>\n");
 }

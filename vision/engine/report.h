@@ -21,7 +21,8 @@ struct PlotOptions {
 
 std::string line_plot_svg(const PlotOptions& options, const std::vector<Series>& series);
 
-// counts: [classes, classes], row label, column prediction. A heat map with numbers for up to 30 classes, else the most frequent confusions.
+// counts: [classes, classes], row label, column prediction. A heat map with numbers for up to 30
+// classes, else the most frequent confusions.
 std::string confusion_matrix_svg(const std::vector<std::string>& classes,
                                  const std::vector<int64_t>& counts);
 
@@ -38,7 +39,8 @@ struct Section {
   std::string title;
   std::string html;
 };
-void write_report(const std::filesystem::path& path, const std::string& title, const std::vector<Section>& sections);
+void write_report(const std::filesystem::path& path, const std::string& title,
+                  const std::vector<Section>& sections);
 
 // &, <, > and quotes made safe for text and attributes.
 std::string escape_html(const std::string& text);

@@ -1,5 +1,10 @@
 #include "vision/engine/run_log.h"
 
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+#include "vision/engine/report.h"
+
 #include <algorithm>
 #include <cmath>
 #include <fstream>
@@ -7,11 +12,6 @@
 #include <map>
 
 #include <nlohmann/json.hpp>
-
-#include "vision/base/error.h"
-#include "vision/base/files.h"
-#include "vision/base/log.h"
-#include "vision/engine/report.h"
 
 namespace comba::vision {
 namespace fs = std::filesystem;
@@ -88,7 +88,8 @@ EpochRecord epoch_of(const Json& json) {
 }
 
 void add_points(std::vector<Series>& series, const std::string& name, double x, double y) {
-  auto found = std::find_if(series.begin(), series.end(), [&](const Series& s) { return s.name == name; });
+  auto found =
+      std::find_if(series.begin(), series.end(), [&](const Series& s) { return s.name == name; });
   if (found == series.end()) {
     series.push_back({name, {}, {}});
     found = series.end() - 1;
@@ -200,8 +201,8 @@ void RunLog::write_results() {
   }
   text += "\n";
   for (const EpochRecord& record : epochs_) {
-    text += fmt::format("{},{},{:.3f},{:.1f},{:.6g},{:.6g}", record.epoch + 1, record.step, record.seconds,
-                        record.images_per_second, record.lr, record.train_loss);
+    text += fmt::format("{},{},{:.3f},{:.1f},{:.6g},{:.6g}", record.epoch + 1, record.step,
+                        record.seconds, record.images_per_second, record.lr, record.train_loss);
     std::map<std::string, double> values;
     for (const auto& [name, value] : record.raw) {
       values["eval_" + name] = value;

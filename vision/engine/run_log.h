@@ -1,14 +1,14 @@
-// What a run leaves to read: metrics.jsonl (one line per interval and per epoch), results.csv (one row per
-// epoch) and report.html.
+// What a run leaves to read: metrics.jsonl (one line per interval and per epoch), results.csv (one
+// row per epoch) and report.html.
 #pragma once
+
+#include "vision/engine/task.h"
 
 #include <cstdint>
 #include <filesystem>
 #include <string>
 #include <utility>
 #include <vector>
-
-#include "vision/engine/task.h"
 
 namespace comba::vision {
 
@@ -22,7 +22,7 @@ struct IntervalRecord {
 struct EpochRecord {
   int64_t step = 0, epoch = 0;
   double train_loss = 0.0, lr = 0.0, seconds = 0.0, images_per_second = 0.0;
-  Metrics raw, average;    // empty: not evaluated in this epoch
+  Metrics raw, average;  // empty: not evaluated in this epoch
 };
 
 class RunLog {

@@ -10,9 +10,10 @@ void declare(ConfigTable& table, TrainOptions& o) {
             {0, kMany});
   table.add("train.batch_size", &o.batch_size, "images per step", {1, 1e6});
   table.add("train.lr", &o.lr, "peak learning rate", {0, 10});
-  table.add("train.lr_batch", &o.lr_batch,
-            "train.lr is meant for this batch size and scaled by batch_size / lr_batch; 0: not scaled",
-            {0, 1e6});
+  table.add(
+      "train.lr_batch", &o.lr_batch,
+      "train.lr is meant for this batch size and scaled by batch_size / lr_batch; 0: not scaled",
+      {0, 1e6});
   table.add("train.min_lr", &o.min_lr, "where the cosine ends", {0, 10});
   table.add("train.warmup_lr", &o.warmup_lr, "where the warm-up starts", {0, 10});
   table.add("train.warmup_epochs", &o.warmup_epochs, "length of the linear warm-up", {0, 1e6});
@@ -21,13 +22,16 @@ void declare(ConfigTable& table, TrainOptions& o) {
   table.add("train.beta2", &o.beta2, "AdamW's decay of the second moment", {0, 0.999999});
   table.add("train.eps", &o.eps, "AdamW's epsilon", {0, 1});
   table.add("train.clip_grad", &o.clip_grad, "largest global gradient norm; 0: off", {0, 1e6});
-  table.add("train.ema_decay", &o.ema_decay, "of the average of the weights; 0: no average", {0, 0.9999999});
+  table.add("train.ema_decay", &o.ema_decay, "of the average of the weights; 0: no average",
+            {0, 0.9999999});
   table.add_choice("train.precision", &o.precision, {"auto", "fp32", "bf16"},
                    "auto: bf16 autocast on CUDA, fp32 on the CPU");
-  table.add("train.threads", &o.threads,
-            "CPU threads for the arithmetic; 0: all. Results are bit-identical only for equal values",
-            {0, 1024});
-  table.add("train.eval_every", &o.eval_every, "epochs between evaluations; 0: only at the end", {0, 1e6});
+  table.add(
+      "train.threads", &o.threads,
+      "CPU threads for the arithmetic; 0: all. Results are bit-identical only for equal values",
+      {0, 1024});
+  table.add("train.eval_every", &o.eval_every, "epochs between evaluations; 0: only at the end",
+            {0, 1e6});
   table.add("train.checkpoint_every", &o.checkpoint_every,
             "steps between checkpoints within an epoch; 0: only at its end", {0, kMany});
   table.add("train.keep", &o.keep, "step-N checkpoints kept beside last and best", {1, 1e6});

@@ -1,6 +1,15 @@
 #include "vision/engine/trainer.h"
 
-#include <unistd.h>
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+#include "vision/base/progress.h"
+#include "vision/engine/checkpoint.h"
+#include "vision/engine/ema.h"
+#include "vision/engine/optimizer.h"
+#include "vision/engine/precision.h"
+#include "vision/engine/run_log.h"
+#include "vision/engine/schedule.h"
 
 #include <atomic>
 #include <chrono>
@@ -13,17 +22,7 @@
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
-
-#include "vision/base/error.h"
-#include "vision/base/files.h"
-#include "vision/base/log.h"
-#include "vision/base/progress.h"
-#include "vision/engine/checkpoint.h"
-#include "vision/engine/ema.h"
-#include "vision/engine/optimizer.h"
-#include "vision/engine/precision.h"
-#include "vision/engine/run_log.h"
-#include "vision/engine/schedule.h"
+#include <unistd.h>
 
 namespace comba::vision {
 namespace fs = std::filesystem;
@@ -57,7 +56,8 @@ class SignalScope {
   SignalScope& operator=(const SignalScope&) = delete;
 
  private:
-  struct sigaction interrupt_ {}, terminate_ {};
+  struct sigaction interrupt_ {
+  }, terminate_{};
 };
 
 class Clock {
@@ -95,7 +95,8 @@ std::optional<double> find_metric(const Metrics& metrics, const std::string& nam
 }
 
 std::string hash_of(const std::string& text) {
-  return fmt::format("{:08x}", crc32c({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
+  return fmt::format("{:08x}",
+                     crc32c({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
 }
 
 NamedTensors weights_of(const torch::nn::Module& model) {
@@ -142,11 +143,11 @@ class Trainer {
   std::optional<RunLog> log_;
   CheckpointState state_;
   TrainResult result_;
-  at::Tensor pending_loss_;    // 0-d fp64 on the device: losses not yet read
+  at::Tensor pending_loss_;  // 0-d fp64 on the device: losses not yet read
   int64_t pending_steps_ = 0;
-  double interval_loss_ = 0.0; // of the steps since the last log line
+  double interval_loss_ = 0.0;  // of the steps since the last log line
   int64_t interval_steps_ = 0;
-  double interval_wait_ = 0.0; // data_wait_seconds() at the last log line
+  double interval_wait_ = 0.0;  // data_wait_seconds() at the last log line
   double trained_seconds_ = 0.0, epoch_seconds_ = 0.0;
   int64_t trained_steps_ = 0, epoch_steps_here_ = 0;
   double skipped_seen_ = 0.0;
@@ -173,14 +174,15 @@ void remove_leftovers(const fs::path& folder) {
   }
 }
 
-// The schedule spans the epochs even if max_steps stops earlier: a run that is cut short and later resumed
-// with a larger max_steps is the run that was never cut.
+// The schedule spans the epochs even if max_steps stops earlier: a run that is cut short and later
+// resumed with a larger max_steps is the run that was never cut.
 Schedule make_schedule(const TrainOptions& options, int64_t steps_per_epoch) {
-  return {.peak_lr = options.peak_lr(),
-          .min_lr = options.min_lr,
-          .warmup_lr = options.warmup_lr,
-          .warmup_steps = std::llround(options.warmup_epochs * static_cast<double>(steps_per_epoch)),
-          .total_steps = options.epochs * steps_per_epoch};
+  return {
+      .peak_lr = options.peak_lr(),
+      .min_lr = options.min_lr,
+      .warmup_lr = options.warmup_lr,
+      .warmup_steps = std::llround(options.warmup_epochs * static_cast<double>(steps_per_epoch)),
+      .total_steps = options.epochs * steps_per_epoch};
 }
 
 Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
@@ -197,9 +199,10 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
                                 .eps = options.eps,
                                 .weight_decay = options.weight_decay,
                                 .clip_grad = options.clip_grad}) {
-  COMBA_CHECK(steps_per_epoch_ > 0,
-              "training: the training data does not fill one batch of {} images; lower train.batch_size",
-              task.batch_size());
+  COMBA_CHECK(
+      steps_per_epoch_ > 0,
+      "training: the training data does not fill one batch of {} images; lower train.batch_size",
+      task.batch_size());
   if (options.ema_decay > 0) {
     average_.emplace(task.model(), options.ema_decay);
   }
@@ -214,7 +217,8 @@ void Trainer::load_weights(const std::map<std::string, at::Tensor>& tensors) {
   const auto load = [&](const std::string& name, at::Tensor target) {
     const auto found = tensors.find(name);
     COMBA_CHECK(found != tensors.end() && found->second.sizes() == target.sizes(),
-                "restoring the weights: tensor {} is missing or has another shape (another model?)", name);
+                "restoring the weights: tensor {} is missing or has another shape (another model?)",
+                name);
     target.copy_(found->second);
   };
   for (const auto& item : task_.model().named_parameters()) {
@@ -227,12 +231,14 @@ void Trainer::load_weights(const std::map<std::string, at::Tensor>& tensors) {
 
 void Trainer::resume_from(const LoadedCheckpoint& checkpoint) {
   COMBA_CHECK(checkpoint.state.data_fingerprint == state_.data_fingerprint,
-              "resuming from {}: the training data has changed (fingerprint {}, expected {}); give the data "
+              "resuming from {}: the training data has changed (fingerprint {}, expected {}); give "
+              "the data "
               "the run was started with, or start a new run",
               checkpoint.path.string(), state_.data_fingerprint, checkpoint.state.data_fingerprint);
   if (checkpoint.state.config_hash != state_.config_hash) {
-    log::warning("resuming from {}: the configuration differs from the one the run was started with",
-                 checkpoint.path.string());
+    log::warning(
+        "resuming from {}: the configuration differs from the one the run was started with",
+        checkpoint.path.string());
   }
   const std::string hash = state_.config_hash;
   state_ = checkpoint.state;
@@ -240,7 +246,8 @@ void Trainer::resume_from(const LoadedCheckpoint& checkpoint) {
   load_weights(checkpoint.model);
   optimizer_.load_state(checkpoint.optimizer);
   if (average_) {
-    average_->load_state(checkpoint.ema.empty() ? checkpoint.model : checkpoint.ema, state_.ema_updates);
+    average_->load_state(checkpoint.ema.empty() ? checkpoint.model : checkpoint.ema,
+                         state_.ema_updates);
   }
   const auto restore = [&](const char* name, const c10::Device& device) {
     const auto found = checkpoint.optimizer.find(name);
@@ -311,7 +318,8 @@ TrainResult Trainer::run() {
   result_.best_weights = state_.best_weights;
   result_.signal = signal_received;
   if (trained_seconds_ > 0) {
-    result_.images_per_second = static_cast<double>(trained_steps_ * task_.batch_size()) / trained_seconds_;
+    result_.images_per_second =
+        static_cast<double>(trained_steps_ * task_.batch_size()) / trained_seconds_;
   }
   COMBA_CHECK(saved, "training ended at step {}, but its last checkpoint could not be written: {}",
               state_.step, save_failure_);
@@ -341,8 +349,8 @@ void Trainer::train_epoch() {
     if (state_.step % options_.log_every == 0) {
       log_interval();
     }
-    if (options_.checkpoint_every > 0 && state_.step % options_.checkpoint_every == 0 && !epoch_over() &&
-        !stopping()) {
+    if (options_.checkpoint_every > 0 && state_.step % options_.checkpoint_every == 0 &&
+        !epoch_over() && !stopping()) {
       flush_loss();
       save();
     }
@@ -359,7 +367,8 @@ void Trainer::train_step() {
     const AutocastScope autocast(precision_);
     loss = task_.next_loss();
   }
-  COMBA_CHECK(loss.dim() == 0, "training: the task's loss has {} dimensions, expected a scalar", loss.dim());
+  COMBA_CHECK(loss.dim() == 0, "training: the task's loss has {} dimensions, expected a scalar",
+              loss.dim());
   loss.backward();
   optimizer_.step(schedule_.lr(state_.step));
   if (average_) {
@@ -377,18 +386,19 @@ void Trainer::train_step() {
   }
 }
 
-// Reading the loss waits for the GPU, so it is read once an interval. Steps whose gradients are not finite
-// do not change the weights (AdamW::step), so nothing is lost by noticing late.
+// Reading the loss waits for the GPU, so it is read once an interval. Steps whose gradients are not
+// finite do not change the weights (AdamW::step), so nothing is lost by noticing late.
 void Trainer::flush_loss() {
   if (pending_steps_ == 0) {
     return;
   }
   const double sum = pending_loss_.item<double>();
-  COMBA_CHECK(std::isfinite(sum),
-              "training: the loss became {} in epoch {}, between steps {} and {}. Lower train.lr, set "
-              "train.clip_grad, or look at the data (comba data check). Checkpoints before that step are "
-              "in {}",
-              sum, state_.epoch + 1, state_.step - pending_steps_ + 1, state_.step, checkpoints().string());
+  COMBA_CHECK(
+      std::isfinite(sum),
+      "training: the loss became {} in epoch {}, between steps {} and {}. Lower train.lr, set "
+      "train.clip_grad, or look at the data (comba data check). Checkpoints before that step are "
+      "in {}",
+      sum, state_.epoch + 1, state_.step - pending_steps_ + 1, state_.step, checkpoints().string());
   state_.epoch_loss_sum += sum;
   interval_loss_ += sum;
   interval_steps_ += pending_steps_;
@@ -417,12 +427,15 @@ void Trainer::log_interval() {
   epoch_steps_here_ += interval_steps_;
   const double left = static_cast<double>(total_steps_ - state_.step) * trained_seconds_ /
                       static_cast<double>(trained_steps_);
-  log::info("epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  data wait {:.0f} %  ETA {}",
-            state_.epoch + 1, options_.epochs, state_.epoch_step, steps_per_epoch_, record.loss,
-            state_.epoch_loss_sum / static_cast<double>(state_.epoch_step), record.images_per_second,
-            record.lr, 100.0 * record.data_wait, format_duration(left));
+  log::info(
+      "epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  data wait {:.0f} %  ETA "
+      "{}",
+      state_.epoch + 1, options_.epochs, state_.epoch_step, steps_per_epoch_, record.loss,
+      state_.epoch_loss_sum / static_cast<double>(state_.epoch_step), record.images_per_second,
+      record.lr, 100.0 * record.data_wait, format_duration(left));
   if (const double skipped = optimizer_.skipped(); skipped > skipped_seen_) {
-    log::warning("{} steps were skipped because their gradients were not finite", skipped - skipped_seen_);
+    log::warning("{} steps were skipped because their gradients were not finite",
+                 skipped - skipped_seen_);
     skipped_seen_ = skipped;
   }
   log_->add(record);
@@ -436,7 +449,8 @@ void Trainer::evaluate() {
   task_.model().eval();
   const auto consider = [&](const Metrics& metrics, const char* weights) {
     const std::optional<double> value = find_metric(metrics, task_.primary_metric());
-    COMBA_CHECK(value.has_value(), "evaluating: the task reports no metric named {}", task_.primary_metric());
+    COMBA_CHECK(value.has_value(), "evaluating: the task reports no metric named {}",
+                task_.primary_metric());
     if (*value > state_.best_metric) {
       state_.best_metric = *value;
       state_.best_epoch = state_.epoch;
@@ -470,7 +484,8 @@ void Trainer::close_epoch() {
                      .raw = {},
                      .average = {}};
   if (epoch_seconds_ > 0) {
-    record.images_per_second = static_cast<double>(epoch_steps_here_ * task_.batch_size()) / epoch_seconds_;
+    record.images_per_second =
+        static_cast<double>(epoch_steps_here_ * task_.batch_size()) / epoch_seconds_;
   }
   if (evaluated) {
     record.raw = result_.last;
@@ -487,8 +502,8 @@ void Trainer::close_epoch() {
   log_->write_report(run_.title, run_.config, task_.report_sections());
 }
 
-// step-N is the checkpoint; last and best are further names of it. A failure is reported and training goes
-// on; if the very last one fails, run() throws.
+// step-N is the checkpoint; last and best are further names of it. A failure is reported and
+// training goes on; if the very last one fails, run() throws.
 bool Trainer::save() {
   const fs::path path = checkpoints() / fmt::format("step-{}", state_.step);
   try {
@@ -510,9 +525,10 @@ bool Trainer::save() {
     return true;
   } catch (const Error& error) {
     save_failure_ = error.what();
-    log::error("writing the checkpoint of step {} failed: {}. Training goes on; the older checkpoints are "
-               "untouched",
-               state_.step, save_failure_);
+    log::error(
+        "writing the checkpoint of step {} failed: {}. Training goes on; the older checkpoints are "
+        "untouched",
+        state_.step, save_failure_);
     improved_ = false;  // a best that was not kept does not count
     std::tie(state_.best_metric, state_.best_epoch, state_.best_weights) = best_kept_;
     return false;

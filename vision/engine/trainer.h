@@ -1,12 +1,12 @@
 // The training loop, the same for every task.
 #pragma once
 
+#include "vision/engine/task.h"
+#include "vision/engine/train_options.h"
+
 #include <filesystem>
 #include <memory>
 #include <string>
-
-#include "vision/engine/task.h"
-#include "vision/engine/train_options.h"
 
 namespace comba::vision {
 
@@ -15,22 +15,22 @@ struct RunOptions {
   std::string title;             // of the report
   std::string config;            // the resolved configuration as TOML
   int64_t seed = 0;
-  bool resume = false;           // go on from the newest valid checkpoint in `folder`
+  bool resume = false;  // go on from the newest valid checkpoint in `folder`
 };
 
 struct TrainResult {
   int64_t steps = 0;
-  Metrics last;                   // of the last evaluation, raw weights
-  Metrics last_average;           // the same with averaged weights; empty without an average
+  Metrics last;          // of the last evaluation, raw weights
+  Metrics last_average;  // the same with averaged weights; empty without an average
   double best_metric = 0.0;
-  int64_t best_epoch = -1;        // counted from 0
-  std::string best_weights;       // raw | ema
-  double images_per_second = 0.0; // training alone, over the whole run
-  int signal = 0;                 // the signal that stopped the run; 0: it ran to its end
+  int64_t best_epoch = -1;         // counted from 0
+  std::string best_weights;        // raw | ema
+  double images_per_second = 0.0;  // training alone, over the whole run
+  int signal = 0;                  // the signal that stopped the run; 0: it ran to its end
 };
 
-// Trains until the epochs, max_steps, a signal, or a loss that is not finite ends it. SIGINT and SIGTERM let
-// the step finish and save a checkpoint; a second one ends the process at once.
+// Trains until the epochs, max_steps, a signal, or a loss that is not finite ends it. SIGINT and
+// SIGTERM let the step finish and save a checkpoint; a second one ends the process at once.
 TrainResult train(Task& task, const TrainOptions& options, const RunOptions& run);
 
 }  // namespace comba::vision

@@ -1,5 +1,8 @@
 #include "vision/io/safetensors.h"
 
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+
 #include <algorithm>
 #include <cstring>
 #include <limits>
@@ -8,9 +11,6 @@
 
 #include <ATen/ops/empty.h>
 #include <nlohmann/json.hpp>
-
-#include "vision/base/error.h"
-#include "vision/base/files.h"
 
 namespace comba::vision {
 namespace {
@@ -25,10 +25,10 @@ struct Dtype {
   const char* name;
   at::ScalarType type;
 };
-constexpr Dtype kDtypes[] = {{"BOOL", at::kBool},     {"U8", at::kByte},     {"I8", at::kChar},
-                             {"I16", at::kShort},     {"U16", at::kUInt16},  {"I32", at::kInt},
-                             {"U32", at::kUInt32},    {"I64", at::kLong},    {"U64", at::kUInt64},
-                             {"F16", at::kHalf},      {"BF16", at::kBFloat16}, {"F32", at::kFloat},
+constexpr Dtype kDtypes[] = {{"BOOL", at::kBool},  {"U8", at::kByte},       {"I8", at::kChar},
+                             {"I16", at::kShort},  {"U16", at::kUInt16},    {"I32", at::kInt},
+                             {"U32", at::kUInt32}, {"I64", at::kLong},      {"U64", at::kUInt64},
+                             {"F16", at::kHalf},   {"BF16", at::kBFloat16}, {"F32", at::kFloat},
                              {"F64", at::kDouble}};
 
 std::string dtype_name(const fs::path& path, const std::string& tensor, at::ScalarType type) {
@@ -37,8 +37,8 @@ std::string dtype_name(const fs::path& path, const std::string& tensor, at::Scal
       return dtype.name;
     }
   }
-  throw Error(fmt::format("writing {}: tensor {}: dtype {} has no safetensors name", path.string(), tensor,
-                          c10::toString(type)));
+  throw Error(fmt::format("writing {}: tensor {}: dtype {} has no safetensors name", path.string(),
+                          tensor, c10::toString(type)));
 }
 
 // Errors of one file, all beginning alike.
@@ -68,7 +68,8 @@ Json parse_header(std::string_view text, const Complaints& complain) {
       keys.emplace_back();
     } else if (event == Json::parse_event_t::object_end) {
       keys.pop_back();
-    } else if (event == Json::parse_event_t::key && !keys.back().insert(parsed.get<std::string>()).second) {
+    } else if (event == Json::parse_event_t::key &&
+               !keys.back().insert(parsed.get<std::string>()).second) {
       duplicate = parsed.get<std::string>();
     }
     return !deep;
@@ -97,15 +98,17 @@ std::optional<uint64_t> unsigned_integer(const Json& json) {
 }
 
 Entry parse_entry(const std::string& name, const Json& json, const Complaints& complain) {
-  complain.require(json.is_object() && json.size() == 3 && json.contains("dtype") && json.contains("shape") &&
-                       json.contains("data_offsets"),
+  complain.require(json.is_object() && json.size() == 3 && json.contains("dtype") &&
+                       json.contains("shape") && json.contains("data_offsets"),
                    "tensor {}: expected exactly dtype, shape and data_offsets", name);
   const Json &dtype = json["dtype"], &shape = json["shape"], &offsets = json["data_offsets"];
   complain.require(dtype.is_string(), "tensor {}: dtype: expected a string", name);
-  const auto known = std::find_if(std::begin(kDtypes), std::end(kDtypes),
-                                  [&](const Dtype& d) { return dtype.get<std::string>() == d.name; });
+  const auto known = std::find_if(std::begin(kDtypes), std::end(kDtypes), [&](const Dtype& d) {
+    return dtype.get<std::string>() == d.name;
+  });
   if (known == std::end(kDtypes)) {
-    complain.require(false, "tensor {}: dtype {} is not supported here", name, dtype.get<std::string>());
+    complain.require(false, "tensor {}: dtype {} is not supported here", name,
+                     dtype.get<std::string>());
   }
   Entry entry{name, known->type, {}, 0, 0};
   uint64_t bytes = c10::elementSize(known->type);
@@ -114,7 +117,8 @@ Entry parse_entry(const std::string& name, const Json& json, const Complaints& c
     const auto value = unsigned_integer(size);
     complain.require(value && *value <= uint64_t{std::numeric_limits<int64_t>::max()},
                      "tensor {}: shape: expected non-negative integers", name);
-    complain.require(!__builtin_mul_overflow(bytes, *value, &bytes), "tensor {}: its size overflows", name);
+    complain.require(!__builtin_mul_overflow(bytes, *value, &bytes),
+                     "tensor {}: its size overflows", name);
     entry.shape.push_back(static_cast<int64_t>(*value));
   }
   complain.require(offsets.is_array() && offsets.size() == 2 && unsigned_integer(offsets[0]) &&
@@ -123,8 +127,8 @@ Entry parse_entry(const std::string& name, const Json& json, const Complaints& c
   entry.begin = offsets[0].get<uint64_t>();
   entry.end = offsets[1].get<uint64_t>();
   complain.require(entry.begin <= entry.end && entry.end - entry.begin == bytes,
-                   "tensor {}: data_offsets [{}, {}) do not hold the {} bytes of its shape", name, entry.begin,
-                   entry.end, bytes);
+                   "tensor {}: data_offsets [{}, {}) do not hold the {} bytes of its shape", name,
+                   entry.begin, entry.end, bytes);
   return entry;
 }
 
@@ -135,11 +139,13 @@ void check_cover(std::vector<Entry>& entries, uint64_t data_bytes, const Complai
   });
   uint64_t at = 0;
   for (const Entry& entry : entries) {
-    complain.require(entry.begin == at, "tensor {}: starts at byte {}, expected {} (a hole or an overlap)",
-                     entry.name, entry.begin, at);
+    complain.require(entry.begin == at,
+                     "tensor {}: starts at byte {}, expected {} (a hole or an overlap)", entry.name,
+                     entry.begin, at);
     at = entry.end;
   }
-  complain.require(at == data_bytes, "the tensors end at byte {}, the file holds {}", at, data_bytes);
+  complain.require(at == data_bytes, "the tensors end at byte {}, the file holds {}", at,
+                   data_bytes);
 }
 
 std::map<std::string, std::string> parse_metadata(const Json& json, const Complaints& complain) {
@@ -167,8 +173,9 @@ void save_safetensors(const fs::path& path, const NamedTensors& tensors,
   }
   uint64_t at = 0;
   for (const auto& [name, tensor] : sorted) {
-    COMBA_CHECK(name != "__metadata__" && !header.contains(name), "writing {}: tensor name {} is {}",
-                path.string(), name, name == "__metadata__" ? "reserved" : "used twice");
+    COMBA_CHECK(name != "__metadata__" && !header.contains(name),
+                "writing {}: tensor name {} is {}", path.string(), name,
+                name == "__metadata__" ? "reserved" : "used twice");
     const uint64_t bytes = static_cast<uint64_t>(tensor.numel()) * tensor.element_size();
     header[name] = {{"dtype", dtype_name(path, name, tensor.scalar_type())},
                     {"shape", tensor.sizes().vec()},

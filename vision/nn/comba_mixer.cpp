@@ -1,5 +1,7 @@
 #include "vision/nn/comba_mixer.h"
 
+#include "kernels/scan.h"
+
 #include <cmath>
 
 #include <ATen/autocast_mode.h>
@@ -14,21 +16,22 @@
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
-#include "kernels/scan.h"
-
 namespace comba::vision {
 namespace {
 
-// alpha near 1: A ~ U(0, 16), dt log-uniform in (.001, .1), dt_bias its inverse softplus (fla's Comba layer).
+// alpha near 1: A ~ U(0, 16), dt log-uniform in (.001, .1), dt_bias its inverse softplus (fla's
+// Comba layer).
 torch::Tensor initial_A_log(int64_t heads, bool alpha_near_one) {
-  return alpha_near_one ? at::empty({heads}).uniform_(0.0, 16.0).clamp_min_(1e-3).log_() : at::zeros({heads});
+  return alpha_near_one ? at::empty({heads}).uniform_(0.0, 16.0).clamp_min_(1e-3).log_()
+                        : at::zeros({heads});
 }
 
 torch::Tensor initial_dt_bias(int64_t heads, bool alpha_near_one) {
   if (!alpha_near_one) {
     return at::zeros({heads});
   }
-  const torch::Tensor dt = at::empty({heads}).uniform_(std::log(0.001), std::log(0.1)).exp_().clamp_min_(1e-4);
+  const torch::Tensor dt =
+      at::empty({heads}).uniform_(std::log(0.001), std::log(0.1)).exp_().clamp_min_(1e-4);
   return dt + (-dt).expm1().neg().log();
 }
 
@@ -78,8 +81,8 @@ ScanDirection CombaMixer::make_direction(const BackboneConfig& config, const std
     direction.decay = register_parameter("decay" + suffix, at::ones({heads_}));
   }
   if (form_ != "gated_delta" && config.output_correction) {
-    direction.D =
-        register_parameter("D" + suffix, at::full({heads_}, config.output_correction_init, torch::kFloat));
+    direction.D = register_parameter(
+        "D" + suffix, at::full({heads_}, config.output_correction_init, torch::kFloat));
   }
   return direction;
 }
@@ -136,10 +139,11 @@ CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
   return gates;
 }
 
-// q, k, v of every direction: [B, T, d] -> [R, B, T, 3, H, head_dim], or [B, T, 3, H, head_dim] where the directions
-// share them. One product and one convolution serve all three.
+// q, k, v of every direction: [B, T, d] -> [R, B, T, 3, H, head_dim], or [B, T, 3, H, head_dim]
+// where the directions share them. One product and one convolution serve all three.
 torch::Tensor CombaMixer::projected(const torch::Tensor& x) const {
-  const torch::Tensor qkv = at::linear(x, at::cat({q_proj->weight, k_proj->weight, v_proj->weight}));
+  const torch::Tensor qkv =
+      at::linear(x, at::cat({q_proj->weight, k_proj->weight, v_proj->weight}));
   std::vector<torch::Tensor> parts;
   for (size_t r = 0; r < directions.size(); ++r) {
     const ScanDirection& direction = directions[r];
@@ -156,7 +160,8 @@ torch::Tensor CombaMixer::projected(const torch::Tensor& x) const {
 torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
   const torch::Tensor qkv = projected(x);
   const torch::Tensor qk = qkv.narrow(-3, 0, 2), normalized = qk_norm_ ? l2_normalize(qk) : qk;
-  const torch::Tensor q = normalized.select(-3, 0), k = normalized.select(-3, 1), v = qkv.select(-3, 2);
+  const torch::Tensor q = normalized.select(-3, 0), k = normalized.select(-3, 1),
+                      v = qkv.select(-3, 2);
   const Gates g = gates(x);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
   const bool decayed = form_ != "splr";

@@ -21,12 +21,16 @@ torch::Tensor widened(const torch::Tensor& x) {
   return dtype == torch::kHalf || dtype == torch::kBFloat16 ? x.to(torch::kFloat) : x;
 }
 
-// y = x / sqrt(r(x^2) + eps) over the last dimension, where r is its mean or its sum. With s the divisor's inverse,
-// dx = s (dy - y r(y dy)): three passes fewer each way than autograd's own record of the formula.
+// y = x / sqrt(r(x^2) + eps) over the last dimension, where r is its mean or its sum. With s the
+// divisor's inverse, dx = s (dy - y r(y dy)): three passes fewer each way than autograd's own
+// record of the formula.
 struct Normalize : torch::autograd::Function<Normalize> {
-  static at::Tensor reduced(const at::Tensor& x, bool mean) { return mean ? x.mean(-1, true) : x.sum(-1, true); }
+  static at::Tensor reduced(const at::Tensor& x, bool mean) {
+    return mean ? x.mean(-1, true) : x.sum(-1, true);
+  }
 
-  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x, bool mean, double eps) {
+  static at::Tensor forward(torch::autograd::AutogradContext* context, const at::Tensor& x,
+                            bool mean, double eps) {
     const at::Tensor scale = reduced(x.square(), mean).add_(eps).rsqrt_();
     const at::Tensor y = x * scale;
     context->save_for_backward({y, scale});
@@ -87,8 +91,9 @@ MlpImpl::MlpImpl(int64_t width, int64_t hidden, bool bias)
 torch::Tensor MlpImpl::forward(const torch::Tensor& x) { return fc2(at::gelu(fc1(x))); }
 
 PatchEmbedImpl::PatchEmbedImpl(int64_t channels, int64_t width, int64_t patch_size)
-    : proj(register_module("proj", torch::nn::Conv2d(torch::nn::Conv2dOptions(channels, width, patch_size)
-                                                         .stride(patch_size)))) {}
+    : proj(register_module(
+          "proj", torch::nn::Conv2d(
+                      torch::nn::Conv2dOptions(channels, width, patch_size).stride(patch_size)))) {}
 
 torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
   return proj(images).flatten(2).transpose(1, 2);
@@ -101,7 +106,8 @@ torch::Tensor drop_path(const torch::Tensor& branch, double rate, bool training)
   std::vector<int64_t> shape(branch.dim(), 1);
   shape[0] = branch.size(0);
   const double keep = 1.0 - rate;
-  const torch::Tensor mask = at::empty(shape, branch.options().requires_grad(false)).bernoulli_(keep);
+  const torch::Tensor mask =
+      at::empty(shape, branch.options().requires_grad(false)).bernoulli_(keep);
   return branch * mask.div_(keep);
 }
 

@@ -16,7 +16,8 @@ std::shared_ptr<Mixer> make_mixer(const std::string& name, const BackboneConfig&
   if (name == "softmax") {
     return std::make_shared<SoftmaxMixer>(config);
   }
-  throw UsageError(fmt::format("model.mixer: expected comba, gated_delta or softmax, got \"{}\"", name));
+  throw UsageError(
+      fmt::format("model.mixer: expected comba, gated_delta or softmax, got \"{}\"", name));
 }
 
 }  // namespace comba::vision

@@ -1,12 +1,12 @@
 // Token mixers: one class behind one small interface; the config picks it by name.
 #pragma once
 
+#include "vision/backbone.h"
+
 #include <memory>
 #include <string>
 
 #include <torch/nn/module.h>
-
-#include "vision/backbone.h"
 
 namespace comba::vision {
 

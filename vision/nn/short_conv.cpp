@@ -25,9 +25,11 @@ Overlap overlap(const at::Tensor& late, const at::Tensor& early, int64_t shift) 
   return {late.narrow(1, late.size(1) - length, length), early.narrow(1, 0, length)};
 }
 
-// Adds each tap in place: autograd's own record of shifted slices would fill and add a whole tensor per tap.
+// Adds each tap in place: autograd's own record of shifted slices would fill and add a whole tensor
+// per tap.
 struct CausalConv : torch::autograd::Function<CausalConv> {
-  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& rows, bool reverse) {
+  static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& rows,
+                            bool reverse) {
     context->save_for_backward({x, rows});
     context->saved_data["reverse"] = reverse;
     const int64_t last = rows.size(0) - 1;
@@ -68,7 +70,8 @@ torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight, b
 ShortConvImpl::ShortConvImpl(int64_t channels, int64_t taps)
     : weight(register_parameter("weight", at::empty({channels, 1, taps}))) {
   const at::NoGradGuard no_grad;
-  const double bound = 1.0 / std::sqrt(static_cast<double>(taps));  // PyTorch's bound for this fan-in
+  const double bound =
+      1.0 / std::sqrt(static_cast<double>(taps));  // PyTorch's bound for this fan-in
   weight.uniform_(-bound, bound);
 }
 

@@ -1,8 +1,8 @@
 #include "vision/nn/softmax_mixer.h"
 
-#include <ATen/ops/scaled_dot_product_attention.h>
-
 #include "vision/nn/layers.h"
+
+#include <ATen/ops/scaled_dot_product_attention.h>
 
 namespace comba::vision {
 

@@ -1,9 +1,9 @@
 // Multi-head softmax attention with timm's parameter names (qkv, proj).
 #pragma once
 
-#include <torch/nn/modules/linear.h>
-
 #include "vision/nn/mixer.h"
+
+#include <torch/nn/modules/linear.h>
 
 namespace comba::vision {
 
@@ -13,7 +13,7 @@ class SoftmaxMixer : public Mixer {
   torch::Tensor forward(const torch::Tensor& x) override;
   std::string module_name() const override { return "attn"; }
 
-  torch::nn::Linear qkv{nullptr};   // rows q | k | v, each head-major
+  torch::nn::Linear qkv{nullptr};  // rows q | k | v, each head-major
   torch::nn::Linear proj{nullptr};
 
  private:
