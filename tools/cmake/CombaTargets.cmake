@@ -11,8 +11,11 @@ set(CMAKE_LIBRARY_OUTPUT_DIRECTORY "${PROJECT_BINARY_DIR}/lib")
 
 find_program(COMBA_CCACHE ccache)
 if(COMBA_CCACHE)
-  set(CMAKE_CXX_COMPILER_LAUNCHER "${COMBA_CCACHE}")
-  set(CMAKE_CUDA_COMPILER_LAUNCHER "${COMBA_CCACHE}")
+  # Paths below the root count as relative, so that clones share what they compiled.
+  set(COMBA_CCACHE_LAUNCHER "${CMAKE_COMMAND}" -E env "CCACHE_BASEDIR=${PROJECT_SOURCE_DIR}"
+      CCACHE_NOHASHDIR=1 "${COMBA_CCACHE}")
+  set(CMAKE_CXX_COMPILER_LAUNCHER ${COMBA_CCACHE_LAUNCHER})
+  set(CMAKE_CUDA_COMPILER_LAUNCHER ${COMBA_CCACHE_LAUNCHER})
 endif()
 
 # Flags every target of ours gets; third-party headers arrive as SYSTEM and stay silent.
