@@ -172,8 +172,7 @@ Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::
   while (static_cast<int64_t>(bundle.class_names.size()) < bundle.config.classes) {
     bundle.class_names.push_back(fmt::format("class {}", bundle.class_names.size()));
   }
-  // The paths are left out of the weights' header; the checkpoint's own configuration still has
-  // them.
+  // The paths are left out of the weights' header; the checkpoint's own configuration still has them.
   const fs::path full = bundle.weights.parent_path() / "config.toml";
   if (config.empty() && fs::exists(full)) {
     RunConfig beside;

@@ -1,5 +1,5 @@
-// A trained classifier with everything needed to use it: weights, class names, configuration. A
-// lone safetensors file carries it all in its header.
+// A trained classifier with everything needed to use it: weights, class names, configuration. A lone
+// safetensors file carries it all in its header.
 #pragma once
 
 #include "classify/classifier.h"
@@ -19,15 +19,14 @@ struct Bundle {
   std::filesystem::path weights;         // the file that was read
 };
 
-// The metadata of a weights file: "format" ("pt", as PyTorch's), "comba.config" (TOML, without data
-// paths), "comba.classes" (JSON list).
+// The metadata of a weights file: "format" ("pt", as PyTorch's), "comba.config" (TOML, without data paths),
+// "comba.classes" (JSON list).
 std::map<std::string, std::string> make_metadata(const RunConfig& config,
                                                  const std::vector<std::string>& class_names);
 
-// `path`: a run folder (its best checkpoint, or else its last), a checkpoint folder, or a
-// safetensors file. `weights`: "raw", "ema", or "auto" (the ones the best metric belongs to).
-// `config`: the model's configuration, for a file of another program whose header has none (timm's
-// names).
+// `path`: a run folder (its best checkpoint, or else its last), a checkpoint folder, or a safetensors file.
+// `weights`: "raw", "ema", or "auto" (the ones the best metric belongs to).
+// `config`: the model's configuration, for a file of another program whose header has none (timm's names).
 Bundle load_bundle(const std::filesystem::path& path, const std::string& weights,
                    const c10::Device& device, const std::filesystem::path& config = {});
 

@@ -1,5 +1,4 @@
-// A backbone with a linear head; parameters carry timm-like names ("blocks.0.norm1.weight",
-// "head.weight").
+// A backbone with a linear head; parameters carry timm-like names ("blocks.0.norm1.weight", "head.weight").
 #pragma once
 
 #include "vision/backbone.h"

@@ -41,12 +41,12 @@ struct RunConfig {
 // Registers every key of a classification config.
 void declare(ConfigTable& table, RunConfig& config);
 
-// Reads `path`, applies the `--set` assignments, checks the keys against each other and makes
-// relative data paths absolute. Returns the resolved configuration as TOML.
+// Reads `path`, applies the `--set` assignments, checks the keys against each other and makes relative data
+// paths absolute. Returns the resolved configuration as TOML.
 std::string read_run_config(const std::filesystem::path& path,
                             const std::vector<std::string>& assignments, RunConfig& config);
-// The same for configuration text; relative data paths are looked for from the working directory,
-// then from `folder`.
+// The same for configuration text; relative data paths are looked for from the working directory, then from
+// `folder`.
 std::string read_run_config_text(std::string_view text, const std::string& origin,
                                  const std::filesystem::path& folder,
                                  const std::vector<std::string>& assignments, RunConfig& config);

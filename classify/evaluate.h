@@ -14,8 +14,7 @@
 
 namespace comba::classify {
 
-// pixels [N, S, S, C] uint8 (host) -> [N, C, S, S] fp32 on `device`, scaled to 0..1, mean and std
-// applied
+// pixels [N, S, S, C] uint8 (host) -> [N, C, S, S] fp32 on `device`, scaled to 0..1, mean and std applied
 class Normaliser {
  public:
   Normaliser(const std::vector<double>& mean, const std::vector<double>& std,
@@ -55,8 +54,7 @@ struct Evaluation {
 class Scorer {
  public:
   explicit Scorer(int64_t classes);
-  // logits: [N, classes] fp32, labels: [N] int64, both on one device. Returns predictions [N] on
-  // the CPU.
+  // logits: [N, classes] fp32, labels: [N] int64, both on one device. Returns predictions [N] on the CPU.
   at::Tensor add(const at::Tensor& logits, const at::Tensor& labels);
   Evaluation result() const;
 
@@ -66,8 +64,8 @@ class Scorer {
   std::vector<int64_t> confusion_;
 };
 
-// Runs the model, in eval mode, over the whole stream; keeps the first `examples` right and wrong
-// ones. On the CPU it computes in fp32 whatever train.precision says.
+// Runs the model, in eval mode, over the whole stream; keeps the first `examples` right and wrong ones. On
+// the CPU it computes in fp32 whatever train.precision says.
 Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& config,
                     const c10::Device& device, int64_t examples);
 

@@ -15,16 +15,15 @@
 
 namespace comba::classify {
 
-// Files named by the arguments: a file as it is, the images below a folder (sorted by path), the
-// matches of a glob pattern. An argument that names nothing becomes an entry of `missing`.
+// Files named by the arguments: a file as it is, the images below a folder (sorted by path), the matches of
+// a glob pattern. An argument that names nothing becomes an entry of `missing`.
 struct Inputs {
   std::vector<std::filesystem::path> files;
   std::vector<std::string> missing;
 };
 Inputs collect_inputs(const std::vector<std::string>& arguments);
 
-// Reads one image and brings it to the model's size exactly as evaluation does. Throws Error naming
-// the file.
+// Reads one image and brings it to the model's size exactly as evaluation does. Throws Error naming the file.
 datasets::Image read_input(const std::filesystem::path& path, const RunConfig& config);
 
 class Predictor {

@@ -29,8 +29,8 @@ class LoaderStream final : public BatchStream {
   datasets::Loader loader_;
 };
 
-// Every class is a coarse random colour pattern; every image is its class's pattern plus noise.
-// Learnable, and a pure function of (seed, epoch, batch).
+// Every class is a coarse random colour pattern; every image is its class's pattern plus noise. Learnable,
+// and a pure function of (seed, epoch, batch).
 class SyntheticStream final : public BatchStream {
  public:
   SyntheticStream(const RunConfig& config, Purpose purpose)

@@ -26,8 +26,7 @@ class BatchStream {
 
 enum class Purpose { training, evaluation };
 
-// Opens data.train or data.eval. Throws Error naming the path, and where it was looked for, if it
-// is absent.
+// Opens data.train or data.eval. Throws Error naming the path, and where it was looked for, if it is absent.
 std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpose);
 
 }  // namespace comba::classify

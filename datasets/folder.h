@@ -8,9 +8,8 @@
 
 namespace comba::datasets {
 
-// Image files anywhere below each subfolder of `root`, sorted by path. Hidden files are left out. A
-// class without images is warned of and kept, so that labels stay those of the folder list; throws
-// if there is no image at all.
+// Image files anywhere below each subfolder of `root`, sorted by path. Hidden files are left out. A class without
+// images is warned of and kept, so that labels stay those of the folder list; throws if there is no image at all.
 std::unique_ptr<ImageSource> open_folder(const std::filesystem::path& root);
 
 // True for the names of image files this library reads (by extension, any case).

@@ -10,8 +10,7 @@ std::string decode(std::span<const uint8_t> bytes, int channels, Image& image) {
   try {
     const cv::Mat encoded(1, static_cast<int>(bytes.size()), CV_8U,
                           const_cast<uint8_t*>(bytes.data()));
-    // Without IMREAD_ANYDEPTH 16-bit images come as 8 bits; EXIF orientation is left alone, as PIL
-    // does.
+    // Without IMREAD_ANYDEPTH 16-bit images come as 8 bits; EXIF orientation is left alone, as PIL does.
     const int flags =
         (channels == 1 ? cv::IMREAD_GRAYSCALE : cv::IMREAD_COLOR) | cv::IMREAD_IGNORE_ORIENTATION;
     cv::Mat decoded = cv::imdecode(encoded, flags);

@@ -1,5 +1,4 @@
-// The interface of libcomba_imgcodecs.so, which alone links OpenCV's imgcodecs and its many
-// dependencies.
+// The interface of libcomba_imgcodecs.so, which alone links OpenCV's imgcodecs and its many dependencies.
 #pragma once
 
 #include "datasets/image.h"

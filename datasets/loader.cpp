@@ -21,9 +21,8 @@ namespace {
 constexpr int64_t kPrefetch = 3;  // batches under way or waiting
 }
 
-// Threads take one sample at a time from the batches [consumed, consumed + kPrefetch) in order; a
-// batch lives in slot (number % kPrefetch). One mutex guards all bookkeeping; decoding runs outside
-// it.
+// Threads take one sample at a time from the batches [consumed, consumed + kPrefetch) in order; a batch lives in
+// slot (number % kPrefetch). One mutex guards all bookkeeping; decoding runs outside it.
 class Loader::Impl {
  public:
   Impl(std::shared_ptr<const ImageSource> source, LoaderOptions options)

@@ -47,8 +47,8 @@ struct Batch {
   std::vector<int64_t> indices;  // [size] positions in the source
 };
 
-// Iterates over one epoch at a time. The content of batch (epoch, i) depends on nothing but the
-// options, the source, epoch and i: any number of threads, any start position, the same bytes.
+// Iterates over one epoch at a time. The content of batch (epoch, i) depends on nothing but the options,
+// the source, epoch and i: any number of threads, any start position, the same bytes.
 class Loader {
  public:
   Loader(std::shared_ptr<const ImageSource> source, LoaderOptions options);

@@ -1,15 +1,12 @@
 // The pack: many encoded images in a few files, read through memory maps.
 //
-// NAME.pack is the index; NAME.pack.000, .001, ... are shards of about 1 GiB. All numbers
-// little-endian.
-//   index   64-byte header | records, 32 bytes each | JSON {"classes": [...], "shards": [bytes,
-//   ...]} | paths header  "COMBAPK1", u32 version, u32 crc32c of all that follows it, u64 records,
-//   u64 JSON bytes, u64 path bytes record  u64 offset in the shard, u32 length, u32 crc32c of the
-//   image, i32 label, u32 offset of its path,
+// NAME.pack is the index; NAME.pack.000, .001, ... are shards of about 1 GiB. All numbers little-endian.
+//   index   64-byte header | records, 32 bytes each | JSON {"classes": [...], "shards": [bytes, ...]} | paths
+//   header  "COMBAPK1", u32 version, u32 crc32c of all that follows it, u64 records, u64 JSON bytes, u64 path bytes
+//   record  u64 offset in the shard, u32 length, u32 crc32c of the image, i32 label, u32 offset of its path,
 //           u16 width, u16 height, u16 shard, u16 zero
 //   paths   original paths, each ended by a zero byte
-// Images start at multiples of 64 bytes. The index is written last, so that a pack is whole or
-// absent.
+// Images start at multiples of 64 bytes. The index is written last, so that a pack is whole or absent.
 #pragma once
 
 #include "datasets/source.h"
@@ -25,8 +22,8 @@ namespace comba::datasets {
 
 constexpr uint64_t kShardBytes = uint64_t{1} << 30;
 
-// Every offset, length, label and checksum of the index is verified here, each image's checksum
-// when it is read. Throws Error naming the file, the record and what is wrong.
+// Every offset, length, label and checksum of the index is verified here, each image's checksum when it is read.
+// Throws Error naming the file, the record and what is wrong.
 std::unique_ptr<ImageSource> open_pack(const std::filesystem::path& index);
 
 class PackWriter {

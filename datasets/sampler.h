@@ -1,5 +1,4 @@
-// A keyed permutation of [0, N) with O(1) access to any position: no shuffled array, resume by
-// cursor.
+// A keyed permutation of [0, N) with O(1) access to any position: no shuffled array, resume by cursor.
 #pragma once
 
 #include <array>
@@ -7,9 +6,9 @@
 
 namespace comba::datasets {
 
-// A balanced Feistel network over the smallest even-bit domain that holds N, walked along its
-// cycles until the value falls inside (Black and Rogaway, "Ciphers with arbitrary finite domains",
-// CT-RSA 2002). The round function is Philox of vision/base/random.h, keyed by (seed, epoch).
+// A balanced Feistel network over the smallest even-bit domain that holds N, walked along its cycles until the
+// value falls inside (Black and Rogaway, "Ciphers with arbitrary finite domains", CT-RSA 2002). The round function
+// is Philox of vision/base/random.h, keyed by (seed, epoch).
 class Permutation {
  public:
   Permutation(int64_t size, uint64_t seed, uint64_t epoch);

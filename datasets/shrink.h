@@ -5,8 +5,7 @@
 
 namespace comba::datasets {
 
-// Scales so that the shorter side has `short_side` px (antialiased); the image must be larger than
-// that.
+// Scales so that the shorter side has `short_side` px (antialiased); the image must be larger than that.
 Image shrink_short_side(const Image& image, int short_side);
 
 }  // namespace comba::datasets

@@ -31,8 +31,8 @@ class ImageSource {
   virtual std::string fingerprint() const = 0;  // changes when the content list changes
 };
 
-// Opens `path`: a pack file or a folder whose subfolders are classes. For either, `split` ("train",
-// "test", "val" or "") picks a subfolder / the pack file of that name when `path` holds several.
+// Opens `path`: a pack file or a folder whose subfolders are classes. For either, `split` ("train", "test",
+// "val" or "") picks a subfolder / the pack file of that name when `path` holds several.
 std::unique_ptr<ImageSource> open_images(const std::filesystem::path& path,
                                          const std::string& split = {});
 

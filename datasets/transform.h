@@ -13,8 +13,8 @@ Image transform_for_training(const Image& image, const TransformOptions& options
 // Short side to image_size / eval_crop, then the centre.
 Image transform_for_evaluation(const Image& image, const TransformOptions& options);
 
-// The box of an Inception-style crop: area share in [scale_min, 1], aspect log-uniform in
-// [ratio_min, 1 / ratio_min], ten tries, then the centre (torchvision's RandomResizedCrop).
+// The box of an Inception-style crop: area share in [scale_min, 1], aspect log-uniform in [ratio_min,
+// 1 / ratio_min], ten tries, then the centre (torchvision's RandomResizedCrop).
 struct CropBox {
   int y, x, height, width;  // px
 };

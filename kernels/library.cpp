@@ -1,5 +1,5 @@
-// The operators' schemas. Devices add their implementations in their own files; the backward
-// operators are registered too so that profilers and torch.library.opcheck see them.
+// The operators' schemas. Devices add their implementations in their own files; the backward operators
+// are registered too so that profilers and torch.library.opcheck see them.
 #include <torch/library.h>
 
 TORCH_LIBRARY(comba, m) {
@@ -12,8 +12,8 @@ TORCH_LIBRARY(comba, m) {
       "bidirectional_scan(Tensor q, Tensor k, Tensor v, Tensor log_alpha, Tensor beta, Tensor c, "
       "Tensor? d=None, *, float scale, bool decayed_feedback=False, str merge=\"mean\") -> Tensor "
       "o");
-  // An undefined gradient (None) stands for zero. Gradients come in the order of the inputs; those
-  // of an absent d or initial_state are empty tensors.
+  // An undefined gradient (None) stands for zero. Gradients come in the order of the inputs; those of an
+  // absent d or initial_state are empty tensors.
   m.def(
       "scan_backward(Tensor? grad_o, Tensor? grad_final_state, Tensor q, Tensor k, Tensor v, "
       "Tensor log_alpha, Tensor beta, Tensor c, Tensor? d, Tensor? initial_state, *, float scale, "

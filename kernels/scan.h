@@ -1,14 +1,12 @@
-// The Comba recurrence as operators. Per (batch, head), with state S [Dk, Dv] in fp32 (fp64 for
-// fp64 inputs):
+// The Comba recurrence as operators. Per (batch, head), with state S [Dk, Dv] in fp32 (fp64 for fp64 inputs):
 //
-//   u_t = beta_t v_t - c_t S_{t-1}^T k_t              undecayed feedback (Comba-splr, arXiv
-//   2506.02475, eq. 5) u_t = beta_t v_t - c_t alpha_t S_{t-1}^T k_t      decayed feedback   (iplr,
-//   Gated DeltaNet) S_t = alpha_t S_{t-1} + k_t u_t^T                 alpha_t = exp(log_alpha_t)
+//   u_t = beta_t v_t - c_t S_{t-1}^T k_t              undecayed feedback (Comba-splr, arXiv 2506.02475, eq. 5)
+//   u_t = beta_t v_t - c_t alpha_t S_{t-1}^T k_t      decayed feedback   (iplr, Gated DeltaNet)
+//   S_t = alpha_t S_{t-1} + k_t u_t^T                 alpha_t = exp(log_alpha_t)
 //   o_t = scale * S_t^T (q_t - d k_t)
 //
-// c is the feedback strength: splr b*beta, iplr 2*b*beta, Gated DeltaNet beta, DeltaNet (log_alpha
-// = 0) beta, RetNet-like 0. All first-order gradients exist and are deterministic; differentiating
-// twice throws.
+// c is the feedback strength: splr b*beta, iplr 2*b*beta, Gated DeltaNet beta, DeltaNet (log_alpha = 0) beta,
+// RetNet-like 0. All first-order gradients exist and are deterministic; differentiating twice throws.
 #pragma once
 
 #include <string_view>
@@ -25,10 +23,11 @@ struct ScanOptions {
   bool reverse = false;           // t runs from T-1 down to 0
 };
 
-// q, k: [B, T, H, Dk], v: [B, T, H, Dv]           bf16, fp16, fp32 (fp64 on CPU), one dtype, last
-// stride 1 log_alpha (<= 0), beta, c: [B, T, H]            any float dtype, computed in fp32 d: [H]
-// or undefined (0)                         output correction initial_state: [B, H, Dk, Dv] fp32 or
-// undefined (0) returns o [B, T, H, Dv] in q's dtype and the final state [B, H, Dk, Dv] fp32.
+// q, k: [B, T, H, Dk], v: [B, T, H, Dv]           bf16, fp16, fp32 (fp64 on CPU), one dtype, last stride 1
+// log_alpha (<= 0), beta, c: [B, T, H]            any float dtype, computed in fp32
+// d: [H] or undefined (0)                         output correction
+// initial_state: [B, H, Dk, Dv] fp32 or undefined (0)
+// returns o [B, T, H, Dv] in q's dtype and the final state [B, H, Dk, Dv] fp32.
 std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& q, const at::Tensor& k,
                                         const at::Tensor& v, const at::Tensor& log_alpha,
                                         const at::Tensor& beta, const at::Tensor& c,

@@ -1,5 +1,4 @@
-// The four operators of the schema, generic over the device. A device's file holds a ScanBackend
-// and
+// The four operators of the schema, generic over the device. A device's file holds a ScanBackend and
 //   TORCH_LIBRARY_IMPL(comba, CPU, m) { register_scan_operators<&kBackend>(m); }
 #pragma once
 

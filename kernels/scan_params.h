@@ -4,6 +4,12 @@
 
 #include <cstdint>
 
+#ifdef __CUDACC__
+#define COMBA_HOST_DEVICE __host__ __device__
+#else
+#define COMBA_HOST_DEVICE
+#endif
+
 namespace comba::kernels {
 
 // Element strides of a [R, B, T, H, D] tensor whose last stride is 1. Inputs shared by both
@@ -63,30 +69,16 @@ struct ScanTask {
   int64_t length;
 
   template <typename Accum>
-#ifdef __CUDACC__
-  __host__ __device__
-#endif
-  ScanTask(const ScanParams<Accum>& p, int64_t n)
+  COMBA_HOST_DEVICE ScanTask(const ScanParams<Accum>& p, int64_t n)
       : direction(n / (p.batch * p.heads)),
         batch(n / p.heads % p.batch),
         head(n % p.heads),
         reversed((direction == 1) != p.reverse),
-        length(p.length) {
-  }
+        length(p.length) {}
 
-#ifdef __CUDACC__
-  __host__ __device__
-#endif
-      int64_t
-      time(int64_t s) const {
-    return reversed ? length - 1 - s : s;
-  }
+  COMBA_HOST_DEVICE int64_t time(int64_t s) const { return reversed ? length - 1 - s : s; }
   // Offset of row (s) in a [R, B, T, H, D] tensor.
-#ifdef __CUDACC__
-  __host__ __device__
-#endif
-      int64_t
-      row(const RowStrides& strides, int64_t s) const {
+  COMBA_HOST_DEVICE int64_t row(const RowStrides& strides, int64_t s) const {
     return direction * strides.direction + batch * strides.batch + time(s) * strides.time +
            head * strides.head;
   }

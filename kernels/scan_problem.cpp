@@ -31,8 +31,7 @@ Accum* data(const at::Tensor& x) {
   return x.defined() ? x.data_ptr<Accum>() : nullptr;
 }
 
-// Gradient of a [.., D] input used by both directions or by one each, back in the input's shape and
-// dtype.
+// Gradient of a [.., D] input used by both directions or by one each, back in the input's shape and dtype.
 at::Tensor fold_directions(const at::Tensor& gradient, const at::Tensor& input) {
   const at::Tensor folded = input.dim() == gradient.dim() ? gradient : gradient.sum(0);
   return folded.to(input.scalar_type());

@@ -1,5 +1,5 @@
-// The common host side of both operators on every device: checks, one canonical [R, B, T, H, D]
-// problem, and the way back from its results to the operators' outputs.
+// The common host side of both operators on every device: checks, one canonical [R, B, T, H, D] problem,
+// and the way back from its results to the operators' outputs.
 #pragma once
 
 #include "kernels/scan_params.h"
@@ -14,8 +14,8 @@ namespace comba::kernels {
 
 using OptionalTensor = std::optional<at::Tensor>;
 
-// Both operators reduced to one form. q, k, v keep their dtype; the rest is in the accumulation
-// dtype (fp32, or fp64 for fp64 inputs), contiguous.
+// Both operators reduced to one form. q, k, v keep their dtype; the rest is in the accumulation dtype
+// (fp32, or fp64 for fp64 inputs), contiguous.
 struct ScanProblem {
   at::Tensor q, k, v;             // [R, B, T, H, D], last stride 1, direction stride 0 where shared
   at::Tensor log_alpha, beta, c;  // [R, B, T, H]

@@ -1,5 +1,5 @@
-// One function per subcommand: declares its arguments on `app` and installs the callback that runs
-// it. Callbacks throw comba::Error; main turns that into a message and an exit code.
+// One function per subcommand: declares its arguments on `app` and installs the callback that runs it.
+// Callbacks throw comba::Error; main turns that into a message and an exit code.
 #pragma once
 
 #include <CLI/CLI.hpp>

@@ -9,13 +9,14 @@ namespace comba::vision {
 
 struct ModelCost {
   double dense = 0;  // MACs of convolutions and linear layers, patch embedding and head, one image
-  double recurrence = 0;  // MACs of what mixes tokens: the scan (3 head_dim a channel, token and
-                          // direction) or both attention products
+  double recurrence =
+      0;  // MACs of what mixes tokens: the scan (3 head_dim a channel, token and direction)
+          // or both attention products
   double total() const { return dense + recurrence; }
 };
 
-// Norms and activations are left out of `dense`, as fvcore-style counters do for element-wise work;
-// the short convolutions and the gates' projections are in it.
+// Norms and activations are left out of `dense`, as fvcore-style counters do for element-wise work; the short
+// convolutions and the gates' projections are in it.
 ModelCost model_cost(const BackboneConfig& config, int64_t classes);
 
 }  // namespace comba::vision

@@ -1,5 +1,4 @@
-// Gradients of both operators. The inputs alone are saved; the backward operators recompute the
-// states.
+// Gradients of both operators. The inputs alone are saved; the backward operators recompute the states.
 #include "kernels/scan_problem.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>

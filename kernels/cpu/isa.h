@@ -5,8 +5,7 @@ namespace comba::kernels {
 
 enum class CpuIsa { baseline, avx2, avx512 };
 
-// The best one this CPU has; COMBA_CPU_ISA=default|avx2|avx512 asks for a lesser one. Fixed at
-// first use.
+// The best one this CPU has; COMBA_CPU_ISA=default|avx2|avx512 asks for a lesser one. Fixed at first use.
 CpuIsa cpu_isa();
 const char* isa_name(CpuIsa isa);
 

@@ -1,13 +1,11 @@
-// The CPU scan, compiled once per instruction set (scan_default.cpp, scan_avx2.cpp,
-// scan_avx512.cpp).
+// The CPU scan, compiled once per instruction set (scan_default.cpp, scan_avx2.cpp, scan_avx512.cpp).
 #pragma once
 
 #include "kernels/scan_params.h"
 
 namespace comba::kernels {
 
-// q, k, v in the accumulation type. Both run one task; tasks are independent and may run in
-// parallel.
+// q, k, v in the accumulation type. Both run one task; tasks are independent and may run in parallel.
 template <typename Accum>
 struct ScanCpuKernels {
   void (*forward)(const ScanParams<Accum>& params, const ScanOutputs<Accum>& outputs, int64_t task);

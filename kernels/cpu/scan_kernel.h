@@ -1,20 +1,17 @@
-// One task of the scan on a CPU, forward and backward, in vectors of W lanes over the columns of S
-// (Dv).
+// One task of the scan on a CPU, forward and backward, in vectors of W lanes over the columns of S (Dv).
 //
-// Forward: tokens in blocks of N. With decay products E_ij = prod_{s=j+1..i} alpha_s inside the
-// block,
+// Forward: tokens in blocks of N. With decay products E_ij = prod_{s=j+1..i} alpha_s inside the block,
 //   x_i = S^T k_i, y_i = S^T qt_i                              one read of S for all N tokens
-//   u_i = beta_i v_i - c_i e_i x_i - sum_{j<i} A_ij u_j        A_ij = c_i (E_ij or E_{i-1,j}) <k_i,
-//   k_j> o_i = E_i0' y_i + sum_{j<=i} E_ij <qt_i, k_j> u_j S  <- E_N S + sum_j E_{N-1,j} k_j u_j^T
-//   one read and write of S
-// Products instead of exponentials of cumulated sums: exact for log_alpha = -inf and free of
-// cancellation. Backward: states at every kChunk-th token are kept, those between are recomputed,
-// tokens run backward:
-//   dS += qt do^T;  du = dS^T k;  dw = -c' du;  dS <- alpha dS + k dw^T     (c' = c alpha if
-//   decayed) dqt = S_t do,  dk = dS u + S_{t-1} dw,  dalpha = <dS, S_{t-1}> (+ feedback)
+//   u_i = beta_i v_i - c_i e_i x_i - sum_{j<i} A_ij u_j        A_ij = c_i (E_ij or E_{i-1,j}) <k_i, k_j>
+//   o_i = E_i0' y_i + sum_{j<=i} E_ij <qt_i, k_j> u_j
+//   S  <- E_N S + sum_j E_{N-1,j} k_j u_j^T                    one read and write of S
+// Products instead of exponentials of cumulated sums: exact for log_alpha = -inf and free of cancellation.
+// Backward: states at every kChunk-th token are kept, those between are recomputed, tokens run backward:
+//   dS += qt do^T;  du = dS^T k;  dw = -c' du;  dS <- alpha dS + k dw^T     (c' = c alpha if decayed)
+//   dqt = S_t do,  dk = dS u + S_{t-1} dw,  dalpha = <dS, S_{t-1}> (+ feedback)
 //
-// This header is compiled under several instruction sets, so everything lives in an unnamed
-// namespace: an inline function shared across them could be linked in the wrong version.
+// This header is compiled under several instruction sets, so everything lives in an unnamed namespace: an
+// inline function shared across them could be linked in the wrong version.
 #pragma once
 
 #include "kernels/cpu/scan_cpu.h"
@@ -238,8 +235,7 @@ inline void advance_columns(const Block<Scalar, N>& block, int64_t key_dim, int6
   }
 }
 
-// Calls body.template operator()<NB>(first column) for groups of at most kMax vectors covering
-// `columns`.
+// Calls body.template operator()<NB>(first column) for groups of at most kMax vectors covering `columns`.
 template <int W, int kMax, typename Body>
 inline void for_column_groups(int64_t columns, const Body& body) {
   int64_t column = 0;

@@ -1,14 +1,12 @@
 // The CUDA scan: three kernels, all deterministic, fp32 inside whatever the input dtype.
 //
-//   forward    one thread owns one column of S (Dk registers) and walks the tokens; nothing is
-//   shared but
-//              k, q and the gates, so threads never wait for each other. For the backward pass it
-//              also leaves u_t and the state before every kScanChunk-th token.
+//   forward    one thread owns one column of S (Dk registers) and walks the tokens; nothing is shared but
+//              k, q and the gates, so threads never wait for each other. For the backward pass it also
+//              leaves u_t and the state before every kScanChunk-th token.
 //   reverse    the same walk from the other end for dS; leaves du_t and dS after every chunk.
 //   gradients  one block per chunk: every gradient from those four by small matrix products.
 //
-// Register budget: forward and reverse hold Dk floats a thread; Dk = 128 stays below 255 without
-// spills.
+// Register budget: forward and reverse hold Dk floats a thread; Dk = 128 stays below 255 without spills.
 #pragma once
 
 #include "kernels/scan_params.h"
@@ -30,8 +28,8 @@ struct ScanScratch {
   float* grad_state = nullptr;   // [count, chunks, Dk, Dv] dS after the chunk
 };
 
-// The launchers of one input dtype (cuda/instances/scan_<dtype>.cu), for tasks scratch.first .. +
-// count. Null outputs are skipped.
+// The launchers of one input dtype (cuda/instances/scan_<dtype>.cu), for tasks scratch.first .. + count.
+// Null outputs are skipped.
 template <typename T>
 struct ScanLauncher {
   static cudaError_t forward(const ScanParams<float>& params, const ScanOutputs<float>& outputs,

@@ -1,9 +1,8 @@
-// Every gradient of one chunk of C = kScanChunk tokens, from S before the chunk, dS after it, u and
-// du.
+// Every gradient of one chunk of C = kScanChunk tokens, from S before the chunk, dS after it, u and du.
 //
 // With E_ij = prod_{s=j+1..i} alpha_s (i >= j; products of alpha, not exponentials of sums, so that
-// log_alpha = -inf and strong decay stay exact), r_i = E from the chunk's start, w_i = E_{C-1,i},
-// and E0_ij = E_{i-1,j} or, with decayed feedback, E_ij (i > j); e_i = r_{i-1} or r_i:
+// log_alpha = -inf and strong decay stay exact), r_i = E from the chunk's start, w_i = E_{C-1,i}, and
+// E0_ij = E_{i-1,j} or, with decayed feedback, E_ij (i > j); e_i = r_{i-1} or r_i:
 //   X = Qt K^T,  Y = K K^T,  F = E o (dO U^T),  N0 = -E0 o (dU U^T),  N = diag(c) N0
 //   dQt = F K + r o (dO S^T)
 //   dK  = (N + N^T) K + F^T Qt + w o (U dS^T) - c e o (dU S^T) - d scale dQt
@@ -15,8 +14,7 @@
 // No two of these terms cancel, unlike the difference of row and column sums of the usual form.
 //
 // Block: 128 threads = 16 row pairs x 8 column lanes; a thread computes rows (y, y+16) and columns
-// (x, x+8, x+16, x+24) of each 32 x 32 product. Shared memory at Dk = Dv = 128: 139 KB; at 64: 79
-// KB.
+// (x, x+8, x+16, x+24) of each 32 x 32 product. Shared memory at Dk = Dv = 128: 139 KB; at 64: 79 KB.
 #pragma once
 
 #include "kernels/cuda/scan_walk.cuh"
@@ -103,8 +101,7 @@ __device__ inline void multiply_rows(Patch& sum, const float* a, const float* b,
   }
 }
 
-// Copies `count` rows of `dim` floats (global row stride in elements) to shared rows; zero below
-// `count`.
+// Copies `count` rows of `dim` floats (global row stride in elements) to shared rows; zero below `count`.
 __device__ inline void load_rows(float* shared, const float* global, int64_t stride, int count,
                                  int dim) {
   const int vectors = dim / 4;
@@ -149,8 +146,7 @@ __device__ void load_chunk(const GradientTiles& s, const ScanParams<float>& p,
   }
 }
 
-// E and the decays from the chunk's start and to its end. Lane j of the first warp runs down column
-// j.
+// E and the decays from the chunk's start and to its end. Lane j of the first warp runs down column j.
 __device__ inline void build_decay(const GradientTiles& s, bool decayed_feedback) {
   if (threadIdx.x >= C) {
     return;

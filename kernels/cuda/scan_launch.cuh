@@ -6,8 +6,7 @@
 
 namespace comba::kernels::cuda {
 
-// Calls body with the head dimension as a compile-time constant. The operators' checks admit no
-// other.
+// Calls body with the head dimension as a compile-time constant. The operators' checks admit no other.
 template <typename Body>
 cudaError_t with_key_dim(int64_t key_dim, const Body& body) {
   switch (key_dim) {

@@ -107,8 +107,8 @@ TEST(AtomicFolder, IsGoneWithoutCommit) {
   EXPECT_EQ(entries(folder.path()), 0U);
 }
 
-// A process that replaces a file again and again is killed at many moments; a reader must always
-// find one whole content.
+// A process that replaces a file again and again is killed at many moments; a reader must always find one whole
+// content.
 TEST(AtomicWrite, SurvivesBeingKilledAtAnyMoment) {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "a";

@@ -106,8 +106,7 @@ TEST_F(ClassifyTaskTest, TwoRunsOfOneSeedAreEqualAndAnotherSeedDiffers) {
 }
 
 TEST_F(ClassifyTaskTest, RefusesFewerOutputsThanTheDataHasClasses) {
-  // Synthetic data takes its classes from the key, so the mismatch needs a real source: see
-  // tests/tools.
+  // Synthetic data takes its classes from the key, so the mismatch needs a real source: see tests/tools.
   EXPECT_EQ(ClassifyTask(tiny_config({"model.classes=2"}), at::kCPU).classifier()->classes(), 2);
 }
 

@@ -37,8 +37,8 @@ TEST(PermutationTest, SeedAndEpochChangeTheOrder) {
   EXPECT_NE(all(100, uint64_t{1} << 32, 0), first);
 }
 
-// Each position is hit by each index equally often over many epochs: a chi-square statistic of 81
-// degrees of freedom lies within six of its standard deviations (12.7) of its mean.
+// Each position is hit by each index equally often over many epochs: a chi-square statistic of 81 degrees of freedom
+// lies within six of its standard deviations (12.7) of its mean.
 TEST(PermutationTest, IsUniformOverEpochs) {
   constexpr int kSize = 10, kEpochs = 20000;
   double counts[kSize][kSize] = {};

@@ -1,5 +1,4 @@
-// Crops, flips and jitter, against values worked out by hand and the rules of torchvision's
-// RandomResizedCrop.
+// Crops, flips and jitter, against values worked out by hand and the rules of torchvision's RandomResizedCrop.
 #include "datasets/transform.h"
 
 #include "tests/datasets/pictures.h"

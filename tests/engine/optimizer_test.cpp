@@ -68,8 +68,7 @@ TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
 }
 
 TEST(AdamW, ClipsByTheGlobalNorm) {
-  // After one step Adam's update is lr * g / (|g| + eps'), blind to the scale; a large eps makes it
-  // visible.
+  // After one step Adam's update is lr * g / (|g| + eps'), blind to the scale; a large eps makes it visible.
   AdamWOptions options = kOptions;
   options.eps = 1.0;
   options.weight_decay = 0.0;

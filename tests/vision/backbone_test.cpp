@@ -40,8 +40,7 @@ ModelCost cost(const std::string& config_file) {
   return model_cost(config.model, 1000);
 }
 
-// fvcore's counts for DeiT: 1.075 G and 4.241 G without the attention products, 1.254 and 4.599
-// with them.
+// fvcore's counts for DeiT: 1.075 G and 4.241 G without the attention products, 1.254 and 4.599 with them.
 TEST(ModelCost, AgreesWithCountersForDeit) {
   EXPECT_NEAR(cost("deit_t.toml").dense, 1.075e9, 1e6);
   EXPECT_NEAR(cost("deit_t.toml").total(), 1.254e9, 1e6);

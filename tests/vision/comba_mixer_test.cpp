@@ -1,5 +1,5 @@
-// The Comba mixer against its definition, token by token in fp64: projections, convolutions, gates,
-// the recurrence of arXiv 2506.02475, merging, per-head norm, gate.
+// The Comba mixer against its definition, token by token in fp64: projections, convolutions, gates, the recurrence of
+// arXiv 2506.02475, merging, per-head norm, gate.
 #include "vision/nn/comba_mixer.h"
 
 #include "vision/backbone.h"
@@ -104,8 +104,7 @@ Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, con
       const double share = direction.decay.defined() ? sigmoid(vector_of(direction.decay)[h]) : 1.0;
       const double correction = direction.D.defined() ? vector_of(direction.D)[h] : 0.0;
       const bool splr = std::string(c.form) == "splr";
-      // Feedback on the undecayed state (splr) or on the decayed one, there with strength 2 b beta
-      // (iplr) or beta.
+      // Feedback on the undecayed state (splr) or on the decayed one, there with strength 2 b beta (iplr) or beta.
       double strength = share * beta;
       if (!splr) {
         strength *= alpha * (std::string(c.form) == "iplr" ? 2.0 : 1.0);

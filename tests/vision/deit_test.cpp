@@ -1,5 +1,4 @@
-// Weights by timm's names give timm's logits: tests/golden/make_deit_tiny.py holds the other half
-// of this test.
+// Weights by timm's names give timm's logits: tests/golden/make_deit_tiny.py holds the other half of this test.
 #include "classify/bundle.h"
 #include "tests/base/temporary_folder.h"
 #include "vision/io/safetensors.h"

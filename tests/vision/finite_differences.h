@@ -12,8 +12,8 @@ namespace comba::vision {
 
 using Scalar = std::function<at::Tensor(const std::vector<at::Tensor>&)>;
 
-// Compares the gradients of `f` (fp64 inputs, one value out) with central differences at up to
-// `probes` spread elements of each input.
+// Compares the gradients of `f` (fp64 inputs, one value out) with central differences at up to `probes` spread
+// elements of each input.
 inline void expect_gradients(const Scalar& f, const std::vector<at::Tensor>& values,
                              int64_t probes = 12) {
   std::vector<at::Tensor> inputs;

@@ -100,8 +100,7 @@ std::string found(const toml::node& node) {
   return text;
 }
 
-// Values of one element, or nothing if the type differs. An integer is accepted where a number is
-// expected.
+// Values of one element, or nothing if the type differs. An integer is accepted where a number is expected.
 bool read(const toml::node& node, bool& out) {
   const auto value = node.value_exact<bool>();
   out = value.value_or(false);

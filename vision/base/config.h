@@ -1,7 +1,7 @@
 // One declared table of configuration keys, bound to the members of plain structs.
 //
-// Each room declares its own keys: `void declare(ConfigTable&, BackboneConfig&)`. The member's
-// value at declaration is the default. The order of precedence is default < file < --set.
+// Each room declares its own keys: `void declare(ConfigTable&, BackboneConfig&)`. The member's value at
+// declaration is the default. The order of precedence is default < file < --set.
 #pragma once
 
 #include <cstdint>
@@ -30,8 +30,8 @@ class ConfigTable {
   void add_choice(std::string path, Target target, std::vector<std::string> choices,
                   std::string help);
 
-  // Reads a TOML file. Throws UsageError naming file:line, the key, what was expected, what was
-  // found, and for an unknown key the nearest declared name.
+  // Reads a TOML file. Throws UsageError naming file:line, the key, what was expected, what was found,
+  // and for an unknown key the nearest declared name.
   void read_file(const std::string& path);
   // The same for TOML text; `origin` stands for the file name in messages.
   void read_text(std::string_view text, const std::string& origin);

@@ -161,8 +161,7 @@ void AtomicFolder::commit() {
     sync_path(entry.path());
   }
   sync_path(temporary_);
-  // rename() replaces an empty folder only, so an existing one steps aside under a name that
-  // readers know.
+  // rename() replaces an empty folder only, so an existing one steps aside under a name that readers know.
   const fs::path old = destination_.string() + ".old";
   std::error_code error;
   const bool replaces = fs::exists(destination_);

@@ -13,9 +13,8 @@ namespace comba {
 // Reads a whole file; throws Error naming the path and the reason.
 std::string read_file(const std::filesystem::path& path);
 
-// Writes a sibling temporary file, fsyncs it, renames it over `path`, fsyncs the folder. On failure
-// the old content is untouched, the temporary file is removed, and Error names path, bytes and
-// reason.
+// Writes a sibling temporary file, fsyncs it, renames it over `path`, fsyncs the folder. On failure the old
+// content is untouched, the temporary file is removed, and Error names path, bytes and reason.
 void write_file_atomic(const std::filesystem::path& path, std::string_view content);
 
 // The same for content written in pieces: nothing appears at `path` before commit().
@@ -35,9 +34,8 @@ class AtomicFile {
   uint64_t position_ = 0;
 };
 
-// A folder that appears at `path` whole or not at all: fill path(), then commit() (fsync all,
-// rename; an existing folder at the destination is replaced without a moment in which neither
-// exists under some name).
+// A folder that appears at `path` whole or not at all: fill path(), then commit() (fsync all, rename; an
+// existing folder at the destination is replaced without a moment in which neither exists under some name).
 class AtomicFolder {
  public:
   explicit AtomicFolder(std::filesystem::path destination);

@@ -1,5 +1,4 @@
-// Progress of long work on stderr: one redrawn line on a terminal, a plain line per interval
-// elsewhere.
+// Progress of long work on stderr: one redrawn line on a terminal, a plain line per interval elsewhere.
 #pragma once
 
 #include <chrono>
@@ -13,8 +12,7 @@ class Progress {
   // `unit` names what is counted ("img"); total 0 means unknown.
   Progress(std::string title, int64_t total, std::string unit);
   ~Progress();
-  // Sets the absolute count done and a short note ("loss 0.31"); draws at most a few times a
-  // second.
+  // Sets the absolute count done and a short note ("loss 0.31"); draws at most a few times a second.
   void update(int64_t done, const std::string& note = {});
   void finish(const std::string& note = {});
   // Items per second since construction.

@@ -23,8 +23,8 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 
 RandomStream::RandomStream(uint64_t seed, uint64_t epoch, uint64_t index, RandomPurpose purpose)
     : key_{static_cast<uint32_t>(seed), static_cast<uint32_t>(seed >> 32)} {
-  // The key is (seed) hashed with (epoch, purpose); the counter holds the index and the block
-  // number, so that streams of different samples never overlap.
+  // The key is (seed) hashed with (epoch, purpose); the counter holds the index and the block number, so
+  // that streams of different samples never overlap.
   const auto mixed = philox4x32({static_cast<uint32_t>(epoch), static_cast<uint32_t>(epoch >> 32),
                                  static_cast<uint32_t>(purpose), 0u},
                                 key_);

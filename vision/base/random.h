@@ -1,6 +1,5 @@
-// Counter-based random numbers: every draw is a pure function of its key, so threads, ranks and
-// timing cannot change it. Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2,
-// 3", SC 2011).
+// Counter-based random numbers: every draw is a pure function of its key, so threads, ranks and timing
+// cannot change it. Philox4x32-10 (Salmon et al., "Parallel random numbers: as easy as 1, 2, 3", SC 2011).
 #pragma once
 
 #include <array>
@@ -8,8 +7,7 @@
 
 namespace comba {
 
-// What a stream of draws is for; part of the key, so that adding draws to one purpose moves no
-// other.
+// What a stream of draws is for; part of the key, so that adding draws to one purpose moves no other.
 enum class RandomPurpose : uint32_t {
   order = 1,
   crop = 2,

@@ -124,8 +124,8 @@ struct Candidate {
   int64_t step;
 };
 
-// Newest first. A folder whose state.json cannot be read is ordered by its name, so that the
-// warning about it comes before an older one is taken.
+// Newest first. A folder whose state.json cannot be read is ordered by its name, so that the warning about
+// it comes before an older one is taken.
 std::vector<Candidate> candidates(const fs::path& folder) {
   std::vector<Candidate> found;
   std::error_code absent;

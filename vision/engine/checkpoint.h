@@ -1,5 +1,4 @@
-// Checkpoints: folders of safetensors that are whole or absent, verified before a byte of them is
-// used.
+// Checkpoints: folders of safetensors that are whole or absent, verified before a byte of them is used.
 //
 //   <run>/checkpoints/step-1200/   model.safetensors  ema.safetensors  optimizer.safetensors
 //                                  config.toml  state.json
@@ -58,9 +57,8 @@ void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkp
 CheckpointState verify_checkpoint(const std::filesystem::path& path);
 LoadedCheckpoint load_checkpoint(const std::filesystem::path& path);
 
-// The newest valid checkpoint under `folder` (last, best, step-N); a damaged one is named in a
-// warning and passed over. Empty if there is none at all; throws Error if there are some and none
-// is valid.
+// The newest valid checkpoint under `folder` (last, best, step-N); a damaged one is named in a warning and
+// passed over. Empty if there is none at all; throws Error if there are some and none is valid.
 std::optional<LoadedCheckpoint> load_newest_checkpoint(const std::filesystem::path& folder);
 
 // Makes `destination` the same checkpoint as `source`, whole or not at all.

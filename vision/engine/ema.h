@@ -18,8 +18,8 @@ class WeightAverage {
   // Starts as a copy of the model's parameters and buffers.
   WeightAverage(const torch::nn::Module& model, double decay);
 
-  // average += (1 - d) (weights - average), d = min(decay, (1 + updates) / (10 + updates)): the
-  // warm-up keeps the random initial weights from staying in the average of a short run.
+  // average += (1 - d) (weights - average), d = min(decay, (1 + updates) / (10 + updates)): the warm-up keeps
+  // the random initial weights from staying in the average of a short run.
   void update();
   NamedTensors state() const;
   void load_state(const std::map<std::string, at::Tensor>& state, int64_t updates);

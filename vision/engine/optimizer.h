@@ -19,17 +19,16 @@ struct AdamWOptions {
   double clip_grad = 0.0;  // global gradient norm; 0: off
 };
 
-// True for matrices and convolutions; false for vectors, scalars, biases, position embeddings,
-// class tokens and the recurrence's own parameters (A_log, dt_bias, D, decay), whatever their
-// shape.
+// True for matrices and convolutions; false for vectors, scalars, biases, position embeddings, class tokens
+// and the recurrence's own parameters (A_log, dt_bias, D, decay), whatever their shape.
 bool takes_weight_decay(const std::string& name, const at::Tensor& parameter);
 
 class AdamW {
  public:
   AdamW(const torch::nn::Module& model, const AdamWOptions& options);
 
-  // Clips, then applies one update at `lr` and drops the gradients. A step whose gradient norm is
-  // not finite changes nothing but the count of skipped steps. Nothing here waits for the device.
+  // Clips, then applies one update at `lr` and drops the gradients. A step whose gradient norm is not finite
+  // changes nothing but the count of skipped steps. Nothing here waits for the device.
   void step(double lr);
   void zero_grad();
 

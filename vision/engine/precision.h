@@ -15,8 +15,8 @@ enum class Precision { fp32, bf16 };
 // "auto" is bf16 on CUDA and fp32 on the CPU; "bf16" on the CPU throws UsageError.
 Precision choose_precision(const std::string& name, const c10::Device& device);
 
-// While alive, matrix products on CUDA run in bf16 (autocast); the previous state comes back at the
-// end. For fp32, or on the CPU, it does nothing.
+// While alive, matrix products on CUDA run in bf16 (autocast); the previous state comes back at the end. For
+// fp32, or on the CPU, it does nothing.
 class AutocastScope {
  public:
   explicit AutocastScope(Precision precision);

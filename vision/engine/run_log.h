@@ -1,5 +1,5 @@
-// What a run leaves to read: metrics.jsonl (one line per interval and per epoch), results.csv (one
-// row per epoch) and report.html.
+// What a run leaves to read: metrics.jsonl (one line per interval and per epoch), results.csv (one row per
+// epoch) and report.html.
 #pragma once
 
 #include "vision/engine/task.h"

@@ -12,9 +12,8 @@ struct Schedule {
   int64_t warmup_steps = 0;
   int64_t total_steps = 1;
 
-  // Linear from warmup_lr to peak_lr over warmup_steps, then a half cosine down to min_lr at
-  // total_steps. As in DeiT the warm-up counts inside the cosine: the curve continues where the
-  // warm-up leaves it.
+  // Linear from warmup_lr to peak_lr over warmup_steps, then a half cosine down to min_lr at total_steps. As
+  // in DeiT the warm-up counts inside the cosine: the curve continues where the warm-up leaves it.
   double lr(int64_t step) const;
 };
 

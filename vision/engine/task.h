@@ -20,8 +20,7 @@ class Task {
   virtual ~Task() = default;
 
   virtual torch::nn::Module& model() = 0;
-  // Data: epochs of a fixed number of steps. start() seeks; the batches that follow depend on
-  // nothing else.
+  // Data: epochs of a fixed number of steps. start() seeks; the batches that follow depend on nothing else.
   virtual int64_t steps_per_epoch() const = 0;
   virtual int64_t batch_size() const = 0;
   virtual void start_epoch(int64_t epoch, int64_t first_step) = 0;

@@ -174,8 +174,8 @@ void remove_leftovers(const fs::path& folder) {
   }
 }
 
-// The schedule spans the epochs even if max_steps stops earlier: a run that is cut short and later
-// resumed with a larger max_steps is the run that was never cut.
+// The schedule spans the epochs even if max_steps stops earlier: a run that is cut short and later resumed
+// with a larger max_steps is the run that was never cut.
 Schedule make_schedule(const TrainOptions& options, int64_t steps_per_epoch) {
   return {
       .peak_lr = options.peak_lr(),
@@ -386,8 +386,8 @@ void Trainer::train_step() {
   }
 }
 
-// Reading the loss waits for the GPU, so it is read once an interval. Steps whose gradients are not
-// finite do not change the weights (AdamW::step), so nothing is lost by noticing late.
+// Reading the loss waits for the GPU, so it is read once an interval. Steps whose gradients are not finite
+// do not change the weights (AdamW::step), so nothing is lost by noticing late.
 void Trainer::flush_loss() {
   if (pending_steps_ == 0) {
     return;
@@ -502,8 +502,8 @@ void Trainer::close_epoch() {
   log_->write_report(run_.title, run_.config, task_.report_sections());
 }
 
-// step-N is the checkpoint; last and best are further names of it. A failure is reported and
-// training goes on; if the very last one fails, run() throws.
+// step-N is the checkpoint; last and best are further names of it. A failure is reported and training goes
+// on; if the very last one fails, run() throws.
 bool Trainer::save() {
   const fs::path path = checkpoints() / fmt::format("step-{}", state_.step);
   try {

@@ -29,8 +29,8 @@ struct TrainResult {
   int signal = 0;                  // the signal that stopped the run; 0: it ran to its end
 };
 
-// Trains until the epochs, max_steps, a signal, or a loss that is not finite ends it. SIGINT and
-// SIGTERM let the step finish and save a checkpoint; a second one ends the process at once.
+// Trains until the epochs, max_steps, a signal, or a loss that is not finite ends it. SIGINT and SIGTERM let
+// the step finish and save a checkpoint; a second one ends the process at once.
 TrainResult train(Task& task, const TrainOptions& options, const RunOptions& run);
 
 }  // namespace comba::vision

@@ -1,5 +1,4 @@
-// The safetensors format (huggingface/safetensors at 24b0b28): u64 header size, JSON header, tensor
-// bytes.
+// The safetensors format (huggingface/safetensors at 24b0b28): u64 header size, JSON header, tensor bytes.
 #pragma once
 
 #include <filesystem>
@@ -20,13 +19,12 @@ struct SafetensorsFile {
 };
 
 // Whole or absent (vision/base/files.h). Tensors may be on any device and strided; they are written
-// contiguous, little-endian, in the order of the reference writer (dtype size descending, then
-// name).
+// contiguous, little-endian, in the order of the reference writer (dtype size descending, then name).
 void save_safetensors(const std::filesystem::path& path, const NamedTensors& tensors,
                       const std::map<std::string, std::string>& metadata = {});
 
-// Throws Error naming path, tensor and the violated rule; never reads outside the file or trusts a
-// size before it is checked.
+// Throws Error naming path, tensor and the violated rule; never reads outside the file or trusts a size
+// before it is checked.
 SafetensorsFile load_safetensors(const std::filesystem::path& path);
 
 }  // namespace comba::vision

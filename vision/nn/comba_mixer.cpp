@@ -19,8 +19,7 @@
 namespace comba::vision {
 namespace {
 
-// alpha near 1: A ~ U(0, 16), dt log-uniform in (.001, .1), dt_bias its inverse softplus (fla's
-// Comba layer).
+// alpha near 1: A ~ U(0, 16), dt log-uniform in (.001, .1), dt_bias its inverse softplus (fla's Comba layer).
 torch::Tensor initial_A_log(int64_t heads, bool alpha_near_one) {
   return alpha_near_one ? at::empty({heads}).uniform_(0.0, 16.0).clamp_min_(1e-3).log_()
                         : at::zeros({heads});
@@ -139,8 +138,8 @@ CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
   return gates;
 }
 
-// q, k, v of every direction: [B, T, d] -> [R, B, T, 3, H, head_dim], or [B, T, 3, H, head_dim]
-// where the directions share them. One product and one convolution serve all three.
+// q, k, v of every direction: [B, T, d] -> [R, B, T, 3, H, head_dim], or [B, T, 3, H, head_dim] where the directions
+// share them. One product and one convolution serve all three.
 torch::Tensor CombaMixer::projected(const torch::Tensor& x) const {
   const torch::Tensor qkv =
       at::linear(x, at::cat({q_proj->weight, k_proj->weight, v_proj->weight}));

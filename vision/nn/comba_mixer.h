@@ -2,12 +2,11 @@
 //
 //   q, k, v = projections of x; per direction: causal conv + SiLU; L2 norm of q and k
 //   beta = sigmoid(b_proj x);  log alpha = -exp(A_log) softplus(a_proj x + dt_bias)            fp32
-//   feedback c: splr b beta (undecayed), iplr 2 b beta (decayed), gated_delta beta (decayed); b =
-//   sigmoid(decay) o = scan(q, k, v, log alpha, beta, c, D), directions merged y = o_proj(
-//   rms_norm_per_head(o) * sigmoid(g_proj x) )
-// The layout is inferred from the paper's parameter and FLOP counts; its vision code is not public.
-// Parameter names follow fla's Comba layer; those of the second direction end in _b as in Vision
-// Mamba.
+//   feedback c: splr b beta (undecayed), iplr 2 b beta (decayed), gated_delta beta (decayed); b = sigmoid(decay)
+//   o = scan(q, k, v, log alpha, beta, c, D), directions merged
+//   y = o_proj( rms_norm_per_head(o) * sigmoid(g_proj x) )
+// The layout is inferred from the paper's parameter and FLOP counts; its vision code is not public. Parameter
+// names follow fla's Comba layer; those of the second direction end in _b as in Vision Mamba.
 #pragma once
 
 #include "vision/nn/layers.h"

@@ -21,9 +21,8 @@ torch::Tensor widened(const torch::Tensor& x) {
   return dtype == torch::kHalf || dtype == torch::kBFloat16 ? x.to(torch::kFloat) : x;
 }
 
-// y = x / sqrt(r(x^2) + eps) over the last dimension, where r is its mean or its sum. With s the
-// divisor's inverse, dx = s (dy - y r(y dy)): three passes fewer each way than autograd's own
-// record of the formula.
+// y = x / sqrt(r(x^2) + eps) over the last dimension, where r is its mean or its sum. With s the divisor's inverse,
+// dx = s (dy - y r(y dy)): three passes fewer each way than autograd's own record of the formula.
 struct Normalize : torch::autograd::Function<Normalize> {
   static at::Tensor reduced(const at::Tensor& x, bool mean) {
     return mean ? x.mean(-1, true) : x.sum(-1, true);

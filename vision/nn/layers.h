@@ -12,15 +12,14 @@
 
 namespace comba::vision {
 
-// Normal with standard deviation `std`, redrawn outside +-2 (absolute bounds, as timm's
-// trunc_normal_).
+// Normal with standard deviation `std`, redrawn outside +-2 (absolute bounds, as timm's trunc_normal_).
 void truncated_normal_(const torch::Tensor& tensor, double std);
 
 // Linear with weight ~ truncated normal .02 and zero bias.
 torch::nn::Linear make_linear(int64_t in, int64_t out, bool bias);
 
-// "rms": x * rsqrt(mean(x^2) + eps) * weight over the last dimension, statistics in fp32, result in
-// x's dtype; "layer": layer normalisation with a bias.
+// "rms": x * rsqrt(mean(x^2) + eps) * weight over the last dimension, statistics in fp32, result in x's
+// dtype; "layer": layer normalisation with a bias.
 class NormImpl : public torch::nn::Module {
  public:
   NormImpl(const std::string& kind, int64_t size, double eps);
@@ -51,8 +50,7 @@ class PatchEmbedImpl : public torch::nn::Module {
 };
 TORCH_MODULE(PatchEmbed);
 
-// Stochastic depth: in training drops a sample's branch with probability `rate`, else divides by 1
-// - rate.
+// Stochastic depth: in training drops a sample's branch with probability `rate`, else divides by 1 - rate.
 torch::Tensor drop_path(const torch::Tensor& branch, double rate, bool training);
 
 // x / sqrt(sum(x^2) + eps) over the last dimension; computed in fp32, returned in x's dtype.

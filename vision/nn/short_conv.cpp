@@ -25,8 +25,7 @@ Overlap overlap(const at::Tensor& late, const at::Tensor& early, int64_t shift) 
   return {late.narrow(1, late.size(1) - length, length), early.narrow(1, 0, length)};
 }
 
-// Adds each tap in place: autograd's own record of shifted slices would fill and add a whole tensor
-// per tap.
+// Adds each tap in place: autograd's own record of shifted slices would fill and add a whole tensor per tap.
 struct CausalConv : torch::autograd::Function<CausalConv> {
   static at::Tensor forward(AutogradContext* context, const at::Tensor& x, const at::Tensor& rows,
                             bool reverse) {

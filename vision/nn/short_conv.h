@@ -7,9 +7,9 @@
 
 namespace comba::vision {
 
-// y_t[ch] = sum_j weight[ch, 0, j] x_{t - (taps-1) + j}[ch]; zero before the first token. With
-// `reverse` the sequence is read from its other end, so that token t sees t .. t + taps - 1. x: [B,
-// T, C] -> [B, T, C]; weight: [C, 1, taps]. Differentiable once.
+// y_t[ch] = sum_j weight[ch, 0, j] x_{t - (taps-1) + j}[ch]; zero before the first token. With `reverse`
+// the sequence is read from its other end, so that token t sees t .. t + taps - 1.
+// x: [B, T, C] -> [B, T, C]; weight: [C, 1, taps]. Differentiable once.
 torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight, bool reverse);
 
 // Holds the taps under the name "weight", [C, 1, taps], as fla's short convolutions.
