@@ -177,6 +177,12 @@ std::tuple<at::Tensor, at::Tensor> run_scan(const ScanBackend& backend,
 
 at::Tensor run_bidirectional_scan(const ScanBackend& backend, const ScanProblem& problem,
                                   std::string_view merge) {
+  if (backend.bidirectional != nullptr) {
+    const at::Tensor o = backend.bidirectional(problem, merge);
+    if (o.defined()) {
+      return o;
+    }
+  }
   const ScanResult result = empty_result(problem);
   backend.forward(problem, result);
   const auto dtype = problem.q.scalar_type();
@@ -219,12 +225,12 @@ ScanGradientTuple run_scan_backward(const ScanBackend& backend, const ScanProble
           start.defined() ? g.initial_state.squeeze(0).to(start.scalar_type()) : none()};
 }
 
-BidirectionalGradientTuple run_bidirectional_scan_backward(
-    const ScanBackend& backend, const ScanProblem& problem, const at::Tensor& grad_o,
-    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_alpha,
-    const at::Tensor& beta, const at::Tensor& c, const OptionalTensor& d, std::string_view merge) {
-  const auto accum = problem.accum_dtype();
-  at::Tensor rows = grad_o.to(accum);
+namespace {
+
+// Gradients of both directions apart, by the backend's general way.
+ScanGradientResult separate_gradients(const ScanBackend& backend, const ScanProblem& problem,
+                                      const at::Tensor& grad_o, std::string_view merge) {
+  at::Tensor rows = grad_o.to(problem.accum_dtype());
   if (merge == "mean") {
     rows = rows.mul(0.5);
   }
@@ -232,13 +238,30 @@ BidirectionalGradientTuple run_bidirectional_scan_backward(
   if (merge != "none") {
     rows = rows.unsqueeze(0).expand(problem.v.sizes());
   }
-  const ScanGradientResult g = empty_gradients(problem);
+  ScanGradientResult g = empty_gradients(problem);
   backend.backward(problem, rows, at::Tensor(), g);
+  return g;
+}
 
+}  // namespace
+
+BidirectionalGradientTuple run_bidirectional_scan_backward(
+    const ScanBackend& backend, const ScanProblem& problem, const at::Tensor& grad_o,
+    const at::Tensor& q, const at::Tensor& k, const at::Tensor& v, const at::Tensor& log_alpha,
+    const at::Tensor& beta, const at::Tensor& c, const OptionalTensor& d, std::string_view merge) {
+  const bool shared_rows = q.dim() == 4 && k.dim() == 4 && v.dim() == 4;
+  ScanGradientResult g;
+  at::Tensor per_direction;  // d: [2, H]
+  if (backend.bidirectional_backward != nullptr &&
+      backend.bidirectional_backward(problem, grad_o, merge, shared_rows, g)) {
+    per_direction = g.d;
+  } else {
+    g = separate_gradients(backend, problem, grad_o, merge);
+    per_direction = g.d.sum(1);
+  }
   const at::Tensor correction = present(d);
-  at::Tensor grad_d = at::empty({0}, g.d.options());
+  at::Tensor grad_d = at::empty({0}, per_direction.options());
   if (correction.defined()) {
-    const at::Tensor per_direction = g.d.sum(1);  // [2, H]
     grad_d =
         (correction.dim() == 2 ? per_direction : per_direction.sum(0)).to(correction.scalar_type());
   }

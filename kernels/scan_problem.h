@@ -73,6 +73,14 @@ struct ScanBackend {
   void (*forward)(const ScanProblem& problem, const ScanResult& result);
   void (*backward)(const ScanProblem& problem, const at::Tensor& grad_o,
                    const at::Tensor& grad_final_state, const ScanGradientResult& result);
+  // Optional: a faster way to the merged output of the bidirectional scan, in the inputs' dtype; undefined for problems
+  // it does not take.
+  at::Tensor (*bidirectional)(const ScanProblem& problem, std::string_view merge) = nullptr;
+  // Optional: its gradients. `shared_rows`: q, k and v serve both directions. Gradients of q, k, v in their dtype,
+  // [B, T, H, D] with shared rows and a merged output, else [2, B, T, H, D]; of d: [2, H]. False: not taken.
+  bool (*bidirectional_backward)(const ScanProblem& problem, const at::Tensor& grad_o,
+                                 std::string_view merge, bool shared_rows,
+                                 ScanGradientResult& gradients) = nullptr;
 };
 
 // The operators of the schema over a backend. A device registers them with its own dispatch key.

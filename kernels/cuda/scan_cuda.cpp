@@ -4,6 +4,7 @@
 #include "kernels/scan_operators.h"
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/empty_like.h>
 #include <ATen/ops/sum.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -19,6 +20,9 @@ using namespace cuda;  // NOLINT(google-build-using-namespace): our own launcher
 
 // Scratch of one pass of the backward; more tasks than fit run in several passes, in a fixed order.
 constexpr int64_t kScratchBytes = int64_t{1} << 30;
+
+constexpr int64_t kBatchAndChunksDims[] = {1, 3};
+constexpr at::IntArrayRef kBatchAndChunks = kBatchAndChunksDims;
 
 // Calls body with the launchers of the inputs' dtype.
 template <typename Body>
@@ -50,6 +54,79 @@ void forward(const ScanProblem& problem, const ScanResult& result) {
   with_launcher(problem, [&](auto launcher) {
     C10_CUDA_CHECK(launcher.forward(params, outputs, scratch, stream));
   });
+}
+
+int device_attribute(cudaDeviceAttr attribute) {
+  int device = 0, value = 0;
+  C10_CUDA_CHECK(cudaGetDevice(&device));
+  C10_CUDA_CHECK(cudaDeviceGetAttribute(&value, attribute, device));
+  return value;
+}
+
+// Rows that 16-byte copies can read: aligned, and every stride a multiple of 8 elements.
+bool aligned_rows(const at::Tensor& x) {
+  const auto strides = x.strides();
+  return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 &&
+         std::all_of(strides.begin(), strides.end() - 1,
+                     [](int64_t stride) { return stride % 8 == 0; });
+}
+
+// Below one chunk the exact walks are as fast. The rest is what tensor_block.cuh is built for.
+bool takes_tensor_cores(const ScanProblem& problem) {
+  const auto dtype = problem.q.scalar_type();
+  const int64_t dim = problem.q.size(4);
+  return (dtype == at::kHalf || dtype == at::kBFloat16) && problem.v.size(4) == dim &&
+         (dim == 32 || dim == 64 || dim == 128) && problem.q.size(2) >= 16 &&
+         problem.q.numel() > 0 && aligned_rows(problem.q) && aligned_rows(problem.k) &&
+         aligned_rows(problem.v);
+}
+
+// Half-width problems go to the tensor cores if their rows fit in a block's shared memory, those of both directions or
+// else of one. `launch(launcher, shared_rows, shared_limit)`; false: they do not fit.
+template <typename Launch>
+bool launch_on_tensor_cores(const ScanProblem& problem, bool shared_rows, const Launch& launch) {
+  if (device_attribute(cudaDevAttrComputeCapabilityMajor) < 8) {
+    return false;
+  }
+  const int limit = device_attribute(cudaDevAttrMaxSharedMemoryPerBlockOptin);
+  cudaError_t status = cudaErrorInvalidConfiguration;
+  with_launcher(problem, [&](auto launcher) { status = launch(launcher, shared_rows, limit); });
+  if (status == cudaErrorInvalidConfiguration) {
+    return false;
+  }
+  C10_CUDA_CHECK(status);
+  return true;
+}
+
+at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
+  if (!takes_tensor_cores(problem)) {
+    return {};
+  }
+  const c10::cuda::CUDAGuard guard(problem.q.device());
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  const auto options = problem.q.options();
+  auto params = make_params<float>(problem);
+  const float scale = params.scale;
+  const bool shared_rows =
+      problem.q.stride(0) == 0 && problem.k.stride(0) == 0 && problem.v.stride(0) == 0;
+  at::Tensor o;
+  const auto launch_into = [&](bool merged) {
+    o = at::empty(merged ? problem.v.sizes().slice(1) : problem.v.sizes(), options);
+    params.scale = merged && merge == "mean" ? 0.5F * scale : scale;
+    return [&, merged](auto launcher, bool shared, int limit) {
+      return launcher.tensor(params, o.data_ptr(), merged, shared, limit, stream);
+    };
+  };
+  if (shared_rows) {
+    const bool merged = merge != "none";
+    if (launch_on_tensor_cores(problem, true, launch_into(merged))) {
+      return o;
+    }
+  }
+  if (!launch_on_tensor_cores(problem, false, launch_into(false))) {
+    return {};
+  }
+  return merge == "none" ? o : merge == "mean" ? o.mean(0) : o.sum(0);
 }
 
 // The scratch tensors, kept alive while the kernels are queued.
@@ -102,7 +179,73 @@ void backward(const ScanProblem& problem, const at::Tensor& grad_o,
   at::sum_out(summed, grad_d, 1);
 }
 
-constexpr ScanBackend kBackend{&forward, &backward};
+// What launch_on_tensor_cores fills, and the tensors behind its pointers.
+struct TensorGradientMemory {
+  ScanGradientResult result;
+  at::Tensor rows, grad_d, scratch;
+  TensorGradients pointers;
+
+  // `joined`: one gradient of q, k, v for both directions.
+  TensorGradientMemory(const ScanProblem& problem, const at::Tensor& grad_o, bool joined)
+      : rows(grad_o) {
+    const auto options = problem.q.options(), gate_options = problem.log_alpha.options();
+    const auto sizes = joined ? problem.q.sizes().slice(1) : problem.q.sizes();
+    const int64_t length = problem.q.size(2), directions = problem.q.size(0);
+    const int64_t blocks = (joined ? 1 : directions) * problem.q.size(1) * problem.q.size(3);
+    const int64_t block_bytes = tensor_scratch_bytes(length, problem.q.size(4), joined);
+    result.q = at::empty(sizes, options);
+    result.k = at::empty(sizes, options);
+    result.v = at::empty(sizes, options);
+    result.log_alpha = at::empty_like(problem.log_alpha);
+    result.beta = at::empty_like(problem.beta);
+    result.c = at::empty_like(problem.c);
+    grad_d = at::empty({directions, problem.q.size(1), problem.q.size(3), (length + 15) / 16},
+                       gate_options);
+    scratch = at::empty({std::max(block_bytes, std::min(kScratchBytes, blocks * block_bytes))},
+                        options.dtype(at::kByte));
+    pointers.grad_o = rows.const_data_ptr();
+    pointers.grad_o_strides = {rows.stride(0), rows.stride(1), rows.stride(2), rows.stride(3)};
+    pointers.grad_q = result.q.data_ptr();
+    pointers.grad_k = result.k.data_ptr();
+    pointers.grad_v = result.v.data_ptr();
+    pointers.grad_log_alpha = result.log_alpha.data_ptr<float>();
+    pointers.grad_beta = result.beta.data_ptr<float>();
+    pointers.grad_c = result.c.data_ptr<float>();
+    pointers.grad_d = grad_d.data_ptr<float>();
+    pointers.scratch = scratch.data_ptr();
+    pointers.scratch_bytes = scratch.numel();
+  }
+};
+
+bool bidirectional_backward(const ScanProblem& problem, const at::Tensor& grad_o,
+                            std::string_view merge, bool shared_rows, ScanGradientResult& result) {
+  if (!takes_tensor_cores(problem)) {
+    return false;
+  }
+  const c10::cuda::CUDAGuard guard(problem.q.device());
+  auto params = make_params<float>(problem);
+  if (merge == "mean") {
+    params.scale *= 0.5F;
+  }
+  at::Tensor rows = merge == "none" ? grad_o : grad_o.unsqueeze(0).expand(problem.v.sizes());
+  if (rows.stride(-1) != 1 || !aligned_rows(rows)) {
+    rows = rows.contiguous();
+  }
+  const auto attempt = [&](bool joined) {
+    const TensorGradientMemory memory(problem, rows, joined);
+    const bool done =
+        launch_on_tensor_cores(problem, joined, [&](auto launcher, bool shared, int limit) {
+          return launcher.tensor_backward(params, memory.pointers, shared, limit,
+                                          c10::cuda::getCurrentCUDAStream());
+        });
+    result = memory.result;
+    result.d = memory.grad_d.sum(kBatchAndChunks);
+    return done;
+  };
+  return (shared_rows && merge != "none" && attempt(true)) || attempt(false);
+}
+
+constexpr ScanBackend kBackend{&forward, &backward, &bidirectional, &bidirectional_backward};
 
 }  // namespace
 

@@ -28,6 +28,24 @@ struct ScanScratch {
   float* grad_state = nullptr;   // [count, chunks, Dk, Dv] dS after the chunk
 };
 
+// The backward pass of the bidirectional scan on tensor cores (tensor_walks.cuh, tensor_gradients.cuh), half-width.
+struct TensorGradients {
+  const void* grad_o = nullptr;
+  RowStrides grad_o_strides;
+  void *grad_q = nullptr, *grad_k = nullptr,
+       *grad_v = nullptr;  // [B, T, H, D] (shared rows) or [R, B, T, H, D]
+  float *grad_log_alpha = nullptr, *grad_beta = nullptr, *grad_c = nullptr;  // [R, B, T, H]
+  float* grad_d = nullptr;  // [R, B, H, ceil(T / 16)]
+  void* scratch = nullptr;
+  int64_t scratch_bytes =
+      0;  // at least tensor_scratch_bytes() of one block; more blocks run at a time with more
+};
+
+// Scratch of a block: per direction and chunk S, dS [D, D] and V', dR [16, D], half-width.
+inline int64_t tensor_scratch_bytes(int64_t length, int64_t dim, bool shared_rows) {
+  return (shared_rows ? 2 : 1) * ((length + 15) / 16) * 4 * dim * (dim + 16);
+}
+
 // The launchers of one input dtype (cuda/instances/scan_<dtype>.cu), for tasks scratch.first .. + count.
 // Null outputs are skipped.
 template <typename T>
@@ -40,6 +58,15 @@ struct ScanLauncher {
   static cudaError_t gradients(const ScanParams<float>& params,
                                const ScanGradients<float>& gradients, float* grad_d_partial,
                                const ScanScratch& scratch, cudaStream_t stream);
+  // The forward scan on tensor cores (scan_tensor.cuh), for half-width T and Dk = Dv = 32, 64 or 128. `merged`: q, k, v
+  // are shared and both directions add up in o [B, T, H, D]; else o is [R, B, T, H, D]. cudaErrorInvalidConfiguration:
+  // the sequence does not fit in `shared_limit` bytes of shared memory.
+  static cudaError_t tensor(const ScanParams<float>& params, void* o, bool merged, bool shared_rows,
+                            int shared_limit, cudaStream_t stream);
+  // Its gradients, likewise.
+  static cudaError_t tensor_backward(const ScanParams<float>& params,
+                                     const TensorGradients& gradients, bool shared_rows,
+                                     int shared_limit, cudaStream_t stream);
 };
 
 }  // namespace comba::kernels::cuda

@@ -3,6 +3,11 @@
 
 #include "kernels/cuda/scan_gradients.cuh"
 #include "kernels/cuda/scan_walk.cuh"
+#include "kernels/cuda/tensor_forward.cuh"
+#include "kernels/cuda/tensor_gradients.cuh"
+
+#include <algorithm>
+#include <type_traits>
 
 namespace comba::kernels::cuda {
 
@@ -66,6 +71,117 @@ cudaError_t ScanLauncher<T>::gradients(const ScanParams<float>& params,
   scan_gradients_kernel<T>
       <<<blocks, kGradientThreads, bytes, stream>>>(params, gradients, grad_d_partial, scratch);
   return cudaGetLastError();
+}
+
+// Calls body<D, kDirections> for the head dimension and the sharing of rows.
+template <typename Body>
+cudaError_t with_tensor_shape(int64_t dim, bool shared_rows, const Body& body) {
+  const auto with_dim = [&](auto d) {
+    return shared_rows ? body(d, std::integral_constant<int, 2>())
+                       : body(d, std::integral_constant<int, 1>());
+  };
+  switch (dim) {
+    case 32:
+      return with_dim(std::integral_constant<int, 32>());
+    case 64:
+      return with_dim(std::integral_constant<int, 64>());
+    case 128:
+      return with_dim(std::integral_constant<int, 128>());
+    default:
+      return cudaErrorInvalidValue;
+  }
+}
+
+template <typename Kernel, typename Argument>
+cudaError_t launch_with_memory(Kernel kernel, int64_t blocks, int threads, size_t bytes,
+                               cudaStream_t stream, const Argument& argument) {
+  const cudaError_t status = cudaFuncSetAttribute(
+      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
+  if (status != cudaSuccess) {
+    return status;
+  }
+  kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream>>>(argument);
+  return cudaGetLastError();
+}
+
+template <typename T>
+cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, void* o, bool merged,
+                                    bool shared_rows, int shared_limit, cudaStream_t stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    return cudaErrorInvalidValue;
+  } else {
+    return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
+      constexpr int D = dim(), kDirections = directions();
+      const TensorLayout<D, kDirections> layout(params.length);
+      if (layout.bytes > shared_limit) {
+        return cudaErrorInvalidConfiguration;
+      }
+      const TensorScan<T> scan{params, static_cast<T*>(o), merged};
+      return launch_with_memory(scan_tensor_kernel<T, D, kDirections>, params.tasks() / kDirections,
+                                TensorBlock<T, D, kDirections>::kThreads, layout.bytes, stream,
+                                scan);
+    });
+  }
+}
+
+template <typename T, int D, int kDirections>
+TensorBackward<T> tensor_backward_arguments(const ScanParams<float>& params,
+                                            const TensorGradients& g, int64_t blocks, int chunks) {
+  TensorBackward<T> backward;
+  backward.scan.params = params;
+  backward.grad_o = static_cast<const T*>(g.grad_o);
+  backward.grad_o_strides = g.grad_o_strides;
+  backward.grad_q = static_cast<T*>(g.grad_q);
+  backward.grad_k = static_cast<T*>(g.grad_k);
+  backward.grad_v = static_cast<T*>(g.grad_v);
+  backward.grad_log_alpha = g.grad_log_alpha;
+  backward.grad_beta = g.grad_beta;
+  backward.grad_c = g.grad_c;
+  backward.grad_d = g.grad_d;
+  const int64_t slots = blocks * kDirections * chunks, state = D * D / 8, update = 16 * D / 8;
+  auto* next = static_cast<uint4*>(g.scratch);
+  backward.scratch.state = next;
+  backward.scratch.grad_state = next += slots * state;
+  backward.scratch.update = next += slots * state;
+  backward.scratch.grad_update = next += slots * update;
+  return backward;
+}
+
+template <typename T>
+cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
+                                             const TensorGradients& gradients, bool shared_rows,
+                                             int shared_limit, cudaStream_t stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    return cudaErrorInvalidValue;
+  } else {
+    return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
+      constexpr int D = dim(), kDirections = directions();
+      using Gradients = GradientBlock<D, kDirections>;
+      const TensorLayout<D, kDirections> layout(params.length);
+      if (layout.bytes > shared_limit) {
+        return cudaErrorInvalidConfiguration;
+      }
+      const int64_t total = params.tasks() / kDirections;
+      const int64_t fit =
+          gradients.scratch_bytes / tensor_scratch_bytes(params.length, D, shared_rows);
+      auto backward = tensor_backward_arguments<T, D, kDirections>(
+          params, gradients, std::min(fit, total), layout.chunks);
+      cudaError_t status = cudaSuccess;
+      for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
+           first += fit) {
+        const int64_t blocks = std::min(fit, total - first);
+        status = launch_with_memory(scan_tensor_walks_kernel<T, D, kDirections>, blocks,
+                                    TensorBlock<T, D, kDirections>::kThreads, layout.bytes, stream,
+                                    backward);
+        if (status == cudaSuccess) {
+          status = launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>,
+                                      blocks * layout.chunks, Gradients::kThreads,
+                                      sizeof(Gradients), stream, backward);
+        }
+      }
+      return status;
+    });
+  }
 }
 
 }  // namespace comba::kernels::cuda

@@ -320,6 +320,14 @@ std::vector<ScanCase> small_cases() {
   for (const char* merge : {"mean", "none"}) {
     cases.push_back({.length = 33, .key_dim = 16, .value_dim = 16, .merge = merge});
   }
+  for (const int64_t dim : {32, 64, 128}) {  // the sizes that CUDA takes to its tensor cores
+    for (const char* merge : {"mean", "none"}) {
+      for (const bool own_rows : {false, true}) {
+        cases.push_back(
+            {.length = 33, .key_dim = dim, .value_dim = dim, .merge = merge, .own_rows = own_rows});
+      }
+    }
+  }
   return cases;
 }
 

@@ -88,6 +88,19 @@ TEST(CudaScan, LongSequencesMatch) {
   }
 }
 
+// Around the limits of the tensor-core path: one chunk, both directions in shared memory, one, neither.
+TEST(CudaScan, BidirectionalSequencesOfEveryLengthMatch) {
+  COMBA_NEEDS_GPU();
+  for (const int64_t length : {15, 16, 208, 320, 416, 417, 496, 497, 577}) {
+    for (const bool own_rows : {false, true}) {
+      const ScanCase s{
+          .length = length, .key_dim = 64, .value_dim = 64, .merge = "mean", .own_rows = own_rows};
+      SCOPED_TRACE(name_of(s));
+      expect_matches_reference(s, make_inputs(s, at::kBFloat16), kGpu);
+    }
+  }
+}
+
 TEST(CudaScan, OneHundredRunsGiveTheSameBits) {
   COMBA_NEEDS_GPU();
   for (const char* merge : {"", "mean"}) {
