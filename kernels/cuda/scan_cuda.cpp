@@ -71,12 +71,12 @@ bool aligned_rows(const at::Tensor& x) {
                      [](int64_t stride) { return stride % 8 == 0; });
 }
 
-// Below one chunk the exact walks are as fast. The rest is what tensor_block.cuh is built for.
+// Within one chunk the exact walks are as fast. The rest is what tensor_block.cuh is built for.
 bool takes_tensor_cores(const ScanProblem& problem) {
   const auto dtype = problem.q.scalar_type();
   const int64_t dim = problem.q.size(4);
   return (dtype == at::kHalf || dtype == at::kBFloat16) && problem.v.size(4) == dim &&
-         (dim == 32 || dim == 64 || dim == 128) && problem.q.size(2) >= 16 &&
+         (dim == 32 || dim == 64 || dim == 128) && problem.q.size(2) > 16 &&
          problem.q.numel() > 0 && aligned_rows(problem.q) && aligned_rows(problem.k) &&
          aligned_rows(problem.v);
 }
@@ -106,27 +106,24 @@ at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto options = problem.q.options();
   auto params = make_params<float>(problem);
-  const float scale = params.scale;
   const bool shared_rows =
       problem.q.stride(0) == 0 && problem.k.stride(0) == 0 && problem.v.stride(0) == 0;
+  const bool merged = merge != "none";
+  params.scale = merge == "mean" ? 0.5F * params.scale : params.scale;
   at::Tensor o;
-  const auto launch_into = [&](bool merged) {
-    o = at::empty(merged ? problem.v.sizes().slice(1) : problem.v.sizes(), options);
-    params.scale = merged && merge == "mean" ? 0.5F * scale : scale;
-    return [&, merged](auto launcher, bool shared, int limit) {
-      return launcher.tensor(params, o.data_ptr(), merged, shared, limit, stream);
+  const auto launch_into = [&](bool added) {
+    o = at::empty(added ? problem.v.sizes().slice(1) : problem.v.sizes(), options);
+    return [&, added](auto launcher, bool shared, int limit) {
+      return launcher.tensor(params, o.data_ptr(), added, shared, limit, stream);
     };
   };
-  if (shared_rows) {
-    const bool merged = merge != "none";
-    if (launch_on_tensor_cores(problem, true, launch_into(merged))) {
-      return o;
-    }
+  if (shared_rows && launch_on_tensor_cores(problem, true, launch_into(merged))) {
+    return o;
   }
   if (!launch_on_tensor_cores(problem, false, launch_into(false))) {
     return {};
   }
-  return merge == "none" ? o : merge == "mean" ? o.mean(0) : o.sum(0);
+  return merged ? o[0] + o[1] : o;
 }
 
 // The scratch tensors, kept alive while the kernels are queued.

@@ -112,13 +112,13 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, void* o, bo
   } else {
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();
-      const TensorLayout<D, kDirections> layout(params.length);
-      if (layout.bytes > shared_limit) {
+      const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
+      if (bytes > shared_limit) {
         return cudaErrorInvalidConfiguration;
       }
       const TensorScan<T> scan{params, static_cast<T*>(o), merged};
       return launch_with_memory(scan_tensor_kernel<T, D, kDirections>, params.tasks() / kDirections,
-                                TensorBlock<T, D, kDirections>::kThreads, layout.bytes, stream,
+                                TensorBlock<T, D, kDirections>::kThreads, bytes, stream,
                                 scan);
     });
   }
@@ -157,25 +157,26 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();
       using Gradients = GradientBlock<D, kDirections>;
-      const TensorLayout<D, kDirections> layout(params.length);
-      if (layout.bytes > shared_limit) {
+      const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
+      if (bytes > shared_limit) {
         return cudaErrorInvalidConfiguration;
       }
       const int64_t total = params.tasks() / kDirections;
+      const int chunks = tensor_chunks(params.length);
       const int64_t fit =
           gradients.scratch_bytes / tensor_scratch_bytes(params.length, D, shared_rows);
       auto backward = tensor_backward_arguments<T, D, kDirections>(
-          params, gradients, std::min(fit, total), layout.chunks);
+          params, gradients, std::min(fit, total), chunks);
       cudaError_t status = cudaSuccess;
       for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
            first += fit) {
         const int64_t blocks = std::min(fit, total - first);
         status = launch_with_memory(scan_tensor_walks_kernel<T, D, kDirections>, blocks,
-                                    TensorBlock<T, D, kDirections>::kThreads, layout.bytes, stream,
+                                    TensorBlock<T, D, kDirections>::kThreads, bytes, stream,
                                     backward);
         if (status == cudaSuccess) {
           status = launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>,
-                                      blocks * layout.chunks, Gradients::kThreads,
+                                      blocks * chunks, Gradients::kThreads,
                                       sizeof(Gradients), stream, backward);
         }
       }

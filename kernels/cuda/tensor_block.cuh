@@ -1,4 +1,6 @@
 // What the tensor-core kernels of the scan share: a block's place, the gates of a chunk, the triangles M and P.
+//
+// All of it lies in time order. A reversed direction has upper triangles instead of lower ones.
 #pragma once
 
 #include "kernels/cuda/tensor_matrix.cuh"
@@ -8,24 +10,36 @@ namespace comba::kernels::cuda {
 constexpr int kTensorChunk = 16;  // C
 // exp() of it is zero in fp32, and sums of it stay finite where log alpha is -inf.
 constexpr float kLogAlphaFloor = -200.f;
+constexpr float kLog2E = 1.4426950408889634f;
 
-// Byte offsets into the block's shared memory.
+// A block keeps a record of every chunk in shared memory; byte offsets into it.
 template <int D, int kDirections>
-struct TensorLayout {
-  int rows, chunks, q, v, triangles, gates, decay, bytes;
-
-  COMBA_HOST_DEVICE explicit TensorLayout(int64_t length)
-      : chunks(static_cast<int>((length + kTensorChunk - 1) / kTensorChunk)) {
-    rows = chunks * kTensorChunk;
-    q = rows * D * 2;
-    v = 2 * q;
-    triangles =
-        3 * q;  // [chunk][direction]: first A (fp32), then M and P (16 x 16 half-width each)
-    gates = triangles + chunks * kDirections * 1024;
-    decay = gates + kDirections * 4 * rows * 4;
-    bytes = decay + kDirections * chunks * 4;
-  }
+struct TensorRecord {
+  static constexpr int kRows = kTensorChunk * D * 2;
+  static constexpr int kKey = 0, kQuery = kRows, kValue = 2 * kRows;  // [16, D] each, see row_piece
+  // of each direction: gates (TriangleView), then A (fp32), then M^T and P (16 x 16 half-width, see triangle_piece)
+  static constexpr int kTriangle = 3 * kRows, kTriangleBytes = 1024, kP = 512;
+  static constexpr int kFactors = kTriangle + kDirections * kTriangleBytes;  // of each direction [16] Factors
+  static constexpr int kFactorBytes = 16 * 16;
+  static constexpr int kDecay = kFactors + kDirections * kFactorBytes;  // exp(G) of each direction
+  static constexpr int kBytes = kDecay + 16;
 };
+
+COMBA_HOST_DEVICE constexpr int tensor_chunks(int64_t length) {
+  return static_cast<int>((length + kTensorChunk - 1) / kTensorChunk);
+}
+// With both directions in a block the records of the whole sequence are resident, and behind them lies the last chunk's
+// output of the direction that begins with it. With one they come in groups, of which two have a place: one is walked
+// while the next arrives.
+template <int D>
+constexpr int kTensorGroup = D == 32 ? 2 : 4;
+template <int D, int kDirections>
+constexpr int64_t tensor_shared_bytes(int64_t length) {
+  using Record = TensorRecord<D, kDirections>;
+  const int64_t chunks = tensor_chunks(length), ring = 2 * kTensorGroup<D>;
+  return kDirections == 2 ? chunks * Record::kBytes + Record::kRows
+                          : (chunks < ring ? chunks : ring) * Record::kBytes;
+}
 
 template <typename T>
 struct TensorScan {
@@ -38,28 +52,32 @@ struct TensorScan {
 // One block's view: its place in the tensors and in shared memory.
 template <typename T, int D, int kDirections>
 struct TensorBlock {
-  static constexpr int kWarps = D == 128 ? 8 : (D == 32 && kDirections == 1 ? 2 : 4);
+  using Record = TensorRecord<D, kDirections>;
+  static constexpr int kWarps = D / 16 * kDirections < 8 ? D / 16 * kDirections : 8;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kDirectionWarps = kWarps / kDirections;
   static constexpr int kMTiles = D / 16 / kDirectionWarps;
+  // Blocks an SM that registers are kept for.
+  static constexpr int kMinBlocks = (kMTiles == 1 ? 512 : 256) / kThreads;
+  static constexpr bool kResident = kDirections == 2;
+  static constexpr int kGroup = kTensorGroup<D>;
 
   const TensorScan<T>& scan;
   const ScanParams<float>& p;
-  TensorLayout<D, kDirections> layout;
   char* memory;
   uint32_t base;  // its shared address
-  int first_direction;
+  int chunks, first_direction;
   int64_t batch, head;
   int warp, lane;
 
   __device__ TensorBlock(const TensorScan<T>& s, char* shared, int64_t block)
       : scan(s),
         p(s.params),
-        layout(p.length),
         memory(shared),
         base(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
+        chunks(tensor_chunks(p.length)),
         first_direction(0),
-        warp(threadIdx.x / 32),
+        warp(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0)),  // known to be uniform
         lane(threadIdx.x % 32) {
     int64_t n = scan.first + block;
     if (kDirections == 1) {
@@ -73,17 +91,10 @@ struct TensorBlock {
   __device__ bool reversed(int local) const {
     return ((first_direction + local) == 1) != p.reverse;
   }
-  // What tokens of a direction, in scan order, are multiplied by: read c exp(e), beta, query scale exp(g), write
-  // exp(G - g).
-  __device__ float* gate(int local, int kind) const {
-    return reinterpret_cast<float*>(memory + layout.gates) + (local * 4 + kind) * layout.rows;
-  }
-  __device__ float* decay(int local) const {
-    return reinterpret_cast<float*>(memory + layout.decay) + local * layout.chunks;
-  }
-  __device__ int triangle(int chunk, int local) const {
-    return layout.triangles + (chunk * kDirections + local) * 1024;
-  }
+  // Where the record of the n-th chunk of a sweep lies.
+  __device__ static int slot(int n, int chunk) { return kResident ? chunk : n % (2 * kGroup); }
+  __device__ char* record(int slot) const { return memory + slot * Record::kBytes; }
+  __device__ uint32_t record_address(int slot) const { return base + slot * Record::kBytes; }
   __device__ int64_t gate_index(int local, int64_t t) const {
     return (((first_direction + local) * p.batch + batch) * p.length + t) * p.heads + head;
   }
@@ -91,20 +102,31 @@ struct TensorBlock {
     return p.d[(first_direction + local) * p.heads + head];
   }
 
-  // Starts copying the rows of every token of a [R, B, T, H, D] tensor to `offset`.
-  __device__ void load_rows(int offset, const void* source, const RowStrides& strides) const {
-    const T* first = static_cast<const T*>(source) + first_direction * strides.direction +
-                     batch * strides.batch + head * strides.head;
-    for (int i = threadIdx.x; i < layout.rows * (D / 8); i += kThreads) {
-      const int row = i / (D / 8), piece = i % (D / 8);
-      const bool present = row < p.length;
-      copy_async(base + offset + row_piece<D>(row, piece),
-                 first + (present ? row * strides.time : 0) + piece * 8, present);
+  // Starts copying rows of a [R, B, T, H, D] tensor to `offset` of the records: those of chunks first .. end - 1 of a
+  // sweep that goes up or down.
+  __device__ void load_rows(int offset, const void* source, const RowStrides& strides, int first,
+                            int end, bool down) const {
+    constexpr int kPieces = D / 8, kChunksAtOnce = kThreads / kPieces / kTensorChunk;
+    static_assert(kChunksAtOnce >= 1);
+    const int piece = threadIdx.x % kPieces, row = threadIdx.x / kPieces % kTensorChunk;
+    const T* const rows = static_cast<const T*>(source) + first_direction * strides.direction +
+                          batch * strides.batch + head * strides.head + piece * 8;
+    const uint32_t to = base + offset + row_piece<D>(row, piece);
+    const int length = static_cast<int>(p.length);
+    for (int n = first + threadIdx.x / (kPieces * kTensorChunk); n < end; n += kChunksAtOnce) {
+      const int chunk = down ? chunks - 1 - n : n, t = chunk * kTensorChunk + row;
+      copy_async(to + slot(n, chunk) * Record::kBytes, t < length ? rows + t * strides.time : source,
+                 t < length);
     }
   }
 };
 
-// What a lane knows of token i = lane & 15 (in scan order) of a chunk.
+// What a token is multiplied by in the walks: c exp(e), beta, scale exp(g), exp(G - g).
+struct alignas(16) Factors {
+  float read, beta, query, write;
+};
+
+// What a lane knows of token i = lane & 15 (in scan order) of a chunk; logarithms to base 2.
 struct TokenGates {
   float g, e, c, beta;
   float end;  // G, the same in all lanes of the token's half-warp
@@ -117,7 +139,7 @@ __device__ TokenGates token_gates(const Block& b, int chunk, int local) {
   const bool present = t < b.p.length;
   const int64_t at = present ? b.gate_index(local, t) : 0;
   TokenGates gates;
-  gates.g = present ? fmaxf(b.p.log_alpha[at], kLogAlphaFloor) : 0.f;
+  gates.g = present ? kLog2E * fmaxf(b.p.log_alpha[at], kLogAlphaFloor) : 0.f;
   gates.c = present ? b.p.c[at] : 0.f;
   gates.beta = present ? b.p.beta[at] : 0.f;
 #pragma unroll
@@ -131,18 +153,27 @@ __device__ TokenGates token_gates(const Block& b, int chunk, int local) {
   return gates;
 }
 
-// Leaves the factors of a chunk's tokens for the walks; lanes 0-15 the first direction, 16-31 the second.
-template <typename Block>
-__device__ void store_gates(const Block& b, const TokenGates& gates, int chunk, int local) {
-  const int i = b.lane & 15, place = b.reversed(local) ? b.layout.chunks - 1 - chunk : chunk;
-  const int at = place * kTensorChunk + i;
-  b.gate(local, 0)[at] = gates.c * __expf(gates.e);
-  b.gate(local, 1)[at] = gates.beta;
-  b.gate(local, 2)[at] = b.p.scale * __expf(gates.g);
-  b.gate(local, 3)[at] = __expf(gates.end - gates.g);
-  if (i == 15) {
-    b.decay(local)[place] = __expf(gates.end);
+// Leaves the factors of a chunk's tokens for the walks, and g, e, c for the triangles where these will be; lanes 0-15
+// the first direction, 16-31 the second.
+template <typename T, int D, int kDirections>
+__device__ void make_gates(const TensorBlock<T, D, kDirections>& b, int chunk, int slot) {
+  const int local = kDirections == 2 ? b.lane >> 4 : 0, i = b.lane & 15;
+  const TokenGates gates = token_gates(b, chunk, local);
+  if (b.lane >= 16 * kDirections) {
+    return;
   }
+  using Record = TensorRecord<D, kDirections>;
+  const int time = b.reversed(local) ? 15 - i : i;
+  char* const record = b.record(slot);
+  auto* const factors = reinterpret_cast<Factors*>(record + Record::kFactors + local * Record::kFactorBytes);
+  factors[time] = {gates.c * exp2_fast(gates.e), gates.beta, b.p.scale * exp2_fast(gates.g),
+                   exp2_fast(gates.end - gates.g)};
+  if (i == 15) {
+    reinterpret_cast<float*>(record + Record::kDecay)[local] = exp2_fast(gates.end);
+  }
+  char* const place = record + Record::kTriangle + local * Record::kTriangleBytes;
+  reinterpret_cast<float4*>(place)[time] = make_float4(gates.g, gates.e, gates.c, 0.f);
+  reinterpret_cast<float*>(place + 256)[time] = gates.g;
 }
 
 // Column j = lane & 15 of (I + A)^-1 for the triangle of this half of the warp; A in rows of 16 floats whose groups of
@@ -163,83 +194,182 @@ __device__ inline void invert_column(float (&m)[16], const float4* a, int j, int
   }
 }
 
-// Phase 1 for one chunk of 16 tokens in time order.
+// K K^T and Q K^T of a chunk: rows 8 half + quad, columns 8 n + 2 pair + x at [n][2 half + x].
 template <typename T, int D, int kDirections>
-__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, int chunk) {
-  const int lane = b.lane, quad = lane >> 2, pair = lane & 3;
-  const int own = kDirections == 2 ? lane >> 4 : 0;
-  const TokenGates gates = token_gates(b, chunk, own);
-  if (lane < 16 * kDirections) {
-    store_gates(b, gates, chunk, own);
-  }
-
-  float kk[2][4] = {}, qk[2][4] = {};
-  const int row = chunk * 16 + (lane & 15);
+__device__ void make_gram(const TensorBlock<T, D, kDirections>& b, int slot, float (&kk)[2][4],
+                          float (&qk)[2][4]) {
+  using Record = TensorRecord<D, kDirections>;
+  const uint32_t record = b.record_address(slot);
+  const uint32_t rows = tile_offset<D, kPairColumns>(b.lane), columns = tile_offset<D, kPairRows>(b.lane);
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
-    uint32_t k[4], q[4];
-    const uint32_t at = b.base + row_piece<D>(row, 2 * step + (lane >> 4));
-    load_matrices(k, at);
-    load_matrices(q, at + b.layout.q);
+    uint32_t k[4], q[4], other[4];
+    load_matrices(k, record + Record::kKey + (rows ^ 32 * step));
+    load_matrices(q, record + Record::kQuery + (rows ^ 32 * step));
+    load_matrices(other, record + Record::kKey + (columns ^ 32 * step));
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      Half<T>::multiply(kk[n], k, k[n], k[n + 2]);
-      Half<T>::multiply(qk[n], q, k[n], k[n + 2]);
+      Half<T>::multiply(kk[n], k, other[2 * n], other[2 * n + 1]);
+      Half<T>::multiply(qk[n], q, other[2 * n], other[2 * n + 1]);
     }
   }
+}
 
-  float own_p[kDirections][2][4];  // P of each direction at this lane's elements
-#pragma unroll
-  for (int local = 0; local < kDirections; ++local) {
-    const bool reversed = b.reversed(local);
-    const float d = b.correction(local);
-    float* a = reinterpret_cast<float*>(b.memory + b.triangle(chunk, local));
+// One triangle's gates at this lane's rows and columns, and where its elements go.
+struct TriangleView {
+  char* place;
+  float d;
+  float4 row[2];    // g, e, c
+  float2 column[2]; // g
+
+  template <typename Block>
+  __device__ TriangleView(const Block& b, int slot, int local)
+      : place(b.record(slot) + Block::Record::kTriangle + local * Block::Record::kTriangleBytes),
+        d(b.correction(local)) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
-      const int i_time = quad + 8 * half, i = reversed ? 15 - i_time : i_time;
-      const float g_i = __shfl_sync(~0u, gates.g, i + 16 * local);
-      const float e_i = __shfl_sync(~0u, gates.e, i + 16 * local);
-      const float c_i = __shfl_sync(~0u, gates.c, i + 16 * local);
+      row[half] = reinterpret_cast<const float4*>(place)[8 * half + (b.lane >> 2)];
+      column[half] = reinterpret_cast<const float2*>(place + 256)[4 * half + (b.lane & 3)];
+    }
+  }
+};
+
+// Stores row 15 - j (reversed) or j of M^T: this lane's column m of M.
+template <typename T>
+__device__ void store_column(char* place, const float (&m)[16], int j, bool reversed) {
+  uint32_t words[8];
 #pragma unroll
-      for (int x = 0; x < 4; ++x) {
-        const int n = x >> 1, r = 2 * half + (x & 1);
-        const int j_time = 8 * n + 2 * pair + (x & 1), j = reversed ? 15 - j_time : j_time;
-        const float g_j = __shfl_sync(~0u, gates.g, j + 16 * local);
-        const float p = b.p.scale * (qk[n][r] - d * kk[n][r]);
-        own_p[local][n][r] = i < j ? 0.f : i == j ? p : p * __expf(g_i - g_j);
-        if (i > j) {
-          a[i * 16 + (((j >> 2) ^ (2 * local)) << 2) + (j & 3)] =
-              c_i * __expf(e_i - g_j) * kk[n][r];
-        }
+  for (int w = 0; w < 8; ++w) {
+    words[w] = Half<T>::pack(m[2 * w], m[2 * w + 1]);
+  }
+  const uint32_t order = reversed ? 0x1032 : 0x3210;
+#pragma unroll
+  for (int piece = 0; piece < 2; ++piece) {
+    uint32_t out[4];
+#pragma unroll
+    for (int x = 0; x < 4; ++x) {
+      const int w = 4 * piece + x;
+      out[x] = __byte_perm(reversed ? words[7 - w] : words[w], 0, order);
+    }
+    *reinterpret_cast<uint4*>(place + triangle_piece(reversed ? 15 - j : j, piece)) =
+        make_uint4(out[0], out[1], out[2], out[3]);
+  }
+}
+
+// Phase 1 for one chunk of 16 tokens. A pair of different tokens, row i and column j, belongs to the direction that
+// reaches i later: `after` (i > j) or `before` (i < j); with one direction both are the same and half the work is lost.
+template <typename T, int D, int kDirections>
+__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, int slot) {
+  const int lane = b.lane, quad = lane >> 2, pair = lane & 3;
+  const bool reversed = b.reversed(0);
+  const int local_after = kDirections == 2 && reversed ? 1 : 0;
+  const int local_before = kDirections == 2 ? 1 - local_after : 0;
+  float kk[2][4] = {}, qk[2][4] = {};
+  make_gram(b, slot, kk, qk);
+  const TriangleView after(b, slot, local_after), before(b, slot, local_before);
+  __syncwarp();
+
+  // Where A's rows lie in scan order, see invert_column.
+  float* a_after = reinterpret_cast<float*>(after.place) + 16 * quad + 2 * pair;
+  float* a_before = reinterpret_cast<float*>(before.place) + 247 - 16 * quad - 2 * pair;
+  float p_after[2][4], p_before[2][4];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+#pragma unroll
+      for (int x = 0; x < 2; ++x) {
+        const int i = quad + 8 * half, j = 8 * n + 2 * pair + x, r = 2 * half + x;
+        const bool late = half == n ? i > j : half > n;
+        const float4 row = late ? after.row[half] : before.row[half];
+        const float2 columns = late ? after.column[n] : before.column[n];
+        const float g_j = x == 0 ? columns.x : columns.y, key = kk[n][r];
+        const float p =
+            b.p.scale * (qk[n][r] - (late ? after.d : before.d) * key) * exp2_fast(row.x - g_j);
+        const float on_diagonal = b.p.scale * (qk[n][r] - after.d * key);
+        p_after[n][r] = late ? p : i == j ? on_diagonal : 0.f;
+        p_before[n][r] = late ? 0.f : p;
+        const bool scan_order = kDirections == 2 ? late : !reversed;
+        float* const target =
+            scan_order ? a_after + 128 * half + 8 * (n ^ local_after) + x
+                       : a_before - 128 * half + 8 * ((1 - n) ^ local_before) - x;
+        *target = row.z * exp2_fast(row.y - g_j) * key;
       }
     }
   }
 
   __syncwarp();
   float m[16];
-  const int j = lane & 15;
-  char* triangle = b.memory + b.triangle(chunk, own);
-  invert_column(m, reinterpret_cast<const float4*>(triangle), j, 2 * own);
+  const int own = kDirections == 2 ? lane >> 4 : 0;
+  char* const place = own == local_after ? after.place : before.place;
+  invert_column(m, reinterpret_cast<const float4*>(place), lane & 15, 2 * own);
   __syncwarp();
   if (lane < 16 * kDirections) {
-#pragma unroll
-    for (int i = 0; i < 16; ++i) {
-      *reinterpret_cast<T*>(triangle + triangle_piece(i, j >> 3) + (j & 7) * 2) =
-          Half<T>::round(m[i]);
-    }
+    store_column<T>(place, m, lane & 15, b.reversed(own));
   }
 #pragma unroll
-  for (int at = 0; at < kDirections; ++at) {
-    const bool reversed = b.reversed(at);
-    char* p = b.memory + b.triangle(chunk, at) + 512;
+  for (int half = 0; half < 2; ++half) {
 #pragma unroll
-    for (int x = 0; x < 4; ++x) {
-      const int n = x >> 1, half = x & 1, i_time = quad + 8 * half, j_time = 8 * n + 2 * pair;
-      const float first = own_p[at][n][2 * half], second = own_p[at][n][2 * half + 1];
-      const int i = reversed ? 15 - i_time : i_time, low = reversed ? 14 - j_time : j_time;
-      *reinterpret_cast<uint32_t*>(p + triangle_piece(i, low >> 3) + (low & 7) * 2) =
-          reversed ? Half<T>::pack(second, first) : Half<T>::pack(first, second);
+    for (int n = 0; n < 2; ++n) {
+      const uint32_t at = TensorRecord<D, kDirections>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
+      const uint32_t first = Half<T>::pack(p_after[n][2 * half], p_after[n][2 * half + 1]);
+      const uint32_t second = Half<T>::pack(p_before[n][2 * half], p_before[n][2 * half + 1]);
+      if (kDirections == 2 || !reversed) {
+        *reinterpret_cast<uint32_t*>(after.place + at) = first;
+      }
+      if (kDirections == 2 || reversed) {
+        *reinterpret_cast<uint32_t*>(before.place + at) = second;
+      }
     }
+  }
+}
+
+// Rows that lie in the place of V.
+struct ValueRows {
+  const void* data;
+  const RowStrides& strides;
+};
+
+// Visits every chunk in scan order, or against it: `walk(first, end)` for chunks first .. end - 1 of the sweep, whose
+// records are there. `again`: not the block's first sweep.
+template <bool kAgain, typename T, int D, int kDirections, typename Walk>
+__device__ void sweep(const TensorBlock<T, D, kDirections>& b, bool against,
+                      const ValueRows& values, const Walk& walk) {
+  using Block = TensorBlock<T, D, kDirections>;
+  using Record = TensorRecord<D, kDirections>;
+  const bool down = !Block::kResident && b.reversed(0) != against;
+  const auto load = [&](int first, int end) {
+    if (!Block::kResident || !kAgain) {
+      b.load_rows(Record::kKey, b.p.k, b.p.k_strides, first, end, down);
+      b.load_rows(Record::kQuery, b.p.q, b.p.q_strides, first, end, down);
+    }
+    b.load_rows(Record::kValue, values.data, values.strides, first, end, down);
+    asm volatile("cp.async.commit_group;");
+  };
+  if (kAgain) {
+    __syncthreads();
+  }
+  const int size = Block::kResident ? b.chunks : Block::kGroup;
+  load(0, min(size, b.chunks));
+  for (int first = 0; first < b.chunks; first += size) {
+    const int end = min(first + size, b.chunks);
+    const auto for_own = [&](const auto& body) {  // chunks of this warp: all make the records
+      if (!Block::kResident || !kAgain) {
+        for (int n = first + b.warp; n < end; n += b.kWarps) {
+          const int chunk = down ? b.chunks - 1 - n : n;
+          body(chunk, b.slot(n, chunk));
+        }
+      }
+    };
+    for_own([&](int chunk, int slot) { make_gates(b, chunk, slot); });
+    asm volatile("cp.async.wait_group 0;");
+    __syncthreads();
+    if (end < b.chunks) {
+      load(end, min(end + size, b.chunks));
+    }
+    for_own([&](int, int slot) { make_triangles(b, slot); });
+    __syncthreads();
+    walk(first, end);
   }
 }
 

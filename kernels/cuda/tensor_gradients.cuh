@@ -1,5 +1,5 @@
 // The chunk-parallel half of the backward scan on tensor cores: every gradient of 16 tokens from S before the chunk, dS
-// after it, V' and dR (tensor_walks.cuh). Rows are tokens in scan order; E_ij = exp(g_i - g_j), E0_ij = exp(e_i - g_j):
+// after it, V' and dR (tensor_walks.cuh). Rows are tokens in time order, i > j means that i is scanned later; E_ij = exp(g_i - g_j), E0_ij = exp(e_i - g_j):
 //   dX = E o (dO V'^T)  (i >= j),   N0 = -E0 o (dR V'^T)  (i > j),   N = diag(c) N0,   s = scale
 //   dQ = s (dX K + diag(exp(g)) dO S)
 //   dK = (N + N^T - s d dX^T) K + s dX^T Q + diag(exp(G - g)) V' dS - diag(c exp(e)) dR S - d dQ
@@ -83,21 +83,21 @@ struct GradientWarp {
         reversed(block.reversed(local)),
         gates(token_gates(block, chunk_at, local)) {}
 
-  __device__ int time_row(int i) const { return reversed ? 15 - i : i; }
+  // Place of token i of the chunk in scan order, which is that of its gates' lane.
+  __device__ int scan_order(int i) const { return reversed ? 15 - i : i; }
   __device__ uint32_t matrix(int which, int piece) const {
     return static_cast<uint32_t>(__cvta_generic_to_shared(memory.rows[which])) +
-           row_piece<D>(time_row(b.lane & 15), piece + (b.lane >> 4));
+           row_piece<D>(b.lane & 15, piece + (b.lane >> 4));
   }
   __device__ float2 element(int which, int i, int piece) const {
-    const char* at = memory.rows[which] + row_piece<D>(time_row(i), piece) + 4 * pair;
+    const char* at = memory.rows[which] + row_piece<D>(i, piece) + 4 * pair;
     return Half<T>::unpack(*reinterpret_cast<const uint32_t*>(at));
   }
-  __device__ float of_token(float x, int i) const { return __shfl_sync(~0u, x, i); }
+  __device__ float of_token(float x, int i) const { return __shfl_sync(~0u, x, scan_order(i)); }
 
   // Every product that contracts over Dv.
   __device__ void multiply_values(int64_t slot) {
-    const int place = reversed ? b.layout.chunks - 1 - chunk : chunk;
-    const int64_t at = slot * b.layout.chunks + place;
+    const int64_t at = slot * b.chunks + chunk;
     const TensorScratch& scratch = backward.scratch;
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
@@ -146,10 +146,11 @@ struct GradientWarp {
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
         const int j = 8 * (x >> 1) + 2 * pair + (x & 1), r = 2 * half + (x & 1);
+        const bool later = scan_order(i) > scan_order(j);
         const float g_j = of_token(gates.g, j);
         float &grad = dx[x >> 1][r], &feedback = n0[x >> 1][r];
-        grad = i < j ? 0.f : i == j ? grad : grad * __expf(g_i - g_j);
-        feedback = i > j ? -feedback * __expf(e_i - g_j) : 0.f;
+        grad = later ? grad * exp2_fast(g_i - g_j) : i == j ? grad : 0.f;
+        feedback = later ? -feedback * exp2_fast(e_i - g_j) : 0.f;
       }
     }
   }
@@ -179,14 +180,16 @@ struct GradientWarp {
         const int j = 8 * (x >> 1) + 2 * pair + (x & 1), r = 2 * half + (x & 1);
         const float key = kk[x >> 1][r], feedback = n0[x >> 1][r] * key;
         const float product = b.p.scale * (qk[x >> 1][r] - d * key);
-        memory.weights[local][0][i][j] = i > j ? dx[x >> 1][r] * product : 0.f;
+        const int row = scan_order(i), column = scan_order(j);
+        memory.weights[local][0][row][column] = row > column ? dx[x >> 1][r] * product : 0.f;
         // Without decayed feedback row i reads what row i - 1 left; nothing is in row 0.
-        memory.weights[local][1][b.p.decayed_feedback ? i : (i + 15) % 16][j] = c_i * feedback;
+        memory.weights[local][1][b.p.decayed_feedback ? row : (row + 15) % 16][column] =
+            c_i * feedback;
         sum += feedback;
       }
       sum = quad_sum(sum);
       if (pair == 0) {
-        memory.row_sums[local][0][kFeedback][i] = sum;
+        memory.row_sums[local][0][kFeedback][scan_order(i)] = sum;
       }
     }
   }
@@ -210,10 +213,11 @@ struct GradientWarp {
       const float beta = quad_sum(beta_sum[half]);
       if (pair == 0) {
         auto& rows = memory.row_sums[local][part];
-        rows[kOutput][i] = o;
-        rows[kRead][i] = x;
-        rows[kWrite][i] = w;
-        rows[kBeta][i] = beta;
+        const int at = scan_order(i);
+        rows[kOutput][at] = o;
+        rows[kRead][at] = x;
+        rows[kWrite][at] = w;
+        rows[kBeta][at] = beta;
       }
     }
     const float product = warp_sum(state_product);
@@ -243,8 +247,8 @@ struct GradientWarp {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int i = quad + 8 * half;
-      const float g = of_token(gates.g, i), out = __expf(g), in = __expf(gates.end - g);
-      const float back = of_token(gates.c, i) * __expf(of_token(gates.e, i));
+      const float g = of_token(gates.g, i), out = exp2_fast(g), in = exp2_fast(gates.end - g);
+      const float back = of_token(gates.c, i) * exp2_fast(of_token(gates.e, i));
 #pragma unroll
       for (int n = 0; n < 4; ++n) {
 #pragma unroll
@@ -285,7 +289,7 @@ struct GradientWarp {
     for (int half = 0; half < 2; ++half) {
       const float sum = quad_sum(sums[half]);
       if (pair == 0) {
-        memory.row_sums[local][part][kCorrection][quad + 8 * half] = sum;
+        memory.row_sums[local][part][kCorrection][scan_order(quad + 8 * half)] = sum;
       }
     }
   }
@@ -294,7 +298,7 @@ struct GradientWarp {
   template <bool kAdd>
   __device__ void put() {
     const auto put_pair = [&](int which, int i, int column, float x, float y) {
-      float2& at = *reinterpret_cast<float2*>(&memory.gradients[which][time_row(i)][column]);
+      float2& at = *reinterpret_cast<float2*>(&memory.gradients[which][i][column]);
       at = kAdd ? make_float2(at.x + x, at.y + y) : make_float2(x, y);
     };
 #pragma unroll
@@ -325,10 +329,10 @@ struct GradientWarp {
       }
       product += memory.state_products[local][from];
     }
-    const float decay_e = __expf(gates.e);
-    const float out = b.p.scale * __expf(gates.g) * sums[kOutput],
+    const float decay_e = exp2_fast(gates.e);
+    const float out = b.p.scale * exp2_fast(gates.g) * sums[kOutput],
                 back = gates.c * decay_e * sums[kRead];
-    const float in = __expf(gates.end - gates.g) * sums[kWrite];
+    const float in = exp2_fast(gates.end - gates.g) * sums[kWrite];
     // Lane t first sums row t up to each column, then column t from row t on.
     float row = 0.f;
     for (int j = 0; j < 16; ++j) {
@@ -339,14 +343,15 @@ struct GradientWarp {
       row += w;
     }
     __syncwarp();
-    float grad = __expf(gates.end) * product;
+    float grad = exp2_fast(gates.end) * product;
 #pragma unroll
     for (int i = 0; i < 16; ++i) {
-      const float out_i = of_token(out, i), back_i = of_token(back, i), in_i = of_token(in, i);
+      const float out_i = __shfl_sync(~0u, out, i), back_i = __shfl_sync(~0u, back, i),
+                  in_i = __shfl_sync(~0u, in, i);
       grad += i >= t ? out_i + memory.weights[local][0][i][t] : in_i;
       grad -= i > t || (i == t && b.p.decayed_feedback) ? back_i : 0.f;
     }
-    const int64_t time = int64_t{chunk} * kTensorChunk + time_row(t);
+    const int64_t time = int64_t{chunk} * kTensorChunk + scan_order(t);
     if (b.lane < 16 && time < b.p.length) {
       const int64_t at = b.gate_index(local, time);
       backward.grad_log_alpha[at] = grad;
@@ -356,7 +361,7 @@ struct GradientWarp {
     const float correction = warp_sum(b.lane < 16 ? sums[kCorrection] : 0.f);
     if (b.lane == 0) {
       const int64_t task = ((b.first_direction + local) * b.p.batch + b.batch) * b.p.heads + b.head;
-      backward.grad_d[task * b.layout.chunks + chunk] = -correction;
+      backward.grad_d[task * b.chunks + chunk] = -correction;
     }
   }
 };
@@ -415,9 +420,9 @@ __global__ void __launch_bounds__(GradientBlock<D, kDirections>::kThreads,
     scan_tensor_gradients_kernel(const __grid_constant__ TensorBackward<T> backward) {
   extern __shared__ __align__(128) char tensor_memory[];
   auto& memory = *reinterpret_cast<GradientBlock<D, kDirections>*>(tensor_memory);
-  const TensorLayout<D, kDirections> layout(backward.scan.params.length);
-  const int64_t block = blockIdx.x / layout.chunks;
-  const int chunk = static_cast<int>(blockIdx.x % layout.chunks);
+  const int chunks = tensor_chunks(backward.scan.params.length);
+  const int64_t block = blockIdx.x / chunks;
+  const int chunk = static_cast<int>(blockIdx.x % chunks);
   const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory, block);
   load_chunk(memory, backward, b, chunk);
   __syncthreads();

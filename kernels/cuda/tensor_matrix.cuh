@@ -75,16 +75,42 @@ __device__ inline void copy_async(uint32_t target, const void* source, bool pres
                "r"(present ? 16 : 0));
 }
 
+__device__ inline float exp2_fast(float x) {
+  float y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+
 // Byte offset of 16-byte piece `piece` of a row of D half-width elements; the exclusive-or spreads the eight rows of a
 // matrix over all banks.
 template <int D>
 __device__ inline uint32_t row_piece(int row, int piece) {
   const int spread = D == 32 ? (row >> 1) & 3 : row & 7;
-  return static_cast<uint32_t>((row * (D / 8) + (piece ^ spread)) * 16);
+  return static_cast<uint32_t>(row * D * 2 + ((piece ^ spread) << 4));
 }
 // The same for a 16 x 16 triangle.
 __device__ inline uint32_t triangle_piece(int row, int piece) {
   return static_cast<uint32_t>(row * 32 + (piece ^ (row >> 2 & 1)) * 16);
+}
+
+// Which of four 8 x 8 matrices, [8 top + ..][8 left + ..] of a 16 x 16 tile, a lane's address names in a load.
+// kPairRows puts the two of a row of matrices next to each other: as they lie they are two operands b whose columns are
+// the tile's rows. kPairColumns puts those of a column together: transposed, two operands b whose columns are the
+// tile's columns; as they lie, an operand a.
+enum TileOrder { kPairRows, kPairColumns };
+template <TileOrder kOrder>
+__device__ inline int tile_row(int lane) {
+  return kOrder == kPairRows ? (lane & 7) + (lane >> 4) * 8 : lane & 15;
+}
+template <TileOrder kOrder>
+__device__ inline int tile_piece(int lane) {
+  return kOrder == kPairRows ? lane >> 3 & 1 : lane >> 4;
+}
+// Byte offset of this lane's piece of the first tile of 16 rows; that of tile `step` along the rows is the
+// exclusive-or of it and 32 step.
+template <int D, TileOrder kOrder>
+__device__ inline uint32_t tile_offset(int lane) {
+  return row_piece<D>(tile_row<kOrder>(lane), tile_piece<kOrder>(lane));
 }
 
 }  // namespace comba::kernels::cuda
