@@ -25,4 +25,15 @@ TORCH_LIBRARY(comba, m) {
       "Tensor beta, Tensor c, Tensor? d, *, float scale, bool decayed_feedback, str merge) -> "
       "(Tensor grad_q, Tensor grad_k, Tensor grad_v, Tensor grad_log_alpha, Tensor grad_beta, "
       "Tensor grad_c, Tensor grad_d)");
+  // The second output, the merged o, is for the backward pass.
+  m.def(
+      "mixer(Tensor qkv, Tensor taps, Tensor log_alpha, Tensor beta, Tensor c, Tensor? d, "
+      "Tensor? gate, Tensor norm_weight, *, float scale, bool decayed_feedback=False, "
+      "bool normalize=True, str merge=\"mean\", float norm_eps=1e-06) -> (Tensor y, Tensor o)");
+  m.def(
+      "mixer_backward(Tensor grad_y, Tensor o, Tensor qkv, Tensor taps, Tensor log_alpha, "
+      "Tensor beta, Tensor c, Tensor? d, Tensor? gate, Tensor norm_weight, *, float scale, "
+      "bool decayed_feedback, bool normalize, str merge, float norm_eps) -> (Tensor grad_qkv, "
+      "Tensor grad_taps, Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor grad_d, "
+      "Tensor grad_gate, Tensor grad_norm_weight)");
 }

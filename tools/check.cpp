@@ -59,7 +59,8 @@ std::vector<Registration> registrations() {
 #endif
   std::vector<Registration> all;
   for (const char* name : {"comba::scan", "comba::scan_backward", "comba::bidirectional_scan",
-                           "comba::bidirectional_scan_backward"}) {
+                           "comba::bidirectional_scan_backward", "comba::mixer",
+                           "comba::mixer_backward"}) {
     Registration one{name, {}, {}};
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     for (const auto& [key, alias] : keys) {

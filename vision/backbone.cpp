@@ -50,6 +50,8 @@ void declare(ConfigTable& table, BackboneConfig& c) {
   table.add_choice("model.directions", &c.directions, {"both", "forward"},
                    "comba: scan directions");
   table.add_choice("model.merge", &c.merge, {"mean", "sum"}, "comba: how both directions join");
+  table.add("model.fused_mixer", &c.fused_mixer,
+            "comba: convolution, norms and gate in one operator with the scan (false: in many)");
   table.add_choice("model.conv", &c.conv, {"per_direction", "shared", "none"},
                    "comba: short convolutions of q, k, v");
   table.add("model.conv_size", &c.conv_size, "comba: taps of the short convolutions", {1, 64});

@@ -11,7 +11,8 @@ namespace comba::kernels::test {
 inline std::string missing_registrations() {
   std::string missing;
   for (const char* name : {"comba::scan", "comba::bidirectional_scan", "comba::scan_backward",
-                           "comba::bidirectional_scan_backward"}) {
+                           "comba::bidirectional_scan_backward", "comba::mixer",
+                           "comba::mixer_backward"}) {
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     if (!op) {
       missing += std::string(name) + " is not registered; ";

@@ -1,5 +1,6 @@
 #include "vision/nn/comba_mixer.h"
 
+#include "kernels/mixer.h"
 #include "kernels/scan.h"
 
 #include <cmath>
@@ -41,7 +42,9 @@ CombaMixer::CombaMixer(const BackboneConfig& config, const std::string& form)
       head_dim_(config.head_dim),
       form_(form),
       merge_(config.merge),
-      qk_norm_(config.qk_norm) {
+      qk_norm_(config.qk_norm),
+      fused_(config.fused_mixer),
+      norm_eps_(config.norm_eps) {
   const int64_t d = config.width;
   q_proj = register_module("q_proj", make_linear(d, d, false));
   k_proj = register_module("k_proj", make_linear(d, d, false));
@@ -138,30 +141,52 @@ CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
   return gates;
 }
 
-// q, k, v of every direction: [B, T, d] -> [R, B, T, 3, H, head_dim], or [B, T, 3, H, head_dim] where the directions
-// share them. One product and one convolution serve all three.
+// [B, T, d] -> [B, T, 3, H, head_dim]: one product for all three.
 torch::Tensor CombaMixer::projected(const torch::Tensor& x) const {
-  const torch::Tensor qkv =
-      at::linear(x, at::cat({q_proj->weight, k_proj->weight, v_proj->weight}));
-  std::vector<torch::Tensor> parts;
-  for (size_t r = 0; r < directions.size(); ++r) {
-    const ScanDirection& direction = directions[r];
-    if (direction.q_conv.is_empty()) {
-      return qkv.unflatten(-1, {3, heads_, head_dim_});
-    }
-    const torch::Tensor taps =
-        at::cat({direction.q_conv->weight, direction.k_conv->weight, direction.v_conv->weight});
-    parts.push_back(at::silu(causal_conv(qkv, taps, /*reverse=*/r == 1)));
-  }
-  return (parts.size() == 1 ? parts[0] : at::stack(parts)).unflatten(-1, {3, heads_, head_dim_});
+  return at::linear(x, at::cat({q_proj->weight, k_proj->weight, v_proj->weight}))
+      .unflatten(-1, {3, heads_, head_dim_});
 }
 
-torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
-  const torch::Tensor qkv = projected(x);
-  const torch::Tensor qk = qkv.narrow(-3, 0, 2), normalized = qk_norm_ ? l2_normalize(qk) : qk;
+// [3 d, 1, taps]
+torch::Tensor CombaMixer::taps(const ScanDirection& direction) const {
+  return at::cat({direction.q_conv->weight, direction.k_conv->weight, direction.v_conv->weight});
+}
+
+bool CombaMixer::takes_fused(const torch::Tensor& x) const {
+  return fused_ && directions.size() == 2 && !directions[0].q_conv.is_empty() &&
+         (!x.is_cuda() || directions[0].q_conv->weight.size(-1) <= 4);
+}
+
+torch::Tensor CombaMixer::fused(const torch::Tensor& qkv, const Gates& g,
+                                const torch::Tensor& gate) const {
+  kernels::MixerInputs inputs;
+  inputs.qkv = qkv;
+  inputs.taps = at::stack({taps(directions[0]), taps(directions[1])})
+                    .view({2, 3, heads_, head_dim_, directions[0].q_conv->weight.size(-1)});
+  inputs.log_alpha = g.log_alpha;
+  inputs.beta = g.beta;
+  inputs.c = g.c;
+  inputs.d = g.d;
+  inputs.gate = gate;
+  inputs.norm_weight = o_norm->weight;
+  return kernels::mixer(inputs, {.scale = 1.0 / std::sqrt(static_cast<double>(head_dim_)),
+                                 .decayed_feedback = form_ != "splr",
+                                 .normalize = qk_norm_,
+                                 .merge = merge_,
+                                 .norm_eps = norm_eps_});
+}
+
+torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
+                                   const torch::Tensor& gate) {
+  std::vector<torch::Tensor> parts;  // of each direction, where they differ
+  for (size_t r = 0; r < directions.size() && !directions[r].q_conv.is_empty(); ++r) {
+    const torch::Tensor y = causal_conv(qkv.flatten(2), taps(directions[r]), /*reverse=*/r == 1);
+    parts.push_back(at::silu(y).view(qkv.sizes()));
+  }
+  const torch::Tensor rows = parts.empty() ? qkv : parts.size() == 1 ? parts[0] : at::stack(parts);
+  const torch::Tensor qk = rows.narrow(-3, 0, 2), normalized = qk_norm_ ? l2_normalize(qk) : qk;
   const torch::Tensor q = normalized.select(-3, 0), k = normalized.select(-3, 1),
-                      v = qkv.select(-3, 2);
-  const Gates g = gates(x);
+                      v = rows.select(-3, 2);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
   const bool decayed = form_ != "splr";
   torch::Tensor o;  // [B, T, H, head_dim]
@@ -172,15 +197,23 @@ torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
     o = std::get<0>(kernels::scan(q, k, v, g.log_alpha[0], g.beta[0], g.c[0], d, torch::Tensor(),
                                   {.scale = scale, .decayed_feedback = decayed}));
   }
-  torch::Tensor y = o_norm(o).flatten(2);
+  const torch::Tensor y = o_norm(o);
+  return gate.defined() ? y * gate.sigmoid() : y;
+}
+
+torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
+  const torch::Tensor qkv = projected(x);
+  torch::Tensor gate;
   if (!g_proj.empty()) {
-    torch::Tensor gate = x;
+    gate = x;
     for (auto& linear : g_proj) {
       gate = linear(gate);
     }
-    y = y * gate.sigmoid();
+    gate = gate.unflatten(-1, {heads_, head_dim_});
   }
-  return o_proj(y);
+  const Gates g = gates(x);
+  const torch::Tensor y = takes_fused(x) ? fused(qkv, g, gate) : composed(qkv, g, gate);
+  return o_proj(y.flatten(2));
 }
 
 }  // namespace comba::vision

@@ -49,10 +49,17 @@ class CombaMixer : public Mixer {
                   const std::string& suffix);
   Gates gates(const torch::Tensor& x) const;
   torch::Tensor projected(const torch::Tensor& x) const;
+  torch::Tensor taps(const ScanDirection& direction) const;
+  bool takes_fused(const torch::Tensor& x) const;
+  // From qkv [B, T, 3, H, head_dim], gates and the output gate before its sigmoid (or undefined) to
+  // [B, T, H, head_dim], by one operator or by many.
+  torch::Tensor fused(const torch::Tensor& qkv, const Gates& gates, const torch::Tensor& gate) const;
+  torch::Tensor composed(const torch::Tensor& qkv, const Gates& gates, const torch::Tensor& gate);
 
   int64_t heads_, head_dim_;
   std::string form_, merge_;
-  bool qk_norm_;
+  bool qk_norm_, fused_;
+  double norm_eps_;
 };
 
 }  // namespace comba::vision

@@ -1,0 +1,3 @@
+#include "kernels/cuda/mixer_launch.cuh"
+
+template struct comba::kernels::cuda::MixerLauncher<__half>;

@@ -1,0 +1,108 @@
+// The CUDA backend of the mixer operator: device guard, stream, partial sums, launches.
+#include "kernels/cuda/mixer_cuda.h"
+
+#include "kernels/mixer_operators.h"
+
+#include <algorithm>
+
+#include <ATen/ops/sum.h>
+#include <ATen/ops/zeros.h>
+#include <c10/cuda/CUDAException.h>
+#include <c10/cuda/CUDAGuard.h>
+#include <c10/cuda/CUDAStream.h>
+#include <cuda_bf16.h>
+#include <cuda_fp16.h>
+#include <torch/library.h>
+
+namespace comba::kernels {
+namespace {
+
+using cuda::MixerLauncher;
+
+// Groups of lanes that fill a large device; a constant, so that sums have one order on every device.
+constexpr int64_t kGroups = 8192;
+
+// The status of body(launcher, stream) with the launchers of the inputs' dtype.
+template <typename Body>
+cudaError_t with_launcher(at::ScalarType dtype, const Body& body) {
+  const auto stream = c10::cuda::getCurrentCUDAStream();
+  switch (dtype) {
+    case at::kFloat:
+      return body(MixerLauncher<float>(), stream);
+    case at::kHalf:
+      return body(MixerLauncher<__half>(), stream);
+    case at::kBFloat16:
+      return body(MixerLauncher<__nv_bfloat16>(), stream);
+    default:
+      TORCH_CHECK(false, "comba::mixer: qkv: dtype ", dtype, " is not built for CUDA");
+  }
+}
+
+template <typename Body>
+void launch(const MixerProblem& problem, const Body& body) {
+  if (problem.qkv.numel() > 0) {
+    const c10::cuda::CUDAGuard guard(problem.qkv.device());
+    C10_CUDA_CHECK(with_launcher(problem.qkv.scalar_type(), body));
+  }
+}
+
+void rows(const MixerProblem& problem, const at::Tensor (&rows)[3]) {
+  auto params = make_mixer_rows<float>(problem);
+  for (int part = 0; part < 3; ++part) {
+    params.rows[part] = rows[part].data_ptr();
+  }
+  launch(problem, [&](auto launcher, auto stream) { return launcher.rows(params, stream); });
+}
+
+at::Tensor rows_backward(const MixerProblem& problem, const at::Tensor (&grad_rows)[3],
+                         const at::Tensor& grad_qkv) {
+  const MixerShape s = problem.shape();
+  MixerRowGradients<float> params;
+  params.forward = make_mixer_rows<float>(problem);
+  for (int part = 0; part < 3; ++part) {
+    params.grad_rows[part] = grad_rows[part].const_data_ptr();
+  }
+  params.grad_qkv = grad_qkv.data_ptr();
+  const int64_t strips = s.batch * ((s.length + cuda::kMixerStrip - 1) / cuda::kMixerStrip);
+  params.partials = std::max<int64_t>(1, std::min(kGroups / (3 * s.heads), strips));
+  const at::Tensor partial = at::zeros({params.partials, 2, 3, s.heads, s.dim, s.taps}, problem.taps.options());
+  params.grad_taps = partial.data_ptr<float>();
+  launch(problem, [&](auto launcher, auto stream) { return launcher.rows_backward(params, stream); });
+  return partial.sum(0);
+}
+
+void output(const MixerProblem& problem, const at::Tensor& o, const at::Tensor& merged,
+            const at::Tensor& y) {
+  auto params = make_mixer_output<float>(problem);
+  const at::Tensor rows = o.contiguous();
+  params.o = rows.const_data_ptr();
+  params.merged = merged.data_ptr();
+  params.y = y.data_ptr();
+  launch(problem, [&](auto launcher, auto stream) { return launcher.output(params, stream); });
+}
+
+at::Tensor output_backward(const MixerProblem& problem, const at::Tensor& merged,
+                           const at::Tensor& grad_y, const at::Tensor& grad_o,
+                           const at::Tensor& grad_gate) {
+  const MixerShape s = problem.shape();
+  const at::Tensor o = merged.contiguous();
+  MixerOutputGradients<float> params;
+  params.forward = make_mixer_output<float>(problem);
+  params.forward.merged = o.data_ptr();
+  params.grad_y = grad_y.const_data_ptr();
+  params.grad_o = grad_o.data_ptr();
+  params.grad_gate = grad_gate.defined() ? grad_gate.data_ptr() : nullptr;
+  params.partials = std::clamp<int64_t>(s.batch * s.length * s.heads, 1, kGroups);
+  const at::Tensor partial = at::zeros({params.partials, s.dim}, problem.taps.options());
+  params.grad_weight = partial.data_ptr<float>();
+  launch(problem, [&](auto launcher, auto stream) { return launcher.output_backward(params, stream); });
+  return partial.sum(0);
+}
+
+constexpr MixerBackend kBackend{&rows, &rows_backward, &output, &output_backward};
+
+}  // namespace
+
+TORCH_LIBRARY_IMPL(comba, CUDA, m) { register_mixer_operators<&kBackend>(m); }
+
+}  // namespace comba::kernels

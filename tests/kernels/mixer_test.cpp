@@ -1,0 +1,323 @@
+// The mixer operator against its definition in fp64: LibTorch's convolution, norms and autograd around the oracle of the
+// scan.
+#include "kernels/mixer.h"
+
+#include "tests/kernels/compare.h"
+
+#include <string>
+#include <utility>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/conv1d.h>
+#include <ATen/ops/ones.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
+#include <ATen/ops/randn_like.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/stack.h>
+#include <ATen/ops/zeros.h>
+#include <gtest/gtest.h>
+#include <torch/csrc/autograd/autograd.h>
+
+namespace comba::kernels::test {
+namespace {
+
+struct MixerCase {
+  const char* name;
+  int64_t batch = 2, length = 37, heads = 2, dim = 32, taps = 4;
+  bool normalize = true, gate = true, d = true, decayed_feedback = false, strided = false;
+  const char* merge = "mean";
+};
+
+void PrintTo(const MixerCase& c, std::ostream* out) { *out << c.name; }
+
+const MixerCase kCases[] = {
+    {.name = "usual"},
+    {.name = "head_dim_16", .length = 20, .dim = 16},
+    {.name = "head_dim_64", .length = 70, .heads = 3, .dim = 64},
+    {.name = "head_dim_128", .length = 40, .heads = 1, .dim = 128},
+    {.name = "two_taps", .taps = 2},
+    {.name = "one_tap_one_token", .length = 1, .taps = 1},
+    {.name = "shorter_than_the_taps", .length = 3},
+    {.name = "a_strip_and_a_token", .length = 33, .dim = 64},
+    {.name = "no_norm", .normalize = false},
+    {.name = "no_gate", .gate = false},
+    {.name = "no_correction_decayed_sum", .d = false, .decayed_feedback = true, .merge = "sum"},
+    {.name = "strided", .strided = true},
+    {.name = "long", .batch = 1, .length = 300, .dim = 64, .merge = "sum"},
+};
+
+using Named = std::vector<std::pair<std::string, at::Tensor>>;
+
+// In the order of the operator's arguments; absent ones are undefined.
+Named tensors_of(const MixerInputs& in) {
+  return {{"qkv", in.qkv}, {"taps", in.taps}, {"log_alpha", in.log_alpha}, {"beta", in.beta},
+          {"c", in.c},     {"d", in.d},       {"gate", in.gate},           {"norm_weight", in.norm_weight}};
+}
+
+MixerInputs make_mixer_inputs(const MixerCase& c, at::ScalarType dtype) {
+  at::manual_seed(7);
+  const auto wide = at::TensorOptions().dtype(dtype == at::kDouble ? at::kDouble : at::kFloat);
+  const std::vector<int64_t> per_token = {2, c.batch, c.length, c.heads};
+  MixerInputs in;
+  const int64_t slack = c.strided ? 2 : 0;
+  in.qkv = at::randn({c.batch, c.length, 3, c.heads + slack, c.dim}, wide).to(dtype);
+  in.qkv = in.qkv.narrow(3, slack / 2, c.heads);
+  if (!c.normalize) {
+    in.qkv = (in.qkv * 0.25).to(dtype);  // long keys would make the recurrence grow
+  }
+  in.taps = at::randn({2, 3, c.heads, c.dim, c.taps}, wide) * 0.5;
+  in.log_alpha = at::rand(per_token, wide) * -0.5;
+  in.beta = at::rand(per_token, wide);
+  in.c = at::rand(per_token, wide);
+  if (c.d) {
+    in.d = at::randn({2, c.heads}, wide) * 0.3;
+  }
+  if (c.gate) {
+    in.gate = at::randn({c.batch, c.length, c.heads, c.dim}, wide).to(dtype);
+  }
+  in.norm_weight = at::randn({c.dim}, wide) + 1.0;
+  return in;
+}
+
+MixerOptions options_of(const MixerCase& c) {
+  return {.scale = 0.25,
+          .decayed_feedback = c.decayed_feedback,
+          .normalize = c.normalize,
+          .merge = c.merge,
+          .norm_eps = 1e-5};
+}
+
+// Leaves of their own, on the device.
+MixerInputs leaves(const MixerInputs& in, at::Device device, at::ScalarType* all = nullptr) {
+  const auto leaf = [&](const at::Tensor& x) {
+    if (!x.defined()) {
+      return x;
+    }
+    at::Tensor copy = x.detach().to(device);
+    copy = all != nullptr ? copy.to(*all) : copy;
+    return copy.set_requires_grad(true);
+  };
+  return {leaf(in.qkv), leaf(in.taps), leaf(in.log_alpha), leaf(in.beta),
+          leaf(in.c),   leaf(in.d),    leaf(in.gate),      leaf(in.norm_weight)};
+}
+
+struct MixerResult {
+  at::Tensor y;
+  Named gradients;
+};
+
+std::vector<at::Tensor> present(const MixerInputs& in) {
+  std::vector<at::Tensor> tensors;
+  for (const auto& [name, x] : tensors_of(in)) {
+    if (x.defined()) {
+      tensors.push_back(x);
+    }
+  }
+  return tensors;
+}
+
+Named named_gradients(const MixerInputs& in, const std::vector<at::Tensor>& gradients) {
+  Named named;
+  size_t n = 0;
+  for (const auto& [name, x] : tensors_of(in)) {
+    if (x.defined()) {
+      named.emplace_back(name, gradients[n++]);
+    }
+  }
+  return named;
+}
+
+// [B, T, H, D] of one part after convolution, SiLU and norm, in time order.
+at::Tensor reference_rows(const MixerInputs& in, int64_t part, int64_t direction, bool normalize) {
+  const at::Tensor x = in.qkv.select(2, part).flatten(2).transpose(1, 2);  // [B, H D, T]
+  const at::Tensor w = in.taps[direction][part].flatten(0, 1);             // [H D, taps]
+  const int64_t taps = w.size(1);
+  const at::Tensor ordered = direction == 0 ? x : x.flip(2);
+  const at::Tensor y = at::silu(
+      at::conv1d(at::constant_pad_nd(ordered, {taps - 1, 0}), w.unsqueeze(1), at::Tensor(),
+                 at::IntArrayRef({1}), at::IntArrayRef({0}), at::IntArrayRef({1}), w.size(0)));
+  const at::Tensor rows = (direction == 0 ? y : y.flip(2))
+                              .transpose(1, 2)
+                              .unflatten(-1, {in.qkv.size(3), in.qkv.size(4)});
+  return normalize ? rows / (rows.square().sum(-1, true) + 1e-6).sqrt() : rows;
+}
+
+MixerResult reference(const MixerInputs& given, const MixerOptions& options,
+                      const at::Tensor& grad_y) {
+  at::ScalarType wide = at::kDouble;
+  const MixerInputs in = leaves(given, at::kCPU, &wide);
+  std::vector<at::Tensor> rows;
+  for (int64_t part = 0; part < 3; ++part) {
+    const bool normalize = options.normalize && part < 2;
+    rows.push_back(at::stack({reference_rows(in, part, 0, normalize),
+                              reference_rows(in, part, 1, normalize)}));
+  }
+  ScanInputs scan;
+  scan.q = rows[0].detach();
+  scan.k = rows[1].detach();
+  scan.v = rows[2].detach();
+  scan.log_alpha = in.log_alpha.detach();
+  scan.beta = in.beta.detach();
+  scan.c = in.c.detach();
+  scan.d = in.d.defined() ? in.d.detach() : in.d;
+  scan.scale = options.scale;
+  scan.decayed_feedback = options.decayed_feedback;
+  scan.merge = std::string(options.merge);
+  const at::Tensor o = reference_values(scan).o.detach().set_requires_grad(true);
+  at::Tensor y =
+      o / (o.square().mean(-1, true) + options.norm_eps).sqrt() * in.norm_weight;
+  if (in.gate.defined()) {
+    y = y * in.gate.sigmoid();
+  }
+  std::vector<at::Tensor> behind = {o, in.norm_weight};
+  if (in.gate.defined()) {
+    behind.push_back(in.gate);
+  }
+  const auto grad_behind = torch::autograd::grad({y}, behind, {grad_y});
+  const ScanGradients g = reference_gradients(scan, grad_behind[0], {});
+  const auto grad_before =
+      torch::autograd::grad({rows[0], rows[1], rows[2]}, {in.qkv, in.taps}, {g.q, g.k, g.v});
+  MixerResult result{y.detach(), {}};
+  std::vector<at::Tensor> gradients = {grad_before[0], grad_before[1], g.log_alpha, g.beta, g.c};
+  if (in.d.defined()) {
+    gradients.push_back(g.d);
+  }
+  if (in.gate.defined()) {
+    gradients.push_back(grad_behind[2]);
+  }
+  gradients.push_back(grad_behind[1]);
+  result.gradients = named_gradients(in, gradients);
+  return result;
+}
+
+MixerResult run(const MixerInputs& given, const MixerOptions& options, const at::Tensor& grad_y,
+                at::Device device) {
+  const MixerInputs in = leaves(given, device);
+  const at::Tensor y = mixer(in, options);
+  const auto gradients =
+      torch::autograd::grad({y}, present(in), {grad_y.to(device).to(y.scalar_type())});
+  return {y.detach(), named_gradients(in, gradients)};
+}
+
+// The rows' and the scan's rounding together; d and the sums over tokens judge like log alpha (scan tests).
+double bound(const std::string& name, at::ScalarType dtype) {
+  if (dtype == at::kDouble) {
+    return 1e-10;
+  }
+  if (dtype == at::kFloat) {
+    return 2e-5;
+  }
+  const double half = name == "d" || name == "log_alpha" ? 2e-2 : 1.2e-2;
+  return dtype == at::kBFloat16 ? half : half / 6;
+}
+
+void expect_mixer_matches(const MixerCase& c, at::ScalarType dtype, at::Device device) {
+  const MixerInputs in = make_mixer_inputs(c, dtype);
+  const MixerOptions options = options_of(c);
+  const at::Tensor grad_y =
+      at::randn({c.batch, c.length, c.heads, c.dim}).to(dtype).to(at::kDouble);
+  const MixerResult want = reference(in, options, grad_y), got = run(in, options, grad_y, device);
+  EXPECT_EQ(got.y.scalar_type(), dtype);
+  EXPECT_LE(relative_error(got.y, want.y, 1e-37), bound("y", dtype)) << "y";
+  ASSERT_EQ(got.gradients.size(), want.gradients.size());
+  for (size_t i = 0; i < want.gradients.size(); ++i) {
+    const auto& [name, gradient] = want.gradients[i];
+    EXPECT_EQ(got.gradients[i].second.sizes(), gradient.sizes()) << name;
+    EXPECT_LE(relative_error(got.gradients[i].second, gradient, 1e-37), bound(name, dtype)) << name;
+  }
+  const MixerResult again = run(in, options, grad_y, device);
+  EXPECT_TRUE(same_bits(again.y, got.y));
+  for (size_t i = 0; i < got.gradients.size(); ++i) {
+    EXPECT_TRUE(same_bits(again.gradients[i].second, got.gradients[i].second))
+        << got.gradients[i].first;
+  }
+}
+
+std::string name_of(const MixerCase& c) { return c.name; }
+
+class Mixer : public testing::TestWithParam<MixerCase> {};
+
+TEST_P(Mixer, MatchesItsDefinitionInDouble) {
+  expect_mixer_matches(GetParam(), at::kDouble, at::kCPU);
+}
+TEST_P(Mixer, MatchesItsDefinitionInFloat) {
+  expect_mixer_matches(GetParam(), at::kFloat, at::kCPU);
+}
+INSTANTIATE_TEST_SUITE_P(All, Mixer, testing::ValuesIn(kCases),
+                         [](const auto& info) { return name_of(info.param); });
+
+TEST(MixerHalf, BFloat16OnTheCpuRoundsOnlyAtTheEnds) {
+  expect_mixer_matches(kCases[0], at::kBFloat16, at::kCPU);
+}
+
+struct CudaMixerCase {
+  MixerCase mixer;
+  at::ScalarType dtype;
+};
+void PrintTo(const CudaMixerCase& c, std::ostream* out) { *out << c.mixer.name; }
+
+class MixerCuda : public testing::TestWithParam<CudaMixerCase> {};
+
+TEST_P(MixerCuda, MatchesItsDefinition) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  expect_mixer_matches(GetParam().mixer, GetParam().dtype, at::Device(at::kCUDA, 0));
+}
+
+std::vector<CudaMixerCase> cuda_cases(size_t count) {
+  std::vector<CudaMixerCase> cases;
+  for (size_t i = 0; i < count; ++i) {
+    for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+      cases.push_back({kCases[i], dtype});
+    }
+  }
+  return cases;
+}
+
+std::string cuda_name(const testing::TestParamInfo<CudaMixerCase>& info) {
+  const at::ScalarType dtype = info.param.dtype;
+  return std::string(info.param.mixer.name) +
+         (dtype == at::kFloat ? "_fp32" : dtype == at::kHalf ? "_fp16" : "_bf16");
+}
+
+INSTANTIATE_TEST_SUITE_P(All, MixerCuda, testing::ValuesIn(cuda_cases(std::size(kCases))), cuda_name);
+INSTANTIATE_TEST_SUITE_P(Small, MixerCuda, testing::ValuesIn(cuda_cases(2)), cuda_name);
+
+TEST(MixerArguments, AreNamedWithWhatWasExpectedAndFound) {
+  const MixerInputs good = make_mixer_inputs(kCases[0], at::kFloat);
+  const auto message = [&](const auto& spoil) {
+    MixerInputs in = good;
+    MixerOptions options = options_of(kCases[0]);
+    spoil(in, options);
+    try {
+      mixer(in, options);
+    } catch (const c10::Error& error) {
+      return std::string(error.what_without_backtrace());
+    }
+    return std::string();
+  };
+  EXPECT_NE(message([](auto& in, auto&) { in.qkv = in.qkv.select(2, 0); })
+                .find("qkv: expected shape [B, T, 3, H, D], got [2, 37, 2, 32]"),
+            std::string::npos);
+  EXPECT_NE(message([](auto& in, auto&) { in.taps = in.taps[0]; }).find("taps: expected shape"),
+            std::string::npos);
+  EXPECT_NE(message([](auto& in, auto&) { in.gate = in.gate.to(at::kDouble); })
+                .find("gate: expected dtype Float"),
+            std::string::npos);
+  EXPECT_NE(message([](auto& in, auto&) { in.norm_weight = at::ones({3}); })
+                .find("norm_weight: expected shape [D] = [32], got [3]"),
+            std::string::npos);
+  EXPECT_NE(message([](auto&, auto& options) { options.merge = "none"; })
+                .find("merge: expected \"mean\" or \"sum\", got \"none\""),
+            std::string::npos);
+  EXPECT_NE(message([](auto& in, auto&) { in.beta = in.beta[0]; }).find("beta: expected shape"),
+            std::string::npos);
+}
+
+}  // namespace
+}  // namespace comba::kernels::test
