@@ -5,6 +5,8 @@
 
 #include <exception>
 
+#include <c10/util/Exception.h>
+
 int main(int argc, char** argv) {
   CLI::App app{"Trains, evaluates and runs vision models built on the Comba recurrence."};
   app.require_subcommand(1);
@@ -19,6 +21,7 @@ int main(int argc, char** argv) {
   comba::tools::add_config_command(app);
   comba::tools::add_data_command(app);
   comba::tools::add_check_command(app);
+  comba::tools::add_bench_command(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {
@@ -30,6 +33,10 @@ int main(int argc, char** argv) {
     comba::log::error("{}", error.what());
     comba::log::debug("raised at {}", error.where());
     return error.exit_code();
+  } catch (const c10::Error& error) {
+    comba::log::error("{}", error.what_without_backtrace());
+    comba::log::debug("{}", error.what());
+    return comba::kExitRuntime;
   } catch (const std::exception& error) {
     comba::log::error("{}", error.what());
     return comba::kExitRuntime;

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAException.h>
@@ -20,7 +21,7 @@ namespace {
 using cuda::MixerLauncher;
 
 // Groups of lanes that fill a large device; a constant, so that sums have one order on every device.
-constexpr int64_t kGroups = 8192;
+constexpr int64_t kGroups = 8192, kRowGroups = 4096;
 
 // The status of body(launcher, stream) with the launchers of the inputs' dtype.
 template <typename Body>
@@ -46,7 +47,14 @@ void launch(const MixerProblem& problem, const Body& body) {
   }
 }
 
-void rows(const MixerProblem& problem, const at::Tensor (&rows)[3]) {
+MixerProblem padded(const MixerProblem& problem) {
+  MixerProblem same = problem;
+  same.taps = at::constant_pad_nd(problem.taps, {cuda::kMixerTaps - problem.taps.size(-1), 0});
+  return same;
+}
+
+void rows(const MixerProblem& given, const at::Tensor (&rows)[3]) {
+  const MixerProblem problem = padded(given);
   auto params = make_mixer_rows<float>(problem);
   for (int part = 0; part < 3; ++part) {
     params.rows[part] = rows[part].data_ptr();
@@ -54,8 +62,9 @@ void rows(const MixerProblem& problem, const at::Tensor (&rows)[3]) {
   launch(problem, [&](auto launcher, auto stream) { return launcher.rows(params, stream); });
 }
 
-at::Tensor rows_backward(const MixerProblem& problem, const at::Tensor (&grad_rows)[3],
+at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows)[3],
                          const at::Tensor& grad_qkv) {
+  const MixerProblem problem = padded(given);
   const MixerShape s = problem.shape();
   MixerRowGradients<float> params;
   params.forward = make_mixer_rows<float>(problem);
@@ -63,12 +72,13 @@ at::Tensor rows_backward(const MixerProblem& problem, const at::Tensor (&grad_ro
     params.grad_rows[part] = grad_rows[part].const_data_ptr();
   }
   params.grad_qkv = grad_qkv.data_ptr();
-  const int64_t strips = s.batch * ((s.length + cuda::kMixerStrip - 1) / cuda::kMixerStrip);
-  params.partials = std::max<int64_t>(1, std::min(kGroups / (3 * s.heads), strips));
+  params.partials = std::max<int64_t>(
+      1, std::min(kRowGroups / (3 * s.heads), s.batch * cuda::Strips(s.length, cuda::kRowsBackwardStrip).count));
   const at::Tensor partial = at::zeros({params.partials, 2, 3, s.heads, s.dim, s.taps}, problem.taps.options());
   params.grad_taps = partial.data_ptr<float>();
   launch(problem, [&](auto launcher, auto stream) { return launcher.rows_backward(params, stream); });
-  return partial.sum(0);
+  const int64_t taps = given.taps.size(-1);
+  return partial.sum(0).narrow(-1, s.taps - taps, taps);
 }
 
 void output(const MixerProblem& problem, const at::Tensor& o, const at::Tensor& merged,

@@ -1,4 +1,4 @@
-// Four neighbouring channels a lane, D / 4 lanes a row: what the kernels around the scan are made of.
+// E neighbouring channels a lane, D / E lanes a row: what the kernels around the scan are made of.
 #pragma once
 
 #include <cstdint>
@@ -8,81 +8,158 @@
 
 namespace comba::kernels::cuda {
 
-__device__ inline float4 fma4(float4 a, float4 b, float4 c) {
-  return make_float4(fmaf(a.x, b.x, c.x), fmaf(a.y, b.y, c.y), fmaf(a.z, b.z, c.z),
-                     fmaf(a.w, b.w, c.w));
-}
-__device__ inline float4 mul4(float4 a, float4 b) {
-  return make_float4(a.x * b.x, a.y * b.y, a.z * b.z, a.w * b.w);
-}
-__device__ inline float4 scale4(float a, float4 b) {
-  return make_float4(a * b.x, a * b.y, a * b.z, a * b.w);
-}
-__device__ inline float dot4(float4 a, float4 b) {
-  return a.x * b.x + a.y * b.y + a.z * b.z + a.w * b.w;
-}
-__device__ inline float sigmoid(float x) { return __fdividef(1.f, 1.f + __expf(-x)); }
-__device__ inline float4 sigmoid4(float4 x) {
-  return make_float4(sigmoid(x.x), sigmoid(x.y), sigmoid(x.z), sigmoid(x.w));
+// Two approximate instructions, each within 2 units in the last place; 0 and 1 at the ends.
+__device__ inline float sigmoid(float x) {
+  float power, y;
+  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-1.4426950408889634f * x));
+  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.f + power));
+  return y;
 }
 
-// Loads, stores and conversions of four elements of T.
-template <typename T>
-struct Four;
-template <>
-struct Four<float> {
-  using Packed = float4;
-  static __device__ Packed load(const float* at) { return *reinterpret_cast<const float4*>(at); }
-  static __device__ Packed zero() { return make_float4(0.f, 0.f, 0.f, 0.f); }
-  static __device__ float4 unpack(Packed x) { return x; }
-  static __device__ void store(float* at, float4 x) { *reinterpret_cast<float4*>(at) = x; }
-};
-template <>
-struct Four<__nv_bfloat16> {
-  using Packed = uint2;
-  static __device__ Packed load(const __nv_bfloat16* at) {
-    return *reinterpret_cast<const uint2*>(at);
-  }
-  static __device__ Packed zero() { return make_uint2(0, 0); }
-  static __device__ float4 unpack(Packed x) {
-    return make_float4(__uint_as_float(x.x << 16), __uint_as_float(x.x & 0xffff0000u),
-                       __uint_as_float(x.y << 16), __uint_as_float(x.y & 0xffff0000u));
-  }
-  static __device__ void store(__nv_bfloat16* at, float4 x) {
-    const __nv_bfloat162 low = __floats2bfloat162_rn(x.x, x.y), high = __floats2bfloat162_rn(x.z, x.w);
-    *reinterpret_cast<uint2*>(at) = make_uint2(reinterpret_cast<const uint32_t&>(low),
-                                               reinterpret_cast<const uint32_t&>(high));
-  }
-};
-template <>
-struct Four<__half> {
-  using Packed = uint2;
-  static __device__ Packed load(const __half* at) { return *reinterpret_cast<const uint2*>(at); }
-  static __device__ Packed zero() { return make_uint2(0, 0); }
-  static __device__ float4 unpack(Packed x) {
-    const float2 low = __half22float2(reinterpret_cast<const __half2&>(x.x));
-    const float2 high = __half22float2(reinterpret_cast<const __half2&>(x.y));
-    return make_float4(low.x, low.y, high.x, high.y);
-  }
-  static __device__ void store(__half* at, float4 x) {
-    const __half2 low = __floats2half2_rn(x.x, x.y), high = __floats2half2_rn(x.z, x.w);
-    *reinterpret_cast<uint2*>(at) = make_uint2(reinterpret_cast<const uint32_t&>(low),
-                                               reinterpret_cast<const uint32_t&>(high));
-  }
+__device__ inline float2 unpack_two(uint32_t x, __nv_bfloat16) {
+  return make_float2(__uint_as_float(x << 16), __uint_as_float(x & 0xffff0000u));
+}
+__device__ inline float2 unpack_two(uint32_t x, __half) {
+  return __half22float2(reinterpret_cast<const __half2&>(x));
+}
+__device__ inline uint32_t pack_two(float x, float y, __nv_bfloat16) {
+  const __nv_bfloat162 two = __floats2bfloat162_rn(x, y);
+  return reinterpret_cast<const uint32_t&>(two);
+}
+__device__ inline uint32_t pack_two(float x, float y, __half) {
+  const __half2 two = __floats2half2_rn(x, y);
+  return reinterpret_cast<const uint32_t&>(two);
+}
+
+template <int E>
+struct Channels {
+  float at[E];
 };
 
-// The lanes of a row. All lanes of a warp take part in a sum.
-template <int D>
-struct LaneGroup {
-  static constexpr int kLanes = D / 4;
-  static constexpr int kPerBlock = 128 / kLanes;
+// A lane's channels as they lie in memory: one load or store.
+template <typename T, int E>
+struct alignas(sizeof(T) * E > 16 ? 16 : sizeof(T) * E) Packed {
+  uint32_t words[E * sizeof(T) / 4];
 
-  static __device__ float sum(float x) {
+  static __device__ Packed load(const T* at) { return *reinterpret_cast<const Packed*>(at); }
+  __device__ void store(T* at) const { *reinterpret_cast<Packed*>(at) = *this; }
+
+  __device__ Channels<E> unpack() const {
+    Channels<E> x;
+    if constexpr (sizeof(T) == 4) {
 #pragma unroll
-    for (int step = 1; step < kLanes; step *= 2) {
-      x += __shfl_xor_sync(~0u, x, step);
+      for (int i = 0; i < E; ++i) {
+        x.at[i] = __uint_as_float(words[i]);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < E / 2; ++i) {
+        const float2 two = unpack_two(words[i], T());
+        x.at[2 * i] = two.x;
+        x.at[2 * i + 1] = two.y;
+      }
     }
     return x;
+  }
+  static __device__ Packed pack(const Channels<E>& x) {
+    Packed out;
+    if constexpr (sizeof(T) == 4) {
+#pragma unroll
+      for (int i = 0; i < E; ++i) {
+        out.words[i] = __float_as_uint(x.at[i]);
+      }
+    } else {
+#pragma unroll
+      for (int i = 0; i < E / 2; ++i) {
+        out.words[i] = pack_two(x.at[2 * i], x.at[2 * i + 1], T());
+      }
+    }
+    return out;
+  }
+};
+
+template <int E>
+__device__ inline float dot(const Channels<E>& a, const Channels<E>& b) {
+  float sum = 0.f;
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    sum = fmaf(a.at[i], b.at[i], sum);
+  }
+  return sum;
+}
+template <int E>
+__device__ inline void add_product(Channels<E>& sum, const Channels<E>& a, const Channels<E>& b) {
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    sum.at[i] = fmaf(a.at[i], b.at[i], sum.at[i]);
+  }
+}
+template <int E>
+__device__ inline Channels<E> product(const Channels<E>& a, const Channels<E>& b) {
+  Channels<E> out;
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    out.at[i] = a.at[i] * b.at[i];
+  }
+  return out;
+}
+template <int E>
+__device__ inline Channels<E> product(float a, const Channels<E>& b) {
+  Channels<E> out;
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    out.at[i] = a * b.at[i];
+  }
+  return out;
+}
+template <int E>
+__device__ inline Channels<E> sigmoid(const Channels<E>& x) {
+  Channels<E> out;
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    out.at[i] = sigmoid(x.at[i]);
+  }
+  return out;
+}
+template <int E>
+__device__ inline Channels<E> load_floats(const float* at) {
+  Channels<E> x;
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    x.at[i] = at[i];
+  }
+  return x;
+}
+
+constexpr int kMixerThreads = 128;
+template <int D>
+constexpr int kForwardChannels = D == 16 ? 4 : 8;
+constexpr int kBackwardChannels = 4;
+
+// The lanes of a row. All lanes of a warp take part in a sum.
+template <int D, int E>
+struct LaneGroup {
+  static constexpr int kLanes = D / E;
+  static constexpr int kPerBlock = kMixerThreads / kLanes;
+
+  static __device__ int64_t group() {
+    return int64_t{blockIdx.x} * kPerBlock + threadIdx.x / kLanes;
+  }
+  static __device__ int column() { return E * (threadIdx.x % kLanes); }
+  static __device__ float sum(float x) {
+    sum_all({&x});
+    return x;
+  }
+  // Several sums at once hide each other's latency.
+  template <int N>
+  static __device__ void sum_all(float* const (&x)[N]) {
+#pragma unroll
+    for (int step = 1; step < kLanes; step *= 2) {
+#pragma unroll
+      for (int n = 0; n < N; ++n) {
+        *x[n] += __shfl_xor_sync(~0u, *x[n], step);
+      }
+    }
   }
 };
 

@@ -26,17 +26,19 @@ cudaError_t with_row_dim(int64_t dim, const Body& body) {
   }
 }
 
-template <int D>
+// Blocks of groups of E channels a lane.
+template <int D, int E>
 unsigned group_blocks(int64_t groups) {
-  return static_cast<unsigned>((groups + LaneGroup<D>::kPerBlock - 1) / LaneGroup<D>::kPerBlock);
+  constexpr int64_t kPerBlock = LaneGroup<D, E>::kPerBlock;
+  return static_cast<unsigned>((groups + kPerBlock - 1) / kPerBlock);
 }
-
 template <typename T>
 cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t stream) {
   return with_row_dim(p.shape.dim, [&](auto dim) {
-    const int64_t strips = (p.shape.length + kMixerStrip - 1) / kMixerStrip;
-    const dim3 grid(group_blocks<dim()>(p.shape.batch * strips * 3 * p.shape.heads), 2);
-    mixer_rows_kernel<T, dim()><<<grid, kMixerThreads, 0, stream>>>(p);
+    const Strips strips(p.shape.length, kRowsStrip);
+    const int64_t groups = p.shape.batch * strips.count * 3 * p.shape.heads;
+    const dim3 grid(group_blocks<dim(), kForwardChannels<dim()>>(groups), 2);
+    mixer_rows_kernel<T, dim()><<<grid, kMixerThreads, 0, stream>>>(p, strips);
     return cudaGetLastError();
   });
 }
@@ -45,8 +47,9 @@ template <typename T>
 cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
                                             cudaStream_t stream) {
   return with_row_dim(g.forward.shape.dim, [&](auto dim) {
-    const unsigned blocks = group_blocks<dim()>(g.partials * 3 * g.forward.shape.heads);
-    mixer_rows_backward_kernel<T, dim()><<<blocks, kMixerThreads, 0, stream>>>(g);
+    const unsigned blocks = group_blocks<dim(), kBackwardChannels>(g.partials * 3 * g.forward.shape.heads);
+    mixer_rows_backward_kernel<T, dim()>
+        <<<blocks, kMixerThreads, 0, stream>>>(g, Strips(g.forward.shape.length, kRowsBackwardStrip));
     return cudaGetLastError();
   });
 }
@@ -55,7 +58,7 @@ template <typename T>
 cudaError_t MixerLauncher<T>::output(const MixerOutput<float>& p, cudaStream_t stream) {
   return with_row_dim(p.shape.dim, [&](auto dim) {
     const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads;
-    mixer_output_kernel<T, dim()><<<group_blocks<dim()>(rows), 128, 0, stream>>>(p);
+    mixer_output_kernel<T, dim()><<<group_blocks<dim(), kForwardChannels<dim()>>(rows), kMixerThreads, 0, stream>>>(p);
     return cudaGetLastError();
   });
 }
@@ -65,7 +68,7 @@ cudaError_t MixerLauncher<T>::output_backward(const MixerOutputGradients<float>&
                                               cudaStream_t stream) {
   return with_row_dim(g.forward.shape.dim, [&](auto dim) {
     mixer_output_backward_kernel<T, dim()>
-        <<<group_blocks<dim()>(g.partials), 128, 0, stream>>>(g);
+        <<<group_blocks<dim(), kBackwardChannels>(g.partials), kMixerThreads, 0, stream>>>(g);
     return cudaGetLastError();
   });
 }

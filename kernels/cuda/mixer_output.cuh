@@ -14,77 +14,91 @@ __device__ inline int64_t gate_offset(const MixerOutput<float>& p, int64_t row) 
 }
 
 template <typename T, int D>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(kMixerThreads)
     mixer_output_kernel(const __grid_constant__ MixerOutput<float> p) {
-  using Group = LaneGroup<D>;
-  const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads;
-  const int64_t row = int64_t{blockIdx.x} * Group::kPerBlock + threadIdx.x / Group::kLanes;
+  constexpr int E = kForwardChannels<D>;
+  using Group = LaneGroup<D, E>;
+  using Lane = Packed<T, E>;
+  const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads, row = Group::group();
   const bool present = row < rows;
-  const int column = 4 * (threadIdx.x % Group::kLanes);
+  const int column = Group::column();
   const int64_t at = (present ? row : 0) * D + column;
   const T* const o = static_cast<const T*>(p.o);
-  const float4 first = Four<T>::unpack(Four<T>::load(o + at));
-  const float4 second = Four<T>::unpack(Four<T>::load(o + rows * D + at));
-  typename Four<T>::Packed gate{};
+  const Lane first = Lane::load(o + at), second = Lane::load(o + rows * D + at);
+  Lane gate = {};
   if (p.gate != nullptr) {
-    gate = Four<T>::load(static_cast<const T*>(p.gate) + gate_offset(p, present ? row : 0) + column);
+    gate = Lane::load(static_cast<const T*>(p.gate) + gate_offset(p, present ? row : 0) + column);
   }
-  const float4 merged =
-      scale4(p.factor, make_float4(first.x + second.x, first.y + second.y, first.z + second.z,
-                                   first.w + second.w));
-  const float scale = rsqrtf(Group::sum(dot4(merged, merged)) / D + p.eps);
-  float4 y = mul4(scale4(scale, merged), *reinterpret_cast<const float4*>(p.weight + column));
+  Channels<E> merged = first.unpack();
+  const Channels<E> other = second.unpack();
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    merged.at[i] = p.factor * (merged.at[i] + other.at[i]);
+  }
+  const float scale = rsqrtf(Group::sum(dot(merged, merged)) / D + p.eps);
+  Channels<E> y = product(product(scale, merged), load_floats<E>(p.weight + column));
   if (p.gate != nullptr) {
-    y = mul4(y, sigmoid4(Four<T>::unpack(gate)));
+    y = product(y, sigmoid(gate.unpack()));
   }
   if (present) {
-    Four<T>::store(static_cast<T*>(p.merged) + at, merged);
-    Four<T>::store(static_cast<T*>(p.y) + at, y);
+    Lane::pack(merged).store(static_cast<T*>(p.merged) + at);
+    Lane::pack(y).store(static_cast<T*>(p.y) + at);
   }
 }
 
 template <typename T, int D>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(kMixerThreads)
     mixer_output_backward_kernel(const __grid_constant__ MixerOutputGradients<float> g) {
-  using Group = LaneGroup<D>;
+  constexpr int E = kBackwardChannels;
+  using Group = LaneGroup<D, E>;
+  using Lane = Packed<T, E>;
   const MixerOutput<float>& p = g.forward;
-  const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads;
-  const int64_t partial = int64_t{blockIdx.x} * Group::kPerBlock + threadIdx.x / Group::kLanes;
-  const int column = 4 * (threadIdx.x % Group::kLanes);
-  const float4 weight = *reinterpret_cast<const float4*>(p.weight + column);
-  float4 grad_weight = make_float4(0.f, 0.f, 0.f, 0.f);
+  const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads, partial = Group::group();
+  const int column = Group::column();
+  const Channels<E> weight = load_floats<E>(p.weight + column);
+  Channels<E> grad_weight = {};
   for (int64_t first = 0; first < rows; first += g.partials) {
     const int64_t row = first + partial;
     const bool present = partial < g.partials && row < rows;
     const int64_t at = (present ? row : 0) * D + column;
-    const float4 o = Four<T>::unpack(Four<T>::load(static_cast<const T*>(p.merged) + at));
-    float4 dz = Four<T>::unpack(Four<T>::load(static_cast<const T*>(g.grad_y) + at));
-    const float scale = rsqrtf(Group::sum(dot4(o, o)) / D + p.eps);
-    const float4 n = scale4(scale, o);
+    const Channels<E> o = Lane::load(static_cast<const T*>(p.merged) + at).unpack();
+    Channels<E> dz = Lane::load(static_cast<const T*>(g.grad_y) + at).unpack();
+    Lane gate = {};
     if (p.gate != nullptr) {
-      const int64_t gate_at = gate_offset(p, present ? row : 0) + column;
-      const float4 s =
-          sigmoid4(Four<T>::unpack(Four<T>::load(static_cast<const T*>(p.gate) + gate_at)));
-      const float4 slope = make_float4(s.x * (1.f - s.x), s.y * (1.f - s.y), s.z * (1.f - s.z),
-                                       s.w * (1.f - s.w));
-      if (present) {
-        Four<T>::store(static_cast<T*>(g.grad_gate) + at, mul4(mul4(dz, slope), mul4(n, weight)));
+      gate = Lane::load(static_cast<const T*>(p.gate) + gate_offset(p, present ? row : 0) + column);
+    }
+    const float scale = rsqrtf(Group::sum(dot(o, o)) / D + p.eps);
+    const Channels<E> n = product(scale, o);
+    if (p.gate != nullptr) {
+      const Channels<E> s = sigmoid(gate.unpack());
+      Channels<E> slope;
+#pragma unroll
+      for (int i = 0; i < E; ++i) {
+        slope.at[i] = s.at[i] * (1.f - s.at[i]);
       }
-      dz = mul4(dz, s);
+      if (present) {
+        Lane::pack(product(product(dz, slope), product(n, weight)))
+            .store(static_cast<T*>(g.grad_gate) + at);
+      }
+      dz = product(dz, s);
     }
+    const Channels<E> dn = product(dz, weight);
+    const float along = Group::sum(dot(dn, n)) / D;
     if (present) {
-      grad_weight = fma4(dz, n, grad_weight);
-    }
-    const float4 dn = mul4(dz, weight);
-    const float along = Group::sum(dot4(dn, n)) / D;
-    if (present) {
-      const float4 grad = make_float4(dn.x - along * n.x, dn.y - along * n.y, dn.z - along * n.z,
-                                      dn.w - along * n.w);
-      Four<T>::store(static_cast<T*>(g.grad_o) + at, scale4(scale, grad));
+      add_product(grad_weight, dz, n);
+      Channels<E> grad;
+#pragma unroll
+      for (int i = 0; i < E; ++i) {
+        grad.at[i] = scale * fmaf(-along, n.at[i], dn.at[i]);
+      }
+      Lane::pack(grad).store(static_cast<T*>(g.grad_o) + at);
     }
   }
   if (partial < g.partials) {
-    *reinterpret_cast<float4*>(g.grad_weight + partial * D + column) = grad_weight;
+#pragma unroll
+    for (int i = 0; i < E; ++i) {
+      g.grad_weight[partial * D + column + i] = grad_weight.at[i];
+    }
   }
 }
 

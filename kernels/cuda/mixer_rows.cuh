@@ -1,7 +1,7 @@
 // q_r, k_r, v_r of both directions from the raw projections, and back: short convolution, SiLU, L2 norm (mixer.h).
 //
-// A group of D / 4 lanes, four channels each, walks a strip of tokens of one head; the last four tokens stay in
-// registers, so a token is read once for all taps.
+// A group of lanes walks a strip of tokens of one head; the last four tokens stay in registers, so a token is read once
+// for all taps. Four tokens are asked for at a time, before the four that came earlier are used.
 #pragma once
 
 #include "kernels/cuda/mixer_cuda.h"
@@ -10,220 +10,264 @@
 
 namespace comba::kernels::cuda {
 
-constexpr int kMixerTaps = 4, kMixerThreads = 128;
+constexpr int kRowsBlocks = 4, kRowsBackwardBlocks = 2;  // an SM, that registers are kept for
 
-// Four channels' taps of one direction; fewer taps than four meet the later tokens.
+// A lane's taps of one direction; the last meets the token itself.
+template <int E>
 struct LaneTaps {
-  float4 w[kMixerTaps];
+  Channels<E> w[kMixerTaps];
 
-  __device__ LaneTaps(const MixerShape& shape, const float* taps, int64_t channel) {
-    const int count = static_cast<int>(shape.taps);
+  __device__ LaneTaps(const float* taps, int64_t channel) {
 #pragma unroll
-    for (int j = 0; j < kMixerTaps; ++j) {
-      const int own = j - (kMixerTaps - count);
-      const float* const at = taps + channel * count + own;
-      w[j] = own < 0 ? make_float4(0.f, 0.f, 0.f, 0.f)
-                     : make_float4(at[0], at[count], at[2 * count], at[3 * count]);
+    for (int i = 0; i < E; ++i) {
+      const float4 four = reinterpret_cast<const float4*>(taps)[channel + i];
+      w[0].at[i] = four.x;
+      w[1].at[i] = four.y;
+      w[2].at[i] = four.z;
+      w[3].at[i] = four.w;
     }
   }
 };
 
 __device__ inline int64_t taps_channel(const MixerShape& s, int direction, int part, int64_t head,
-                                       int lane) {
-  return ((direction * 3 + part) * s.heads + head) * s.dim + 4 * lane;
+                                       int column) {
+  return ((direction * 3 + part) * s.heads + head) * s.dim + column;
 }
 
 // One group's place: part, head, strip of a sample; heads are neighbours in memory and so are their groups.
 struct StripPlace {
-  int64_t head, sample, first;  // first token
-  int part;
+  int64_t head, sample;
+  int first, part;  // first token
 
-  __device__ StripPlace(const MixerShape& s, int64_t item) {
-    const int64_t strips = (s.length + kMixerStrip - 1) / kMixerStrip;
+  __device__ StripPlace(const MixerShape& s, const Strips& strips, int64_t item) {
     head = item % s.heads;
     item /= s.heads;
     part = static_cast<int>(item % 3);
     item /= 3;
-    first = item % strips * kMixerStrip;
-    sample = item / strips;
+    first = static_cast<int>(item % strips.count) * strips.size;
+    sample = item / strips.count;
   }
 };
 
 template <typename T, int D>
-__global__ void __launch_bounds__(kMixerThreads)
-    mixer_rows_kernel(const __grid_constant__ MixerRows<float> p) {
-  using Group = LaneGroup<D>;
+__global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
+    mixer_rows_kernel(const __grid_constant__ MixerRows<float> p, const Strips strips) {
+  constexpr int E = kForwardChannels<D>;
+  using Group = LaneGroup<D, E>;
+  using Lane = Packed<T, E>;
   const MixerShape& s = p.shape;
-  const int direction = blockIdx.y;
-  const int64_t item = int64_t{blockIdx.x} * Group::kPerBlock + threadIdx.x / Group::kLanes;
-  const StripPlace place(s, item);
+  const bool reversed = blockIdx.y == 1;
+  StripPlace place(s, strips, Group::group());
   const bool present = place.sample < s.batch;
-  const int lane = threadIdx.x % Group::kLanes;
-  const LaneTaps taps(s, p.taps,
-                      present ? taps_channel(s, direction, place.part, place.head, lane) : 0);
+  if (!present) {
+    place = StripPlace(s, strips, 0);
+  }
+  const int column = Group::column(), length = static_cast<int>(s.length);
+  const LaneTaps<E> taps(p.taps, taps_channel(s, blockIdx.y, place.part, place.head, column));
+  const int64_t start = reversed ? s.length - 1 - place.first : place.first;
+  const int64_t in = reversed ? -p.time_stride : p.time_stride;
+  const int64_t out = reversed ? -s.heads * D : s.heads * D;
   const T* const x = static_cast<const T*>(p.qkv) + place.sample * p.batch_stride +
-                     place.part * p.part_stride + place.head * p.head_stride + 4 * lane;
+                     place.part * p.part_stride + place.head * p.head_stride + start * p.time_stride +
+                     column;
   T* const y = static_cast<T*>(p.rows[place.part]) +
-               ((direction * s.batch + place.sample) * s.length * s.heads + place.head) * D +
-               4 * lane;
+         (((blockIdx.y * s.batch + place.sample) * s.length + start) * s.heads + place.head) * D +
+         column;
   // Token n of the strip in the direction's order, from -3 on.
-  const auto time = [&](int n) {
-    return direction == 0 ? place.first + n : s.length - 1 - place.first - n;
-  };
+  const int before = -place.first, end = present ? length - place.first : 0;
   const auto load = [&](int n) {
-    const int64_t t = time(n);
-    return present && t >= 0 && t < s.length ? Four<T>::load(x + t * p.time_stride)
-                                             : Four<T>::zero();
+    return n >= before && n < end ? Lane::load(x + n * in) : Lane{};
   };
-  typename Four<T>::Packed ahead[4];
-  float4 window[4];
+  Lane ahead[4];
+  Channels<E> window[4];
 #pragma unroll
   for (int n = 0; n < 3; ++n) {
-    window[n] = Four<T>::unpack(load(n - 3));
+    window[n] = load(n - 3).unpack();
   }
 #pragma unroll
   for (int n = 0; n < 4; ++n) {
     ahead[n] = load(n);
   }
-  const bool normalize = p.normalize && place.part < 2;
-  for (int n = 0; n < kMixerStrip; n += 4) {
+  const bool normalized = p.normalize && place.part < 2;
+  for (int n = 0; n < strips.size; n += 4) {
+    Lane now[4];
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      window[(k + 3) % 4] = Four<T>::unpack(ahead[k]);
-      ahead[k] = load(n + k + 4);
-      float4 u = make_float4(0.f, 0.f, 0.f, 0.f);
+      now[k] = ahead[k];
+      ahead[k] = n + 4 < strips.size ? load(n + k + 4) : Lane{};
+    }
+    Channels<E> u[4] = {};
+    float squares[4];
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      window[(k + 3) % 4] = now[k].unpack();
 #pragma unroll
       for (int j = 0; j < kMixerTaps; ++j) {
-        u = fma4(taps.w[j], window[(k + j) % 4], u);
+        add_product(u[k], taps.w[j], window[(k + j) % 4]);
       }
-      u = mul4(u, sigmoid4(u));
-      if (normalize) {
-        u = scale4(rsqrtf(Group::sum(dot4(u, u)) + static_cast<float>(kRowNormEps)), u);
-      }
-      const int64_t t = time(n + k);
-      if (present && t >= 0 && t < s.length) {
-        Four<T>::store(y + t * s.heads * D, u);
+      u[k] = product(u[k], sigmoid(u[k]));
+      squares[k] = dot(u[k], u[k]);
+    }
+    if (p.normalize) {  // all lanes of a warp take part in the sums, whatever their part
+      Group::sum_all({&squares[0], &squares[1], &squares[2], &squares[3]});
+    }
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      const float scale = normalized ? rsqrtf(squares[k] + static_cast<float>(kRowNormEps)) : 1.f;
+      if (n + k < end) {
+        Lane::pack(product(scale, u[k])).store(y + (n + k) * out);
       }
     }
   }
 }
 
-// The gradient of one direction's convolution output at one token.
-template <int D>
-__device__ float4 row_gradient(const float4 (&x)[4], const LaneTaps& taps, float4 grad,
-                               bool reversed, bool normalize) {
-  float4 pre = make_float4(0.f, 0.f, 0.f, 0.f);
-#pragma unroll
-  for (int j = 0; j < kMixerTaps; ++j) {
-    pre = fma4(taps.w[j], x[reversed ? kMixerTaps - 1 - j : j], pre);
-  }
-  const float4 sigmoid = sigmoid4(pre);
-  if (normalize) {
-    const float4 u = mul4(pre, sigmoid);
-    const float scale =
-        rsqrtf(LaneGroup<D>::sum(dot4(u, u)) + static_cast<float>(kRowNormEps));
-    const float along = LaneGroup<D>::sum(dot4(u, grad)) * scale * scale;
-    grad = scale4(scale, fma4(make_float4(-along, -along, -along, -along), u, grad));
-  }
-  const auto slope = [](float p, float s) { return s * (1.f + p * (1.f - s)); };
-  return make_float4(grad.x * slope(pre.x, sigmoid.x), grad.y * slope(pre.y, sigmoid.y),
-                     grad.z * slope(pre.z, sigmoid.z), grad.w * slope(pre.w, sigmoid.w));
-}
+// The gradient of a direction's convolution output at one token. First what is summed over the row, then the rest.
+template <int E>
+struct RowGradient {
+  Channels<E> pre = {}, s, grad;
+  float square, along;
 
-// At step t the tokens t .. t + 3 give the forward direction's gradient at t + 3 and the other's at t; with those of the
-// last steps they make dx at t. Three steps more than tokens in a strip; the taps' sums count every token once.
-template <typename T, int D>
-__global__ void __launch_bounds__(kMixerThreads)
-    mixer_rows_backward_kernel(const __grid_constant__ MixerRowGradients<float> g) {
-  using Group = LaneGroup<D>;
-  const MixerRows<float>& p = g.forward;
-  const MixerShape& s = p.shape;
-  const int lane = threadIdx.x % Group::kLanes;
-  const int64_t group = int64_t{blockIdx.x} * Group::kPerBlock + threadIdx.x / Group::kLanes;
-  const int64_t columns = 3 * s.heads, partial = group / columns;
-  const int64_t head = group % columns % s.heads;
-  const int part = static_cast<int>(group % columns / s.heads);
-  const bool present = partial < g.partials;
-  const bool normalize = p.normalize && part < 2;
-  const int64_t channel[2] = {taps_channel(s, 0, part, present ? head : 0, lane),
-                              taps_channel(s, 1, part, present ? head : 0, lane)};
-  const LaneTaps taps[2] = {LaneTaps(s, p.taps, channel[0]), LaneTaps(s, p.taps, channel[1])};
-  float4 grad_taps[2][kMixerTaps] = {};
-  const float4 zero = make_float4(0.f, 0.f, 0.f, 0.f);
-  const int64_t strips = (s.length + kMixerStrip - 1) / kMixerStrip, items = s.batch * strips;
-
-  for (int64_t first_item = 0; first_item < items; first_item += g.partials) {
-    const int64_t item = first_item + partial;
-    const bool active = present && item < items;
-    const int64_t sample = item / strips, first = item % strips * kMixerStrip;
-    const T* const x = static_cast<const T*>(p.qkv) + sample * p.batch_stride +
-                       part * p.part_stride + head * p.head_stride + 4 * lane;
-    const auto exists = [&](int64_t t) { return active && t >= 0 && t < s.length; };
-    const auto load = [&](int64_t t) {
-      return exists(t) ? Four<T>::unpack(Four<T>::load(x + t * p.time_stride)) : zero;
-    };
-    const auto load_grad = [&](int direction, int64_t t) {
-      const T* const rows = static_cast<const T*>(g.grad_rows[part]);
-      const int64_t row =
-          ((direction * s.batch + sample) * s.length + t) * s.heads + head;
-      return exists(t) ? Four<T>::unpack(Four<T>::load(rows + row * D + 4 * lane)) : zero;
-    };
-    float4 window[4], later[4] = {}, earlier[4] = {};  // x at t .. t + 3; gradients at t .. t + 3, t - 3 .. t
-#pragma unroll
-    for (int n = 0; n < 3; ++n) {
-      window[n + 1] = load(first - 3 + n);
-    }
-    for (int n = -3; n < kMixerStrip; ++n) {
-      const int64_t t = first + n;
-#pragma unroll
-      for (int k = 0; k < 3; ++k) {
-        window[k] = window[k + 1];
-        later[k] = later[k + 1];
-        earlier[k] = earlier[k + 1];
-      }
-      window[3] = load(t + 3);
-      const float4 up = row_gradient<D>(window, taps[0], load_grad(0, t + 3), false, normalize);
-      const float4 down = row_gradient<D>(window, taps[1], load_grad(1, t), true, normalize);
-      later[3] = exists(t + 3) ? up : zero;
-      earlier[3] = exists(t) ? down : zero;
-      float4 dx = zero;
-#pragma unroll
-      for (int j = 0; j < kMixerTaps; ++j) {
-        if (n + 3 < kMixerStrip) {
-          grad_taps[0][j] = fma4(later[3], window[j], grad_taps[0][j]);
-        }
-        if (n >= 0) {
-          grad_taps[1][j] = fma4(earlier[3], window[kMixerTaps - 1 - j], grad_taps[1][j]);
-        }
-        dx = fma4(taps[0].w[j], later[kMixerTaps - 1 - j], dx);
-        dx = fma4(taps[1].w[j], earlier[j], dx);
-      }
-      if (n >= 0 && exists(t)) {
-        T* const target = static_cast<T*>(g.grad_qkv) +
-                          (((sample * s.length + t) * 3 + part) * s.heads + head) * D + 4 * lane;
-        Four<T>::store(target, dx);
-      }
-    }
-  }
-  if (!present) {
-    return;
-  }
-  const int count = static_cast<int>(s.taps);
-#pragma unroll
-  for (int direction = 0; direction < 2; ++direction) {
-    float* const target =
-        g.grad_taps + (partial * 6 * s.heads * D + channel[direction]) * count;
+  // x[(first + j) % 4]: the four tokens by time.
+  template <bool kReversed>
+  __device__ void begin(const Channels<E> (&x)[4], int first, const LaneTaps<E>& taps,
+                        const Channels<E>& given) {
 #pragma unroll
     for (int j = 0; j < kMixerTaps; ++j) {
-      const int own = j - (kMixerTaps - count);
-      if (own >= 0) {
-        const float4 w = grad_taps[direction][j];
-        target[own] = w.x;
-        target[own + count] = w.y;
-        target[own + 2 * count] = w.z;
-        target[own + 3 * count] = w.w;
+      add_product(pre, taps.w[j], x[(first + (kReversed ? kMixerTaps - 1 - j : j)) % 4]);
+    }
+    s = sigmoid(pre);
+    grad = given;
+    const Channels<E> u = product(pre, s);
+    square = dot(u, u);
+    along = dot(u, grad);
+  }
+  __device__ Channels<E> end(bool normalized) {
+    const float scale = normalized ? rsqrtf(square + static_cast<float>(kRowNormEps)) : 1.f;
+    const float part = normalized ? -along * scale * scale : 0.f;
+    Channels<E> out;
+#pragma unroll
+    for (int i = 0; i < E; ++i) {
+      const float u = pre.at[i] * s.at[i];
+      out.at[i] = scale * fmaf(part, u, grad.at[i]) * s.at[i] *
+                  fmaf(pre.at[i], 1.f - s.at[i], 1.f);
+    }
+    return out;
+  }
+};
+
+// One group of the backward pass: a part of one head, some of the samples' strips.
+template <typename T, int D>
+struct RowsBackward {
+  static constexpr int E = kBackwardChannels;
+  using Group = LaneGroup<D, E>;
+  using Lane = Packed<T, E>;
+  const MixerRowGradients<float>& g;
+  const MixerRows<float>& p = g.forward;
+  const MixerShape& s = p.shape;
+  int64_t partial, head;
+  int part, column;
+  bool present, normalized;
+  LaneTaps<E> taps[2];
+  Channels<E> grad_taps[2][kMixerTaps] = {};
+
+  __device__ explicit RowsBackward(const MixerRowGradients<float>& gradients)
+      : g(gradients),
+        partial(Group::group() / (3 * s.heads)),
+        head(Group::group() % s.heads),
+        part(static_cast<int>(Group::group() / s.heads % 3)),
+        column(Group::column()),
+        present(partial < g.partials),
+        normalized(p.normalize && part < 2),
+        taps{LaneTaps<E>(p.taps, taps_channel(s, 0, part, head, column)),
+             LaneTaps<E>(p.taps, taps_channel(s, 1, part, head, column))} {}
+
+  // At step n the tokens n .. n + 3 give the forward direction's gradient at n + 3 and the other's at n; with those of
+  // the last steps they make dx at n. Four steps more than tokens; the taps' sums count every token once.
+  __device__ void walk(int64_t sample, int first, int size, bool active) {
+    const int before = -first, end = active ? static_cast<int>(s.length) - first : before;
+    const T* const x = static_cast<const T*>(p.qkv) + sample * p.batch_stride +
+                       part * p.part_stride + head * p.head_stride + first * p.time_stride + column;
+    const int64_t stride = s.heads * D, rows = s.batch * s.length * stride;
+    const int64_t row = ((sample * s.length + first) * s.heads + head) * D + column;
+    const T* const grads = static_cast<const T*>(g.grad_rows[part]) + row;
+    T* const target = static_cast<T*>(g.grad_qkv) +
+                      (((sample * s.length + first) * 3 + part) * s.heads + head) * D + column;
+    const auto exists = [&](int n) { return n >= before && n < end; };
+    // Slots turn with n: that of token n + 3, and of both gradients at step n, is (n + 3) % 4 counted from -4.
+    Channels<E> window[4], later[4] = {}, earlier[4] = {};
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      window[k] = (exists(k - 4) ? Lane::load(x + (k - 4) * p.time_stride) : Lane{}).unpack();
+    }
+    for (int base = -4; base < size; base += 4) {
+      Lane tokens[4], up[4], down[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int n = base + k;
+        tokens[k] = exists(n + 3) ? Lane::load(x + (n + 3) * p.time_stride) : Lane{};
+        up[k] = exists(n + 3) ? Lane::load(grads + (n + 3) * stride) : Lane{};
+        down[k] = exists(n) ? Lane::load(grads + rows + n * stride) : Lane{};
+      }
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        const int n = base + k, newest = (k + 3) % 4;
+        window[newest] = tokens[k].unpack();
+        RowGradient<E> forward, reverse;
+        forward.template begin<false>(window, k, taps[0], up[k].unpack());
+        reverse.template begin<true>(window, k, taps[1], down[k].unpack());
+        if (p.normalize) {  // all lanes of a warp take part in the sums, whatever their part
+          Group::sum_all({&forward.square, &forward.along, &reverse.square, &reverse.along});
+        }
+        later[newest] = forward.end(normalized);
+        earlier[newest] = reverse.end(normalized);
+        Channels<E> dx = {};
+#pragma unroll
+        for (int j = 0; j < kMixerTaps; ++j) {
+          if (n + 3 >= 0 && n + 3 < size) {
+            add_product(grad_taps[0][j], later[newest], window[(k + j) % 4]);
+          }
+          if (n >= 0) {
+            add_product(grad_taps[1][j], earlier[newest], window[(k + 3 - j) % 4]);
+          }
+          add_product(dx, taps[0].w[j], later[(k + 3 - j) % 4]);
+          add_product(dx, taps[1].w[j], earlier[(k + j) % 4]);
+        }
+        if (n >= 0 && n < end) {
+          Lane::pack(dx).store(target + n * 3 * stride);
+        }
       }
     }
+  }
+
+  __device__ void store_taps() const {
+#pragma unroll
+    for (int direction = 0; direction < 2; ++direction) {
+      const Channels<E>(&w)[kMixerTaps] = grad_taps[direction];
+      auto* const target = reinterpret_cast<float4*>(g.grad_taps) + partial * 6 * s.heads * D +
+                           taps_channel(s, direction, part, head, column);
+#pragma unroll
+      for (int i = 0; i < E; ++i) {
+        target[i] = make_float4(w[0].at[i], w[1].at[i], w[2].at[i], w[3].at[i]);
+      }
+    }
+  }
+};
+
+template <typename T, int D>
+__global__ void __launch_bounds__(kMixerThreads, kRowsBackwardBlocks)
+    mixer_rows_backward_kernel(const __grid_constant__ MixerRowGradients<float> g,
+                               const Strips strips) {
+  RowsBackward<T, D> group(g);
+  const int64_t items = group.s.batch * strips.count;
+  for (int64_t first = 0; first < items; first += g.partials) {
+    const int64_t item = first + group.partial;
+    const bool active = group.present && item < items;
+    group.walk(active ? item / strips.count : 0,
+               active ? static_cast<int>(item % strips.count) * strips.size : 0, strips.size,
+               active);
+  }
+  if (group.present) {
+    group.store_taps();
   }
 }
 

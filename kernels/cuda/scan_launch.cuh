@@ -158,7 +158,7 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
       constexpr int D = dim(), kDirections = directions();
       using Gradients = GradientBlock<D, kDirections>;
       const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
-      if (bytes > shared_limit) {
+      if (std::max<int64_t>(bytes, sizeof(Gradients)) > shared_limit) {
         return cudaErrorInvalidConfiguration;
       }
       const int64_t total = params.tasks() / kDirections;

@@ -12,14 +12,18 @@ constexpr int kTensorChunk = 16;  // C
 constexpr float kLogAlphaFloor = -200.f;
 constexpr float kLog2E = 1.4426950408889634f;
 
-// A block keeps a record of every chunk in shared memory; byte offsets into it.
+// What a block keeps of a chunk in shared memory: its rows, and what is made of them; byte offsets into both.
 template <int D, int kDirections>
-struct TensorRecord {
-  static constexpr int kRows = kTensorChunk * D * 2;
-  static constexpr int kKey = 0, kQuery = kRows, kValue = 2 * kRows;  // [16, D] each, see row_piece
+struct TensorRows {
+  static constexpr int kTensor = kTensorChunk * D * 2;                      // [16, D], see row_piece
+  static constexpr int kKey = 0, kQuery = kTensor, kValue = 2 * kTensor;
+  static constexpr int kBytes = 3 * kTensor;
+};
+template <int kDirections>
+struct TensorProducts {
   // of each direction: gates (TriangleView), then A (fp32), then M^T and P (16 x 16 half-width, see triangle_piece)
-  static constexpr int kTriangle = 3 * kRows, kTriangleBytes = 1024, kP = 512;
-  static constexpr int kFactors = kTriangle + kDirections * kTriangleBytes;  // of each direction [16] Factors
+  static constexpr int kTriangle = 0, kTriangleBytes = 1024, kP = 512;
+  static constexpr int kFactors = kDirections * kTriangleBytes;  // of each direction [16] Factors
   static constexpr int kFactorBytes = 16 * 16;
   static constexpr int kDecay = kFactors + kDirections * kFactorBytes;  // exp(G) of each direction
   static constexpr int kBytes = kDecay + 16;
@@ -28,17 +32,17 @@ struct TensorRecord {
 COMBA_HOST_DEVICE constexpr int tensor_chunks(int64_t length) {
   return static_cast<int>((length + kTensorChunk - 1) / kTensorChunk);
 }
-// With both directions in a block the records of the whole sequence are resident, and behind them lies the last chunk's
-// output of the direction that begins with it. With one they come in groups, of which two have a place: one is walked
-// while the next arrives.
+// With both directions in a block everything of the whole sequence is resident, and behind it lies the last chunk's
+// output of the direction that begins with it. With one the chunks come in groups: the rows of two groups have a place,
+// as one is walked while the next arrives.
 template <int D>
 constexpr int kTensorGroup = D == 32 ? 2 : 4;
 template <int D, int kDirections>
 constexpr int64_t tensor_shared_bytes(int64_t length) {
-  using Record = TensorRecord<D, kDirections>;
-  const int64_t chunks = tensor_chunks(length), ring = 2 * kTensorGroup<D>;
-  return kDirections == 2 ? chunks * Record::kBytes + Record::kRows
-                          : (chunks < ring ? chunks : ring) * Record::kBytes;
+  using Rows = TensorRows<D, kDirections>;
+  constexpr int64_t kProducts = TensorProducts<kDirections>::kBytes, kGroup = kTensorGroup<D>;
+  return kDirections == 2 ? tensor_chunks(length) * (Rows::kBytes + kProducts) + Rows::kTensor
+                          : kGroup * (2 * Rows::kBytes + kProducts);
 }
 
 template <typename T>
@@ -52,7 +56,8 @@ struct TensorScan {
 // One block's view: its place in the tensors and in shared memory.
 template <typename T, int D, int kDirections>
 struct TensorBlock {
-  using Record = TensorRecord<D, kDirections>;
+  using Rows = TensorRows<D, kDirections>;
+  using Products = TensorProducts<kDirections>;
   static constexpr int kWarps = D / 16 * kDirections < 8 ? D / 16 * kDirections : 8;
   static constexpr int kThreads = 32 * kWarps;
   static constexpr int kDirectionWarps = kWarps / kDirections;
@@ -79,22 +84,32 @@ struct TensorBlock {
         first_direction(0),
         warp(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0)),  // known to be uniform
         lane(threadIdx.x % 32) {
-    int64_t n = scan.first + block;
+    // A grid has fewer than 2^31 blocks; divisions of 64 bits would cost more than a chunk's gates.
+    auto n = static_cast<uint32_t>(scan.first + block);
+    const auto heads = static_cast<uint32_t>(p.heads);
     if (kDirections == 1) {
-      first_direction = static_cast<int>(n / (p.batch * p.heads));
-      n %= p.batch * p.heads;
+      const uint32_t tasks = static_cast<uint32_t>(p.batch) * heads;
+      first_direction = n >= tasks ? 1 : 0;
+      n -= n >= tasks ? tasks : 0;
     }
-    batch = n / p.heads;
-    head = n % p.heads;
+    batch = n / heads;
+    head = n % heads;
   }
 
   __device__ bool reversed(int local) const {
     return ((first_direction + local) == 1) != p.reverse;
   }
-  // Where the record of the n-th chunk of a sweep lies.
-  __device__ static int slot(int n, int chunk) { return kResident ? chunk : n % (2 * kGroup); }
-  __device__ char* record(int slot) const { return memory + slot * Record::kBytes; }
-  __device__ uint32_t record_address(int slot) const { return base + slot * Record::kBytes; }
+  // Where the rows of the n-th chunk of a sweep lie, and what is made of them.
+  __device__ static int rows_slot(int n, int chunk) { return kResident ? chunk : n % (2 * kGroup); }
+  __device__ static int products_slot(int n, int chunk) { return kResident ? chunk : n % kGroup; }
+  __device__ uint32_t rows_address(int n, int chunk) const {
+    return base + rows_slot(n, chunk) * Rows::kBytes;
+  }
+  __device__ int products_offset(int n, int chunk) const {
+    return (kResident ? chunks : 2 * kGroup) * Rows::kBytes +
+           products_slot(n, chunk) * Products::kBytes;
+  }
+  __device__ char* spare() const { return memory + chunks * (Rows::kBytes + Products::kBytes); }
   __device__ int64_t gate_index(int local, int64_t t) const {
     return (((first_direction + local) * p.batch + batch) * p.length + t) * p.heads + head;
   }
@@ -102,7 +117,7 @@ struct TensorBlock {
     return p.d[(first_direction + local) * p.heads + head];
   }
 
-  // Starts copying rows of a [R, B, T, H, D] tensor to `offset` of the records: those of chunks first .. end - 1 of a
+  // Starts copying rows of a [R, B, T, H, D] tensor to `offset` of the chunks' rows: chunks first .. end - 1 of a
   // sweep that goes up or down.
   __device__ void load_rows(int offset, const void* source, const RowStrides& strides, int first,
                             int end, bool down) const {
@@ -115,7 +130,7 @@ struct TensorBlock {
     const int length = static_cast<int>(p.length);
     for (int n = first + threadIdx.x / (kPieces * kTensorChunk); n < end; n += kChunksAtOnce) {
       const int chunk = down ? chunks - 1 - n : n, t = chunk * kTensorChunk + row;
-      copy_async(to + slot(n, chunk) * Record::kBytes, t < length ? rows + t * strides.time : source,
+      copy_async(to + rows_slot(n, chunk) * Rows::kBytes, t < length ? rows + t * strides.time : source,
                  t < length);
     }
   }
@@ -156,22 +171,22 @@ __device__ TokenGates token_gates(const Block& b, int chunk, int local) {
 // Leaves the factors of a chunk's tokens for the walks, and g, e, c for the triangles where these will be; lanes 0-15
 // the first direction, 16-31 the second.
 template <typename T, int D, int kDirections>
-__device__ void make_gates(const TensorBlock<T, D, kDirections>& b, int chunk, int slot) {
+__device__ void store_gates(const TensorBlock<T, D, kDirections>& b, const TokenGates& gates,
+                            char* products) {
+  using Products = TensorProducts<kDirections>;
   const int local = kDirections == 2 ? b.lane >> 4 : 0, i = b.lane & 15;
-  const TokenGates gates = token_gates(b, chunk, local);
   if (b.lane >= 16 * kDirections) {
     return;
   }
-  using Record = TensorRecord<D, kDirections>;
   const int time = b.reversed(local) ? 15 - i : i;
-  char* const record = b.record(slot);
-  auto* const factors = reinterpret_cast<Factors*>(record + Record::kFactors + local * Record::kFactorBytes);
+  auto* const factors =
+      reinterpret_cast<Factors*>(products + Products::kFactors + local * Products::kFactorBytes);
   factors[time] = {gates.c * exp2_fast(gates.e), gates.beta, b.p.scale * exp2_fast(gates.g),
                    exp2_fast(gates.end - gates.g)};
   if (i == 15) {
-    reinterpret_cast<float*>(record + Record::kDecay)[local] = exp2_fast(gates.end);
+    reinterpret_cast<float*>(products + Products::kDecay)[local] = exp2_fast(gates.end);
   }
-  char* const place = record + Record::kTriangle + local * Record::kTriangleBytes;
+  char* const place = products + Products::kTriangle + local * Products::kTriangleBytes;
   reinterpret_cast<float4*>(place)[time] = make_float4(gates.g, gates.e, gates.c, 0.f);
   reinterpret_cast<float*>(place + 256)[time] = gates.g;
 }
@@ -196,17 +211,16 @@ __device__ inline void invert_column(float (&m)[16], const float4* a, int j, int
 
 // K K^T and Q K^T of a chunk: rows 8 half + quad, columns 8 n + 2 pair + x at [n][2 half + x].
 template <typename T, int D, int kDirections>
-__device__ void make_gram(const TensorBlock<T, D, kDirections>& b, int slot, float (&kk)[2][4],
-                          float (&qk)[2][4]) {
-  using Record = TensorRecord<D, kDirections>;
-  const uint32_t record = b.record_address(slot);
+__device__ void make_gram(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
+                          float (&kk)[2][4], float (&qk)[2][4]) {
+  using Rows = TensorRows<D, kDirections>;
   const uint32_t rows = tile_offset<D, kPairColumns>(b.lane), columns = tile_offset<D, kPairRows>(b.lane);
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
     uint32_t k[4], q[4], other[4];
-    load_matrices(k, record + Record::kKey + (rows ^ 32 * step));
-    load_matrices(q, record + Record::kQuery + (rows ^ 32 * step));
-    load_matrices(other, record + Record::kKey + (columns ^ 32 * step));
+    load_matrices(k, chunk_rows + Rows::kKey + (rows ^ 32 * step));
+    load_matrices(q, chunk_rows + Rows::kQuery + (rows ^ 32 * step));
+    load_matrices(other, chunk_rows + Rows::kKey + (columns ^ 32 * step));
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
       Half<T>::multiply(kk[n], k, other[2 * n], other[2 * n + 1]);
@@ -223,8 +237,8 @@ struct TriangleView {
   float2 column[2]; // g
 
   template <typename Block>
-  __device__ TriangleView(const Block& b, int slot, int local)
-      : place(b.record(slot) + Block::Record::kTriangle + local * Block::Record::kTriangleBytes),
+  __device__ TriangleView(const Block& b, char* products, int local)
+      : place(products + Block::Products::kTriangle + local * Block::Products::kTriangleBytes),
         d(b.correction(local)) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
@@ -259,14 +273,15 @@ __device__ void store_column(char* place, const float (&m)[16], int j, bool reve
 // Phase 1 for one chunk of 16 tokens. A pair of different tokens, row i and column j, belongs to the direction that
 // reaches i later: `after` (i > j) or `before` (i < j); with one direction both are the same and half the work is lost.
 template <typename T, int D, int kDirections>
-__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, int slot) {
+__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
+                               char* products) {
   const int lane = b.lane, quad = lane >> 2, pair = lane & 3;
   const bool reversed = b.reversed(0);
   const int local_after = kDirections == 2 && reversed ? 1 : 0;
   const int local_before = kDirections == 2 ? 1 - local_after : 0;
   float kk[2][4] = {}, qk[2][4] = {};
-  make_gram(b, slot, kk, qk);
-  const TriangleView after(b, slot, local_after), before(b, slot, local_before);
+  make_gram(b, chunk_rows, kk, qk);
+  const TriangleView after(b, products, local_after), before(b, products, local_before);
   __syncwarp();
 
   // Where A's rows lie in scan order, see invert_column.
@@ -311,7 +326,7 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, int slot
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      const uint32_t at = TensorRecord<D, kDirections>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
+      const uint32_t at = TensorProducts<kDirections>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
       const uint32_t first = Half<T>::pack(p_after[n][2 * half], p_after[n][2 * half + 1]);
       const uint32_t second = Half<T>::pack(p_before[n][2 * half], p_before[n][2 * half + 1]);
       if (kDirections == 2 || !reversed) {
@@ -331,43 +346,55 @@ struct ValueRows {
 };
 
 // Visits every chunk in scan order, or against it: `walk(first, end)` for chunks first .. end - 1 of the sweep, whose
-// records are there. `again`: not the block's first sweep.
+// rows and products are there. `again`: not the block's first sweep.
 template <bool kAgain, typename T, int D, int kDirections, typename Walk>
 __device__ void sweep(const TensorBlock<T, D, kDirections>& b, bool against,
                       const ValueRows& values, const Walk& walk) {
   using Block = TensorBlock<T, D, kDirections>;
-  using Record = TensorRecord<D, kDirections>;
+  using Rows = TensorRows<D, kDirections>;
+  constexpr bool kMake = !Block::kResident || !kAgain;  // else the products are still there
   const bool down = !Block::kResident && b.reversed(0) != against;
   const auto load = [&](int first, int end) {
-    if (!Block::kResident || !kAgain) {
-      b.load_rows(Record::kKey, b.p.k, b.p.k_strides, first, end, down);
-      b.load_rows(Record::kQuery, b.p.q, b.p.q_strides, first, end, down);
+    if (kMake) {
+      b.load_rows(Rows::kKey, b.p.k, b.p.k_strides, first, end, down);
+      b.load_rows(Rows::kQuery, b.p.q, b.p.q_strides, first, end, down);
     }
-    b.load_rows(Record::kValue, values.data, values.strides, first, end, down);
+    b.load_rows(Rows::kValue, values.data, values.strides, first, end, down);
     asm volatile("cp.async.commit_group;");
   };
+  const auto chunk_of = [&](int n) { return down ? b.chunks - 1 - n : n; };
   if (kAgain) {
     __syncthreads();
   }
   const int size = Block::kResident ? b.chunks : Block::kGroup;
   load(0, min(size, b.chunks));
   for (int first = 0; first < b.chunks; first += size) {
-    const int end = min(first + size, b.chunks);
-    const auto for_own = [&](const auto& body) {  // chunks of this warp: all make the records
-      if (!Block::kResident || !kAgain) {
-        for (int n = first + b.warp; n < end; n += b.kWarps) {
-          const int chunk = down ? b.chunks - 1 - n : n;
-          body(chunk, b.slot(n, chunk));
-        }
+    const int end = min(first + size, b.chunks), own = first + b.warp;
+    // A streaming block's warp makes one chunk of a group at most. Its gates are asked for before the rows are waited
+    // for, and stored once no warp needs those of the last group.
+    TokenGates gates = {};
+    if (kMake && !Block::kResident && own < end) {
+      gates = token_gates(b, chunk_of(own), 0);
+    }
+    if (kMake && Block::kResident) {
+      for (int n = own; n < end; n += b.kWarps) {
+        store_gates(b, token_gates(b, n, b.lane >> 4), b.memory + b.products_offset(n, n));
       }
-    };
-    for_own([&](int chunk, int slot) { make_gates(b, chunk, slot); });
+    }
     asm volatile("cp.async.wait_group 0;");
     __syncthreads();
     if (end < b.chunks) {
       load(end, min(end + size, b.chunks));
     }
-    for_own([&](int, int slot) { make_triangles(b, slot); });
+    for (int n = own; kMake && n < end; n += b.kWarps) {
+      const int chunk = chunk_of(n);
+      char* const products = b.memory + b.products_offset(n, chunk);
+      if (!Block::kResident) {
+        store_gates(b, gates, products);
+        __syncwarp();
+      }
+      make_triangles(b, b.rows_address(n, chunk), products);
+    }
     __syncthreads();
     walk(first, end);
   }

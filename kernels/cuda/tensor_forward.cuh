@@ -12,7 +12,7 @@
 // Phase 2: S^T [Dv, Dk] lives in the accumulators of a direction's warps, 16 kMTiles rows each; in a block
 // of both, a direction leaves the first output of the chunks it reaches first, and adds to the other's afterwards.
 //
-// Shared memory: see TensorRecord; D = 64, T <= 208, both directions: 113,360 bytes, two blocks an SM on sm_90.
+// Shared memory: see TensorRows; D = 64, T <= 208, both directions: 113,360 bytes, two blocks an SM on sm_90.
 #pragma once
 
 #include "kernels/cuda/tensor_state.cuh"
@@ -36,7 +36,7 @@ struct Meeting {
 template <typename T, int D, int kDirections>
 __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b) {
   using Block = TensorBlock<T, D, kDirections>;
-  using Record = TensorRecord<D, kDirections>;
+  using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = Block::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const bool merged = Block::kResident && b.scan.merged;
@@ -46,24 +46,24 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b) {
   WarpState<T, D, kMTiles> state;
   OutputTile<T, D, kDirections> tile(walk);
   const auto step = [&](int n) {
-    const int chunk = walk.chunk(n), slot = b.slot(n, chunk);
-    const uint32_t record = b.record_address(slot);
+    const int chunk = walk.chunk(n), products = b.products_offset(n, chunk);
+    const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
     if (merged && n > middle) {
       tile.ask(chunk);
     }
     float read_state[kMTiles][2][4] = {}, o[kMTiles][2][4] = {};
-    uint32_t rows[D / 16];
-    walk.addresses(rows, record, walk.row_tiles);
-    state.multiply(read_state, o, rows, Record::kQuery);
+    uint32_t tiles[D / 16];
+    walk.addresses(tiles, rows, walk.row_tiles);
+    state.multiply(read_state, o, tiles, Rows::kQuery);
     uint32_t m[4], p[4], written[kMTiles][4];
-    load_matrices_transposed(m, record + walk.triangle_columns);
-    load_matrices(p, record + walk.triangle_rows + Record::kP);
+    load_matrices_transposed(m, triangles + walk.triangle_columns);
+    load_matrices(p, triangles + walk.triangle_rows + TensorProducts<kDirections>::kP);
     Factors f[2][2];
-    walk.load_factors(f, slot);
+    walk.load_factors(f, products);
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
       float update[2][4] = {};
-      solve_update<T>(update, read_state[mt], walk, record, mt, f, m);
+      solve_update<T>(update, read_state[mt], walk, rows, mt, f, m);
       scaled_fragment<T>(written[mt], update, [&](int half, int x) { return f[half][x].write; });
       uint32_t plain[4];
       fragment<T>(plain, update);
@@ -77,9 +77,9 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b) {
         Half<T>::multiply(y, plain, p[2 * half], p[2 * half + 1]);
       }
     }
-    state.scale(walk.decay(slot));
-    walk.addresses(rows, record, walk.column_tiles);
-    state.add_product(written, rows);
+    state.scale(walk.decay(products));
+    walk.addresses(tiles, rows, walk.column_tiles);
+    state.add_product(written, tiles);
     if (merged && n < middle) {
       tile.leave(o, chunk);
       if (n + 1 == middle) {

@@ -27,7 +27,14 @@ struct GradientBlock {
       D + 8;  // of the rows in which gradients add up, against bank conflicts
   enum Rows { kKey, kQuery, kValue, kGradO };
 
+  // One direction's fragments of a chunk, as they come from the scratch (TensorScratch).
+  struct Fragments {
+    uint4 state[D / 16][D / 16][32], grad_state[D / 16][D / 16][32];
+    uint4 update[D / 16][32], grad_update[D / 16][32];
+  };
+
   alignas(128) char rows[4][kRowBytes];
+  Fragments fragments[kDirections];
   float gradients[3][16][kStride];        // dQ, dK, dV in time order
   float weights[kDirections][2][16][17];  // terms of dlog_alpha by the pair (i, j)
   float row_sums[kDirections][kParts][kRowSums][16];
@@ -96,15 +103,13 @@ struct GradientWarp {
   __device__ float of_token(float x, int i) const { return __shfl_sync(~0u, x, scan_order(i)); }
 
   // Every product that contracts over Dv.
-  __device__ void multiply_values(int64_t slot) {
-    const int64_t at = slot * b.chunks + chunk;
-    const TensorScratch& scratch = backward.scratch;
+  __device__ void multiply_values() {
+    const auto& fragments = memory.fragments[local];
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
       uint32_t grad_o[4];
       load_matrices(grad_o, matrix(Memory::kGradO, 2 * step));
-      const uint4 u4 = scratch.update[(at * (D / 16) + step) * 32 + b.lane];
-      const uint4 r4 = scratch.grad_update[(at * (D / 16) + step) * 32 + b.lane];
+      const uint4 u4 = fragments.update[step][b.lane], r4 = fragments.grad_update[step][b.lane];
       const uint32_t u[4] = {u4.x, u4.y, u4.z, u4.w}, r[4] = {r4.x, r4.y, r4.z, r4.w};
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
@@ -113,8 +118,8 @@ struct GradientWarp {
       }
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
-        const int64_t fragment = ((at * (D / 16) + step) * (D / 16) + 2 * part + n) * 32 + b.lane;
-        const uint4 s = scratch.state[fragment], g = scratch.grad_state[fragment];
+        const uint4 s = fragments.state[step][2 * part + n][b.lane];
+        const uint4 g = fragments.grad_state[step][2 * part + n][b.lane];
         Half<T>::multiply(output[2 * n], grad_o, s.x, s.y);
         Half<T>::multiply(output[2 * n + 1], grad_o, s.z, s.w);
         Half<T>::multiply(read[2 * n], r, s.x, s.y);
@@ -317,7 +322,7 @@ struct GradientWarp {
     }
   }
 
-  // The gates' gradients; by the first warp of a direction, after the others' sums are there.
+  // The gates' gradients; by one warp of a direction, after the others' sums are there.
   __device__ void store_gates() {
     const int t = b.lane & 15;
     float sums[kRowSums] = {}, product = 0.f;
@@ -366,29 +371,53 @@ struct GradientWarp {
   }
 };
 
+// Starts copying the chunk's rows of k, q, v and dO.
 template <typename T, int D, int kDirections>
 __device__ void load_chunk(GradientBlock<D, kDirections>& memory, const TensorBackward<T>& backward,
                            const TensorBlock<T, D, kDirections>& b, int chunk) {
   using Memory = GradientBlock<D, kDirections>;
+  constexpr int kPieces = D / 8, kRowsAtOnce = Memory::kThreads / kPieces;
   const void* const sources[4] = {b.p.k, b.p.q, b.p.v, backward.grad_o};
-  const RowStrides strides[4] = {b.p.k_strides, b.p.q_strides, b.p.v_strides,
-                                 backward.grad_o_strides};
+  const RowStrides* const strides[4] = {&b.p.k_strides, &b.p.q_strides, &b.p.v_strides,
+                                        &backward.grad_o_strides};
+  const int piece = threadIdx.x % kPieces, first_row = threadIdx.x / kPieces;
+  const int length = static_cast<int>(b.p.length);
 #pragma unroll
   for (int which = 0; which < 4; ++which) {
-    const T* first = static_cast<const T*>(sources[which]) +
-                     b.first_direction * strides[which].direction + b.batch * strides[which].batch +
-                     b.head * strides[which].head;
+    const RowStrides& stride = *strides[which];
+    const T* const rows = static_cast<const T*>(sources[which]) +
+                          b.first_direction * stride.direction + b.batch * stride.batch +
+                          b.head * stride.head + piece * 8;
     const auto target = static_cast<uint32_t>(__cvta_generic_to_shared(memory.rows[which]));
-    for (int i = threadIdx.x; i < 2 * D; i += Memory::kThreads) {
-      const int row = i / (D / 8), piece = i % (D / 8);
-      const int64_t t = int64_t{chunk} * kTensorChunk + row;
-      const bool present = t < b.p.length;
+#pragma unroll
+    for (int row = first_row; row < kTensorChunk; row += kRowsAtOnce) {
+      const int t = chunk * kTensorChunk + row;
       copy_async(target + row_piece<D>(row, piece),
-                 first + (present ? t * strides[which].time : 0) + piece * 8, present);
+                 t < length ? rows + t * stride.time : sources[which], t < length);
     }
   }
-  asm volatile("cp.async.commit_group;");
-  asm volatile("cp.async.wait_group 0;");
+}
+
+// Starts copying the fragments of a chunk; `block`: that of the walks.
+template <int D, int kDirections>
+__device__ void load_fragments(GradientBlock<D, kDirections>& memory, const TensorScratch& scratch,
+                               int64_t block, int chunks, int chunk) {
+  constexpr int kTiles = D / 16, kThreads = GradientBlock<D, kDirections>::kThreads;
+  const auto copy = [&](const void* target, const uint4* source, int count, int64_t at) {
+    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(target));
+    for (int i = threadIdx.x; i < count; i += kThreads) {
+      copy_async(to + 16 * i, source + at * count + i, true);
+    }
+  };
+#pragma unroll
+  for (int local = 0; local < kDirections; ++local) {
+    const int64_t at = (block * kDirections + local) * chunks + chunk;
+    auto& fragments = memory.fragments[local];
+    copy(fragments.state, scratch.state, kTiles * kTiles * 32, at);
+    copy(fragments.grad_state, scratch.grad_state, kTiles * kTiles * 32, at);
+    copy(fragments.update, scratch.update, kTiles * 32, at);
+    copy(fragments.grad_update, scratch.grad_update, kTiles * 32, at);
+  }
 }
 
 template <typename T, int D, int kDirections>
@@ -396,20 +425,25 @@ __device__ void store_chunk(const GradientBlock<D, kDirections>& memory,
                             const TensorBackward<T>& backward,
                             const TensorBlock<T, D, kDirections>& b, int chunk) {
   using Memory = GradientBlock<D, kDirections>;
+  constexpr int kPieces = D / 8, kRowsAtOnce = Memory::kThreads / kPieces;
   T* const targets[3] = {backward.grad_q, backward.grad_k, backward.grad_v};
   const int direction = kDirections == 2 ? 0 : b.first_direction;
-  for (int i = threadIdx.x; i < 3 * 2 * D; i += Memory::kThreads) {
-    const int which = i / (2 * D), row = i / (D / 8) % 16, piece = i % (D / 8);
-    const int64_t t = int64_t{chunk} * kTensorChunk + row;
-    if (t < b.p.length) {
-      const float* from = memory.gradients[which][row] + piece * 8;
-      const uint4 packed =
-          make_uint4(Half<T>::pack(from[0], from[1]), Half<T>::pack(from[2], from[3]),
-                     Half<T>::pack(from[4], from[5]), Half<T>::pack(from[6], from[7]));
-      const int64_t at =
-          (((direction * b.p.batch + b.batch) * b.p.length + t) * b.p.heads + b.head) * D +
-          piece * 8;
-      *reinterpret_cast<uint4*>(targets[which] + at) = packed;
+  const int piece = threadIdx.x % kPieces, length = static_cast<int>(b.p.length);
+  const int64_t stride = b.p.heads * D;
+  const int64_t first = (direction * b.p.batch + b.batch) * b.p.length * stride + b.head * D + piece * 8;
+#pragma unroll
+  for (int row = threadIdx.x / kPieces; row < kTensorChunk; row += kRowsAtOnce) {
+    const int t = chunk * kTensorChunk + row;
+    if (t < length) {
+#pragma unroll
+      for (int which = 0; which < 3; ++which) {
+        const auto* const from =
+            reinterpret_cast<const float4*>(memory.gradients[which][row] + piece * 8);
+        const float4 low = from[0], high = from[1];
+        *reinterpret_cast<uint4*>(targets[which] + first + t * stride) =
+            make_uint4(Half<T>::pack(low.x, low.y), Half<T>::pack(low.z, low.w),
+                       Half<T>::pack(high.x, high.y), Half<T>::pack(high.z, high.w));
+      }
     }
   }
 }
@@ -421,13 +455,16 @@ __global__ void __launch_bounds__(GradientBlock<D, kDirections>::kThreads,
   extern __shared__ __align__(128) char tensor_memory[];
   auto& memory = *reinterpret_cast<GradientBlock<D, kDirections>*>(tensor_memory);
   const int chunks = tensor_chunks(backward.scan.params.length);
-  const int64_t block = blockIdx.x / chunks;
-  const int chunk = static_cast<int>(blockIdx.x % chunks);
+  const int64_t block = blockIdx.x / static_cast<uint32_t>(chunks);
+  const int chunk = static_cast<int>(blockIdx.x % static_cast<uint32_t>(chunks));
   const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory, block);
   load_chunk(memory, backward, b, chunk);
-  __syncthreads();
+  load_fragments(memory, backward.scratch, block, chunks, chunk);
+  asm volatile("cp.async.commit_group;");
   GradientWarp<T, D, kDirections> warp(backward, b, memory, chunk);
-  warp.multiply_values(block * kDirections + warp.local);
+  asm volatile("cp.async.wait_group 0;");
+  __syncthreads();
+  warp.multiply_values();
   warp.apply_decay();
   warp.sum_rows();
   if (warp.part == 0) {
@@ -438,14 +475,16 @@ __global__ void __launch_bounds__(GradientBlock<D, kDirections>::kThreads,
     warp.template put<false>();
   }
   __syncthreads();
-  if (warp.local < kDirections - 1) {
-    warp.template put<true>();
+  if (kDirections == 2) {
+    if (warp.local == 0) {
+      warp.template put<true>();
+    }
+    __syncthreads();
   }
-  if (warp.part == 0) {
+  store_chunk(memory, backward, b, chunk);
+  if (warp.part == GradientBlock<D, kDirections>::kParts - 1) {
     warp.store_gates();
   }
-  __syncthreads();
-  store_chunk(memory, backward, b, chunk);
 }
 
 }  // namespace comba::kernels::cuda

@@ -142,15 +142,16 @@ __device__ void fragment(uint32_t (&a)[4], const float (&x)[2][4]) {
   }
 }
 
-// One warp's way through the records.
+// One warp's way through the chunks.
 template <typename T, int D, int kDirections>
 struct Walk {
   using Block = TensorBlock<T, D, kDirections>;
-  using Record = TensorRecord<D, kDirections>;
+  using Rows = TensorRows<D, kDirections>;
+  using Products = TensorProducts<kDirections>;
   const Block& b;
   int local, first_row;
   bool reversed;
-  // This lane's offsets into a record.
+  // This lane's offsets into a chunk's rows and products.
   uint32_t row_tiles[D / 16], column_tiles[D / 16];  // of keys; kPairRows, kPairColumns
   uint32_t value_tile;                               // kPairRows, this warp's first tile of values
   uint32_t triangle_rows, triangle_columns;
@@ -168,28 +169,28 @@ struct Walk {
       column_tiles[step] = tile_offset<D, kPairColumns>(lane) ^ 32 * step;
     }
     value_tile = tile_offset<D, kPairRows>(lane) ^ 2 * first_row;
-    const int triangle = Record::kTriangle + local * Record::kTriangleBytes;
+    const int triangle = Products::kTriangle + local * Products::kTriangleBytes;
     triangle_rows = triangle + triangle_piece(tile_row<kPairRows>(lane), tile_piece<kPairRows>(lane));
     triangle_columns =
         triangle + triangle_piece(tile_row<kPairColumns>(lane), tile_piece<kPairColumns>(lane));
-    factors = Record::kFactors + local * Record::kFactorBytes + 32 * (lane & 3);
+    factors = Products::kFactors + local * Products::kFactorBytes + 32 * (lane & 3);
   }
 
   // The n-th chunk in scan order, or against it.
   __device__ int chunk(int n, bool against = false) const {
     return reversed != against ? b.chunks - 1 - n : n;
   }
-  __device__ static void addresses(uint32_t (&at)[D / 16], uint32_t record,
+  __device__ static void addresses(uint32_t (&at)[D / 16], uint32_t rows,
                                    const uint32_t (&tiles)[D / 16]) {
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
-      at[step] = record + tiles[step];
+      at[step] = rows + tiles[step];
     }
   }
   // This warp's rows of the m-tile of V^T (or of what has taken its place) as accumulators.
-  __device__ void load_values(float (&x)[2][4], uint32_t record, int mt) const {
+  __device__ void load_values(float (&x)[2][4], uint32_t rows, int mt) const {
     uint32_t v[4];
-    load_matrices_transposed(v, record + Record::kValue + (value_tile ^ 32 * mt));
+    load_matrices_transposed(v, rows + Rows::kValue + (value_tile ^ 32 * mt));
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float2 low = Half<T>::unpack(v[2 * half]), high = Half<T>::unpack(v[2 * half + 1]);
@@ -200,16 +201,16 @@ struct Walk {
     }
   }
   // Those of this lane's tokens 8 half + 2 pair + x at [half][x].
-  __device__ void load_factors(Factors (&f)[2][2], int slot) const {
-    const char* at = b.record(slot) + factors;
+  __device__ void load_factors(Factors (&f)[2][2], int products) const {
+    const char* at = b.memory + products + factors;
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       f[half][0] = *reinterpret_cast<const Factors*>(at + 128 * half);
       f[half][1] = *reinterpret_cast<const Factors*>(at + 128 * half + 16);
     }
   }
-  __device__ float decay(int slot) const {
-    return reinterpret_cast<const float*>(b.record(slot) + Record::kDecay)[local];
+  __device__ float decay(int products) const {
+    return reinterpret_cast<const float*>(b.memory + products + Products::kDecay)[local];
   }
 };
 
@@ -234,7 +235,7 @@ struct OutputTile {
   __device__ uint4* place(int chunk, int mt) const {
     const auto& b = walk.b;
     if (chunk == b.chunks - 1) {
-      return reinterpret_cast<uint4*>(b.record(b.chunks)) + (walk.first_row / 16 + mt) * 32 + b.lane;
+      return reinterpret_cast<uint4*>(b.spare()) + (walk.first_row / 16 + mt) * 32 + b.lane;
     }
     return reinterpret_cast<uint4*>(output + (chunk * kTensorChunk + (b.lane >> 1)) * stride + 16 * mt +
                                     8 * (b.lane & 1));
@@ -291,10 +292,10 @@ struct OutputTile {
 // R^T of a chunk from V and S K, then V'^T = R^T M^T.
 template <typename T, typename Walk>
 __device__ void solve_update(float (&update)[2][4], const float (&read_state)[2][4],
-                             const Walk& walk, uint32_t record, int mt,
+                             const Walk& walk, uint32_t rows, int mt,
                              const Factors (&f)[2][2], const uint32_t (&m)[4]) {
   float v[2][4];
-  walk.load_values(v, record, mt);
+  walk.load_values(v, rows, mt);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll

@@ -58,27 +58,27 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, const Tenso
   const ScratchPlace<T, D, kDirections> place(walk);
   WarpState<T, D, kMTiles> state;
   const auto step = [&](int n) {
-    const int chunk = walk.chunk(n), slot = b.slot(n, chunk);
-    const uint32_t record = b.record_address(slot);
+    const int chunk = walk.chunk(n), products = b.products_offset(n, chunk);
+    const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
     state.store(place.state(scratch.state, chunk), walk.first_row / 16, b.lane);
     float read_state[kMTiles][2][4] = {};
-    uint32_t rows[D / 16];
-    walk.addresses(rows, record, walk.row_tiles);
-    state.multiply(read_state, rows);
+    uint32_t tiles[D / 16];
+    walk.addresses(tiles, rows, walk.row_tiles);
+    state.multiply(read_state, tiles);
     uint32_t m[4], written[kMTiles][4];
-    load_matrices_transposed(m, record + walk.triangle_columns);
+    load_matrices_transposed(m, triangles + walk.triangle_columns);
     Factors f[2][2];
-    walk.load_factors(f, slot);
+    walk.load_factors(f, products);
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
       float update[2][4] = {};
-      solve_update<T>(update, read_state[mt], walk, record, mt, f, m);
+      solve_update<T>(update, read_state[mt], walk, rows, mt, f, m);
       *place.update(scratch.update, chunk, mt) = transposed_fragment<T>(update);
       scaled_fragment<T>(written[mt], update, [&](int half, int x) { return f[half][x].write; });
     }
-    state.scale(walk.decay(slot));
-    walk.addresses(rows, record, walk.column_tiles);
-    state.add_product(written, rows);
+    state.scale(walk.decay(products));
+    walk.addresses(tiles, rows, walk.column_tiles);
+    state.add_product(written, tiles);
   };
   sweep<false>(b, false, {b.p.v, b.p.v_strides}, [&](int first, int end) {
     for (int n = first; n < end; ++n) {
@@ -90,7 +90,7 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, const Tenso
 template <typename T, int D, int kDirections>
 __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
                                const TensorBackward<T>& backward) {
-  using Record = TensorRecord<D, kDirections>;
+  using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const ScratchPlace<T, D, kDirections> place(walk);
@@ -98,22 +98,22 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
   const float d = b.correction(walk.local);
   WarpState<T, D, kMTiles> grad_state;
   const auto step = [&](int n) {
-    const int chunk = walk.chunk(n, /*against=*/true), slot = b.slot(n, chunk);
-    const uint32_t record = b.record_address(slot);
+    const int chunk = walk.chunk(n, /*against=*/true), products = b.products_offset(n, chunk);
+    const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
     grad_state.store(place.state(scratch.grad_state, chunk), walk.first_row / 16, b.lane);
     float sum[kMTiles][2][4] = {};
-    uint32_t rows[D / 16];
-    walk.addresses(rows, record, walk.row_tiles);
-    grad_state.multiply(sum, rows);
+    uint32_t tiles[D / 16];
+    walk.addresses(tiles, rows, walk.row_tiles);
+    grad_state.multiply(sum, tiles);
     uint32_t m[4], p[4], from_q[kMTiles][4], from_k[kMTiles][4];
-    load_matrices(m, record + walk.triangle_rows);
-    load_matrices_transposed(p, record + walk.triangle_columns + Record::kP);
+    load_matrices(m, triangles + walk.triangle_rows);
+    load_matrices_transposed(p, triangles + walk.triangle_columns + TensorProducts<kDirections>::kP);
     Factors f[2][2];
-    walk.load_factors(f, slot);
+    walk.load_factors(f, products);
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
       float grad_o[2][4], grad_r[2][4] = {};
-      walk.load_values(grad_o, record, mt);
+      walk.load_values(grad_o, rows, mt);
       uint32_t o[4], update[4];
       fragment<T>(o, grad_o);
 #pragma unroll
@@ -140,11 +140,11 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
       }
       fragment<T>(from_k[mt], grad_r);
     }
-    grad_state.scale(walk.decay(slot));
-    walk.addresses(rows, record, walk.column_tiles);
-    grad_state.add_product(from_k, rows);
-    walk.addresses(rows, record + Record::kQuery, walk.column_tiles);
-    grad_state.add_product(from_q, rows);
+    grad_state.scale(walk.decay(products));
+    walk.addresses(tiles, rows, walk.column_tiles);
+    grad_state.add_product(from_k, tiles);
+    walk.addresses(tiles, rows + Rows::kQuery, walk.column_tiles);
+    grad_state.add_product(from_q, tiles);
   };
   sweep<true>(b, true, {backward.grad_o, backward.grad_o_strides}, [&](int first, int end) {
     for (int n = first; n < end; ++n) {

@@ -50,6 +50,21 @@ def scan_inputs(device, dtype, batch=2, length=9, heads=2, key_dim=16, value_dim
     return [x.to(device).requires_grad_() for x in tensors]
 
 
+def mixer_inputs(device, dtype, batch=2, length=9, heads=2, dim=16, taps=4):
+    """qkv, taps, log_alpha, beta, c, d, gate, norm_weight; all require gradients."""
+    generator = torch.Generator().manual_seed(2)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def normal(*shape, of=wide):
+        return torch.randn(*shape, generator=generator).to(of)
+
+    gates = (2, batch, length, heads)
+    tensors = [normal(batch, length, 3, heads, dim, of=dtype), normal(2, 3, heads, dim, taps),
+               -0.1 * normal(*gates).exp(), normal(*gates).sigmoid(), normal(*gates).sigmoid(),
+               normal(2, heads), normal(batch, length, heads, dim, of=dtype), 1 + normal(dim)]
+    return [x.to(device).requires_grad_() for x in tensors]
+
+
 def calls(device, dtype):
     """Every operator as (name, operator, positional arguments, keyword arguments)."""
     ops = torch.ops.comba
@@ -61,6 +76,10 @@ def calls(device, dtype):
     for merge in ("mean", "none"):
         yield (f"bidirectional_scan {merge}", ops.bidirectional_scan.default, two,
                dict(scale=0.25, merge=merge))
+    mixer = mixer_inputs(device, dtype)
+    yield "mixer", ops.mixer.default, mixer, dict(scale=0.25)
+    yield ("mixer sum without d and gate", ops.mixer.default, [*mixer[:5], None, None, mixer[7]],
+           dict(scale=0.25, merge="sum", normalize=True, decayed_feedback=True))
 
 
 def backward_calls(device, dtype):
@@ -78,6 +97,10 @@ def backward_calls(device, dtype):
            [torch.ones_like(o), *two], dict(scale=0.25, decayed_feedback=False, merge="mean"))
     yield ("bidirectional_scan_backward without d", ops.bidirectional_scan_backward.default,
            [torch.ones_like(o), *two[:6], None], dict(scale=0.25, decayed_feedback=True, merge="sum"))
+    mixer = [x.detach() for x in mixer_inputs(device, dtype)]
+    y, o = ops.mixer(*mixer, scale=0.25)
+    yield ("mixer_backward", ops.mixer_backward.default, [torch.ones_like(y), o, *mixer],
+           dict(scale=0.25, decayed_feedback=False, normalize=True, merge="mean", norm_eps=1e-6))
 
 
 def run_opchecks(device, dtype):
@@ -98,6 +121,8 @@ def expect_gradcheck():
     inputs = scan_inputs("cpu", torch.float64, batch=1, length=4, heads=1, key_dim=3, value_dim=2,
                          directions=(2,))[:7]
     torch.autograd.gradcheck(lambda *x: torch.ops.comba.bidirectional_scan(*x, scale=0.5), inputs)
+    inputs = mixer_inputs("cpu", torch.float64, batch=1, length=4, heads=1, dim=3, taps=2)
+    torch.autograd.gradcheck(lambda *x: torch.ops.comba.mixer(*x, scale=0.5)[0], inputs)
 
 
 def expect_compiled_equals_eager(device):
