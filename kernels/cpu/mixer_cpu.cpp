@@ -1,13 +1,13 @@
-// The CPU kernels around the scan: own loops where a pass over memory counts, LibTorch's for the rest and the gradients.
+// The mixer operator on the CPU: own kernels for convolution, norms and merging, LibTorch's for the sigmoids and all
+// gradients.
+#include "kernels/cpu/scan_cpu.h"
 #include "kernels/mixer_operators.h"
 
-#include <cmath>
 #include <vector>
 
 #include <ATen/Parallel.h>
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/empty_like.h>
 #include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/stack.h>
@@ -25,72 +25,42 @@ void with_accum(const MixerProblem& problem, const Body& body) {
   problem.taps.scalar_type() == at::kDouble ? body(double()) : body(float());
 }
 
-// One direction of one sample's q, k or v: y [T, H, D] contiguous.
-template <typename Accum>
-void convolve(const MixerRows<Accum>& p, int64_t direction, int64_t sample, int64_t part,
-              Accum* y) {
-  const MixerShape& s = p.shape;
-  const auto* const x = static_cast<const Accum*>(p.qkv) + sample * p.batch_stride +
-                        part * p.part_stride;
-  const int64_t width = s.heads * s.dim;
-  std::vector<Accum> taps(s.taps * width);  // [taps, H, D]: unit stride along the row
-  for (int64_t i = 0; i < width; ++i) {
-    for (int64_t j = 0; j < s.taps; ++j) {
-      taps[j * width + i] = p.taps[((direction * 3 + part) * width + i) * s.taps + j];
-    }
-  }
-  for (int64_t t = 0; t < s.length; ++t) {
-    Accum* const row = y + t * width;
-    std::fill(row, row + width, Accum(0));
-    for (int64_t j = 0; j < s.taps; ++j) {
-      const int64_t back = s.taps - 1 - j, from = direction == 0 ? t - back : t + back;
-      if (from < 0 || from >= s.length) {
-        continue;
-      }
-      for (int64_t h = 0; h < s.heads; ++h) {
-        const Accum* const source = x + from * p.time_stride + h * p.head_stride;
-        const Accum* const tap = taps.data() + j * width + h * s.dim;
-        Accum* const target = row + h * s.dim;
-        for (int64_t i = 0; i < s.dim; ++i) {
-          target[i] += tap[i] * source[i];
-        }
-      }
-    }
-  }
-}
-
-// Before SiLU: [2, B, T, H, D] in the accumulation dtype.
-at::Tensor convolved(const MixerProblem& problem, int64_t part) {
-  const MixerShape s = problem.shape();
-  const at::Tensor y = at::empty({2, s.batch, s.length, s.heads, s.dim}, problem.taps.options());
+// Before SiLU: y [2, B, T, H, D] contiguous, in the accumulation dtype.
+void convolve(const MixerProblem& problem, int64_t part, const at::Tensor& y) {
   with_accum(problem, [&](auto zero) {
     using Accum = decltype(zero);
     const MixerRows<Accum> p = make_mixer_rows<Accum>(problem);
+    const MixerShape& s = p.shape;
     auto* const data = y.data_ptr<Accum>();
     at::parallel_for(0, 2 * s.batch, 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
-        convolve(p, n / s.batch, n % s.batch, part, data + n * s.length * s.heads * s.dim);
+        cpu_kernels<Accum>().convolve_sample(p, n / s.batch, n % s.batch, part,
+                                             data + n * s.length * s.heads * s.dim);
       }
     });
   });
-  return y;
 }
 
-template <typename Accum>
-void normalize_rows(Accum* rows, int64_t count, int64_t dim) {
-  at::parallel_for(0, count, 256, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      Accum* const row = rows + n * dim;
-      Accum sum = Accum(kRowNormEps);
-      for (int64_t i = 0; i < dim; ++i) {
-        sum += row[i] * row[i];
-      }
-      const Accum scale = 1 / std::sqrt(sum);
-      for (int64_t i = 0; i < dim; ++i) {
-        row[i] *= scale;
-      }
-    }
+void normalize(const MixerProblem& problem, const at::Tensor& rows) {
+  const int64_t dim = rows.size(-1);
+  with_accum(problem, [&](auto zero) {
+    using Accum = decltype(zero);
+    auto* const data = rows.data_ptr<Accum>();
+    at::parallel_for(0, rows.numel() / dim, 256, [&](int64_t begin, int64_t end) {
+      cpu_kernels<Accum>().normalize_rows(data + begin * dim, end - begin, dim);
+    });
   });
+}
+
+// `out` itself if it has the accumulation dtype, else something of its shape.
+at::Tensor accumulator(const at::Tensor& out, const MixerProblem& problem) {
+  const auto dtype = problem.taps.scalar_type();
+  return out.scalar_type() == dtype ? out : at::empty(out.sizes(), out.options().dtype(dtype));
+}
+void copy_back(const at::Tensor& out, const at::Tensor& accumulated) {
+  if (!out.is_same(accumulated)) {
+    out.copy_(accumulated);
+  }
 }
 
 bool normalized(const MixerProblem& problem, int64_t part) { return problem.normalize && part < 2; }
@@ -105,14 +75,13 @@ MixerProblem widened(const MixerProblem& problem) {
 void rows(const MixerProblem& given, const at::Tensor (&rows)[3]) {
   const MixerProblem problem = widened(given);
   for (int64_t part = 0; part < 3; ++part) {
-    at::Tensor u = convolved(problem, part);
+    at::Tensor u = accumulator(rows[part], problem);
+    convolve(problem, part, u);
     at::silu_(u);
     if (normalized(problem, part)) {
-      with_accum(problem, [&](auto zero) {
-        normalize_rows(u.data_ptr<decltype(zero)>(), u.numel() / u.size(-1), u.size(-1));
-      });
+      normalize(problem, u);
     }
-    rows[part].copy_(u);
+    copy_back(rows[part], u);
   }
 }
 
@@ -146,10 +115,15 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
                          const at::Tensor& grad_qkv) {
   const MixerProblem problem = widened(given);
   const at::Tensor dqkv = at::zeros_like(problem.qkv, at::MemoryFormat::Contiguous);
+  at::Tensor convolved[3];
+  for (int64_t part = 0; part < 3; ++part) {
+    convolved[part] = at::empty(grad_rows[part].sizes(), problem.taps.options());
+    convolve(problem, part, convolved[part]);
+  }
   std::vector<at::Tensor> dtaps;
   for (int64_t direction = 0; direction < 2; ++direction) {
     for (int64_t part = 0; part < 3; ++part) {
-      const at::Tensor pre = convolved(problem, part)[direction], s = pre.sigmoid(), u = pre * s;
+      const at::Tensor pre = convolved[part][direction], s = pre.sigmoid(), u = pre * s;
       at::Tensor du = grad_rows[part][direction].to(u.scalar_type());
       if (normalized(problem, part)) {
         const at::Tensor scale = u.square().sum(-1, true).add_(kRowNormEps).rsqrt_();
@@ -165,48 +139,26 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
   return at::stack(dtaps).view(problem.taps.sizes());
 }
 
-template <typename Accum>
-void merge_norm_gate(const MixerOutput<Accum>& p, const Accum* gate, const Accum* o, Accum* merged,
-                     Accum* y) {
-  const MixerShape& s = p.shape;
-  const int64_t dim = s.dim, count = s.batch * s.length * s.heads;
-  at::parallel_for(0, count, 256, [&](int64_t begin, int64_t end) {
-    for (int64_t n = begin; n < end; ++n) {
-      const Accum *first = o + n * dim, *second = o + (count + n) * dim;
-      Accum *m = merged + n * dim, *out = y + n * dim;
-      Accum sum = 0;
-      for (int64_t i = 0; i < dim; ++i) {
-        m[i] = p.factor * (first[i] + second[i]);
-        sum += m[i] * m[i];
-      }
-      const Accum scale = 1 / std::sqrt(sum / static_cast<Accum>(dim) + p.eps);
-      for (int64_t i = 0; i < dim; ++i) {
-        out[i] = m[i] * scale * p.weight[i];
-      }
-      if (gate != nullptr) {
-        for (int64_t i = 0; i < dim; ++i) {
-          out[i] *= gate[n * dim + i];
-        }
-      }
-    }
-  });
-}
-
 void output(const MixerProblem& given, const at::Tensor& o, const at::Tensor& merged,
             const at::Tensor& y) {
   const MixerProblem problem = widened(given);
   const at::Tensor wide = widened(o, problem).contiguous();
   const at::Tensor gate =
       problem.gate.defined() ? at::sigmoid(problem.gate).contiguous() : at::Tensor();
-  const at::Tensor m = at::empty(merged.sizes(), wide.options()), out = at::empty_like(m);
+  const at::Tensor m = accumulator(merged, problem), out = accumulator(y, problem);
   with_accum(problem, [&](auto zero) {
     using Accum = decltype(zero);
-    merge_norm_gate(make_mixer_output<Accum>(problem),
-                    gate.defined() ? gate.const_data_ptr<Accum>() : nullptr,
-                    wide.const_data_ptr<Accum>(), m.data_ptr<Accum>(), out.data_ptr<Accum>());
+    MixerOutput<Accum> p = make_mixer_output<Accum>(problem);
+    p.o = wide.const_data_ptr();
+    p.merged = m.data_ptr();
+    p.y = out.data_ptr();
+    const Accum* const gates = gate.defined() ? gate.const_data_ptr<Accum>() : nullptr;
+    at::parallel_for(0, m.numel() / m.size(-1), 256, [&](int64_t begin, int64_t end) {
+      cpu_kernels<Accum>().merge_norm_gate(p, gates, begin, end);
+    });
   });
-  merged.copy_(m);
-  y.copy_(out);
+  copy_back(merged, m);
+  copy_back(y, out);
 }
 
 at::Tensor output_backward(const MixerProblem& given, const at::Tensor& merged,

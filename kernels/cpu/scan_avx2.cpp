@@ -3,6 +3,6 @@
 
 namespace comba::kernels::isa_avx2 {
 
-ScanCpuKernels<float> float_kernels() { return kernels_of<float, 8, 2>(); }
+CpuKernels<float> float_kernels() { return kernels_of<float, 8, 2>(); }
 
 }  // namespace comba::kernels::isa_avx2

@@ -3,6 +3,6 @@
 
 namespace comba::kernels::isa_avx512 {
 
-ScanCpuKernels<float> float_kernels() { return kernels_of<float, 16, 4>(); }
+CpuKernels<float> float_kernels() { return kernels_of<float, 16, 4>(); }
 
 }  // namespace comba::kernels::isa_avx512

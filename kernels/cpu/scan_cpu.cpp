@@ -38,32 +38,6 @@ CpuIsa choose_isa() {
   TORCH_CHECK(false, "COMBA_CPU_ISA: expected default, avx2 or avx512, got \"", wish, "\"");
 }
 
-template <typename Accum>
-const ScanCpuKernels<Accum>& cpu_kernels();
-
-template <>
-const ScanCpuKernels<float>& cpu_kernels<float>() {
-  static const ScanCpuKernels<float> kernels = [] {
-    switch (cpu_isa()) {
-#if defined(__x86_64__)
-      case CpuIsa::avx512:
-        return isa_avx512::float_kernels();
-      case CpuIsa::avx2:
-        return isa_avx2::float_kernels();
-#endif
-      default:
-        return isa_default::float_kernels();
-    }
-  }();
-  return kernels;
-}
-
-template <>
-const ScanCpuKernels<double>& cpu_kernels<double>() {
-  static const ScanCpuKernels<double> kernels = isa_default::double_kernels();
-  return kernels;
-}
-
 // q, k, v in the accumulation dtype (no copy for fp32 and fp64).
 ScanProblem widened(const ScanProblem& problem) {
   const auto widen = [&](const at::Tensor& x) {
@@ -121,6 +95,29 @@ void backward(const ScanProblem& problem, const at::Tensor& grad_o,
 constexpr ScanBackend kBackend{&forward, &backward};
 
 }  // namespace
+
+template <>
+const CpuKernels<float>& cpu_kernels<float>() {
+  static const CpuKernels<float> kernels = [] {
+    switch (cpu_isa()) {
+#if defined(__x86_64__)
+      case CpuIsa::avx512:
+        return isa_avx512::float_kernels();
+      case CpuIsa::avx2:
+        return isa_avx2::float_kernels();
+#endif
+      default:
+        return isa_default::float_kernels();
+    }
+  }();
+  return kernels;
+}
+
+template <>
+const CpuKernels<double>& cpu_kernels<double>() {
+  static const CpuKernels<double> kernels = isa_default::double_kernels();
+  return kernels;
+}
 
 CpuIsa cpu_isa() {
   static const CpuIsa isa = choose_isa();

@@ -3,7 +3,7 @@
 
 namespace comba::kernels::isa_default {
 
-ScanCpuKernels<float> float_kernels() { return kernels_of<float, 4, 2>(); }
-ScanCpuKernels<double> double_kernels() { return kernels_of<double, 2, 2>(); }
+CpuKernels<float> float_kernels() { return kernels_of<float, 4, 2>(); }
+CpuKernels<double> double_kernels() { return kernels_of<double, 2, 2>(); }
 
 }  // namespace comba::kernels::isa_default

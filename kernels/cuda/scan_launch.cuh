@@ -124,9 +124,9 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, void* o, bo
   }
 }
 
-template <typename T, int D, int kDirections>
+template <typename T>
 TensorBackward<T> tensor_backward_arguments(const ScanParams<float>& params,
-                                            const TensorGradients& g, int64_t blocks, int chunks) {
+                                            const TensorGradients& g) {
   TensorBackward<T> backward;
   backward.scan.params = params;
   backward.grad_o = static_cast<const T*>(g.grad_o);
@@ -138,12 +138,7 @@ TensorBackward<T> tensor_backward_arguments(const ScanParams<float>& params,
   backward.grad_beta = g.grad_beta;
   backward.grad_c = g.grad_c;
   backward.grad_d = g.grad_d;
-  const int64_t slots = blocks * kDirections * chunks, state = D * D / 8, update = 16 * D / 8;
-  auto* next = static_cast<uint4*>(g.scratch);
-  backward.scratch.state = next;
-  backward.scratch.grad_state = next += slots * state;
-  backward.scratch.update = next += slots * state;
-  backward.scratch.grad_update = next += slots * update;
+  backward.scratch = g.scratch;
   return backward;
 }
 
@@ -165,8 +160,7 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
       const int chunks = tensor_chunks(params.length);
       const int64_t fit =
           gradients.scratch_bytes / tensor_scratch_bytes(params.length, D, shared_rows);
-      auto backward = tensor_backward_arguments<T, D, kDirections>(
-          params, gradients, std::min(fit, total), chunks);
+      auto backward = tensor_backward_arguments<T>(params, gradients);
       cudaError_t status = cudaSuccess;
       for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
            first += fit) {

@@ -27,14 +27,8 @@ struct GradientBlock {
       D + 8;  // of the rows in which gradients add up, against bank conflicts
   enum Rows { kKey, kQuery, kValue, kGradO };
 
-  // One direction's fragments of a chunk, as they come from the scratch (TensorScratch).
-  struct Fragments {
-    uint4 state[D / 16][D / 16][32], grad_state[D / 16][D / 16][32];
-    uint4 update[D / 16][32], grad_update[D / 16][32];
-  };
-
   alignas(128) char rows[4][kRowBytes];
-  Fragments fragments[kDirections];
+  ChunkScratch<D> fragments[kDirections];
   float gradients[3][16][kStride];        // dQ, dK, dV in time order
   float weights[kDirections][2][16][17];  // terms of dlog_alpha by the pair (i, j)
   float row_sums[kDirections][kParts][kRowSums][16];
@@ -398,25 +392,25 @@ __device__ void load_chunk(GradientBlock<D, kDirections>& memory, const TensorBa
   }
 }
 
-// Starts copying the fragments of a chunk; `block`: that of the walks.
+// Starts copying the chunk's fragments; `block`: that of the walks.
 template <int D, int kDirections>
-__device__ void load_fragments(GradientBlock<D, kDirections>& memory, const TensorScratch& scratch,
-                               int64_t block, int chunks, int chunk) {
-  constexpr int kTiles = D / 16, kThreads = GradientBlock<D, kDirections>::kThreads;
-  const auto copy = [&](const void* target, const uint4* source, int count, int64_t at) {
-    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(target));
-    for (int i = threadIdx.x; i < count; i += kThreads) {
-      copy_async(to + 16 * i, source + at * count + i, true);
-    }
-  };
+__device__ void load_fragments(GradientBlock<D, kDirections>& memory, void* scratch, int64_t block,
+                               int chunks, int chunk) {
+  constexpr int kThreads = GradientBlock<D, kDirections>::kThreads;
+  constexpr int kCopies = sizeof(ChunkScratch<D>) / 16 / kThreads;
+  static_assert(sizeof(ChunkScratch<D>) % (16 * kThreads) == 0);
 #pragma unroll
   for (int local = 0; local < kDirections; ++local) {
-    const int64_t at = (block * kDirections + local) * chunks + chunk;
-    auto& fragments = memory.fragments[local];
-    copy(fragments.state, scratch.state, kTiles * kTiles * 32, at);
-    copy(fragments.grad_state, scratch.grad_state, kTiles * kTiles * 32, at);
-    copy(fragments.update, scratch.update, kTiles * 32, at);
-    copy(fragments.grad_update, scratch.grad_update, kTiles * 32, at);
+    const auto* const from =
+        reinterpret_cast<const uint4*>(
+            &scratch_of<D, kDirections>(scratch, block, local, chunks, chunk)) +
+        threadIdx.x;
+    const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(&memory.fragments[local])) +
+                    16 * threadIdx.x;
+#pragma unroll
+    for (int i = 0; i < kCopies; ++i) {
+      copy_async(to + 16 * kThreads * i, from + kThreads * i, true);
+    }
   }
 }
 

@@ -100,14 +100,14 @@ struct WarpState {
       }
     }
   }
-  // `target`: the chunk's fragments; `first_tile`: this warp's first tile of 16 rows.
-  __device__ void store(uint4* target, int first_tile, int lane) const {
+  // `first_tile`: this warp's first tile of 16 rows.
+  __device__ void store(uint4 (&target)[D / 16][D / 16][32], int first_tile, int lane) const {
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
 #pragma unroll
       for (int n = 0; n < D / 16; ++n) {
         const float(&low)[4] = value[mt][2 * n], (&high)[4] = value[mt][2 * n + 1];
-        target[((first_tile + mt) * (D / 16) + n) * 32 + lane] = make_uint4(
+        target[first_tile + mt][n][lane] = make_uint4(
             transposed(Half<T>::pack(low[0], low[1])), transposed(Half<T>::pack(low[2], low[3])),
             transposed(Half<T>::pack(high[0], high[1])),
             transposed(Half<T>::pack(high[2], high[3])));

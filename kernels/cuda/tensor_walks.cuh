@@ -10,14 +10,14 @@
 
 namespace comba::kernels::cuda {
 
-// Fragments of 16 bytes a lane. Slots: blocks in order, their directions innermost.
-struct TensorScratch {
-  uint4* state =
-      nullptr;  // [slot][chunk][D / 16 of Dv][D / 16 of Dk][lane]: operands b (k = Dv, columns = Dk)
-  uint4* grad_state = nullptr;  // the same of dS
-  uint4* update =
-      nullptr;  // [slot][chunk][D / 16 of Dv][lane]: operand a of V' (rows = tokens, k = Dv)
-  uint4* grad_update = nullptr;  // the same of dR
+// What a chunk of a direction leaves, as operand fragments of 16 bytes a lane.
+template <int D>
+struct ChunkScratch {
+  static constexpr int kTiles = D / 16;
+  uint4 state[kTiles][kTiles][32];       // of Dv, of Dk: operands b (k = Dv, columns = Dk)
+  uint4 grad_state[kTiles][kTiles][32];  // the same of dS
+  uint4 update[kTiles][32];              // of Dv: operand a of V' (rows = tokens, k = Dv)
+  uint4 grad_update[kTiles][32];         // the same of dR
 };
 
 template <typename T>
@@ -25,7 +25,7 @@ struct TensorBackward {
   TensorScan<T> scan;  // o is not used
   const T* grad_o = nullptr;
   RowStrides grad_o_strides;
-  TensorScratch scratch;
+  void* scratch = nullptr;  // ChunkScratch [block][direction][chunk]
   // outputs
   T *grad_q = nullptr, *grad_k = nullptr,
     *grad_v = nullptr;  // [B, T, H, D] (merged) or [R, B, T, H, D]
@@ -33,34 +33,23 @@ struct TensorBackward {
   float* grad_d = nullptr;                                                   // [R, B, H, chunks]
 };
 
-// A warp's fragments of a chunk in the scratch.
-template <typename T, int D, int kDirections>
-struct ScratchPlace {
-  const Walk<T, D, kDirections>& walk;
-  int64_t first_chunk;
-
-  __device__ explicit ScratchPlace(const Walk<T, D, kDirections>& w)
-      : walk(w), first_chunk((int64_t{blockIdx.x} * kDirections + w.local) * w.b.chunks) {}
-
-  __device__ uint4* state(uint4* fragments, int chunk) const {
-    return fragments + (first_chunk + chunk) * (D / 16) * (D / 16) * 32;
-  }
-  __device__ uint4* update(uint4* fragments, int chunk, int mt) const {
-    return fragments + ((first_chunk + chunk) * (D / 16) + walk.first_row / 16 + mt) * 32 +
-           walk.b.lane;
-  }
-};
+template <int D, int kDirections>
+__device__ ChunkScratch<D>& scratch_of(void* scratch, int64_t block, int local, int chunks,
+                                       int chunk) {
+  return static_cast<ChunkScratch<D>*>(scratch)[(block * kDirections + local) * chunks + chunk];
+}
 
 template <typename T, int D, int kDirections>
-__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, const TensorScratch& scratch) {
+__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch) {
   constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
   const Walk<T, D, kDirections> walk(b);
-  const ScratchPlace<T, D, kDirections> place(walk);
+  const int tile = walk.first_row / 16;
   WarpState<T, D, kMTiles> state;
   const auto step = [&](int n) {
     const int chunk = walk.chunk(n), products = b.products_offset(n, chunk);
     const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
-    state.store(place.state(scratch.state, chunk), walk.first_row / 16, b.lane);
+    auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk);
+    state.store(kept.state, tile, b.lane);
     float read_state[kMTiles][2][4] = {};
     uint32_t tiles[D / 16];
     walk.addresses(tiles, rows, walk.row_tiles);
@@ -73,7 +62,7 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, const Tenso
     for (int mt = 0; mt < kMTiles; ++mt) {
       float update[2][4] = {};
       solve_update<T>(update, read_state[mt], walk, rows, mt, f, m);
-      *place.update(scratch.update, chunk, mt) = transposed_fragment<T>(update);
+      kept.update[tile + mt][b.lane] = transposed_fragment<T>(update);
       scaled_fragment<T>(written[mt], update, [&](int half, int x) { return f[half][x].write; });
     }
     state.scale(walk.decay(products));
@@ -93,14 +82,15 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
   using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
   const Walk<T, D, kDirections> walk(b);
-  const ScratchPlace<T, D, kDirections> place(walk);
-  const TensorScratch& scratch = backward.scratch;
   const float d = b.correction(walk.local);
+  const int tile = walk.first_row / 16;
   WarpState<T, D, kMTiles> grad_state;
   const auto step = [&](int n) {
     const int chunk = walk.chunk(n, /*against=*/true), products = b.products_offset(n, chunk);
     const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
-    grad_state.store(place.state(scratch.grad_state, chunk), walk.first_row / 16, b.lane);
+    auto& kept =
+        scratch_of<D, kDirections>(backward.scratch, blockIdx.x, walk.local, b.chunks, chunk);
+    grad_state.store(kept.grad_state, tile, b.lane);
     float sum[kMTiles][2][4] = {};
     uint32_t tiles[D / 16];
     walk.addresses(tiles, rows, walk.row_tiles);
@@ -127,7 +117,7 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
       fragment<T>(update, sum[mt]);
       Half<T>::multiply(grad_r[0], update, m[0], m[1]);
       Half<T>::multiply(grad_r[1], update, m[2], m[3]);
-      *place.update(scratch.grad_update, chunk, mt) = transposed_fragment<T>(grad_r);
+      kept.grad_update[tile + mt][b.lane] = transposed_fragment<T>(grad_r);
       scaled_fragment<T>(from_q[mt], grad_o, [&](int half, int x) { return f[half][x].query; });
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
