@@ -46,7 +46,8 @@ void check_mixer(const at::Tensor& qkv, const at::Tensor& taps, const OptionalTe
     check_place("gate", *gate, qkv);
     check_shape("gate", *gate, {qkv.size(0), qkv.size(1), heads, dim}, "[B, T, H, D]");
     TORCH_CHECK(gate->scalar_type() == qkv.scalar_type(), kOp, ": gate: expected dtype ",
-                qkv.scalar_type(), " as for qkv, got ", gate->scalar_type(), "; convert one of them");
+                qkv.scalar_type(), " as for qkv, got ", gate->scalar_type(),
+                "; convert one of them");
   }
   TORCH_CHECK(merge == "mean" || merge == "sum", kOp,
               ": merge: expected \"mean\" or \"sum\", got \"", std::string(merge), "\"");
@@ -153,11 +154,13 @@ template MixerRows<double> make_mixer_rows<double>(const MixerProblem&);
 template MixerOutput<float> make_mixer_output<float>(const MixerProblem&);
 template MixerOutput<double> make_mixer_output<double>(const MixerProblem&);
 
-std::tuple<at::Tensor, at::Tensor> run_mixer(
-    const MixerBackend& backend, const at::Tensor& qkv, const at::Tensor& taps,
-    const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
-    const OptionalTensor& d, const OptionalTensor& gate, const at::Tensor& norm_weight,
-    double scale, bool decayed_feedback, bool normalize, std::string_view merge, double norm_eps) {
+std::tuple<at::Tensor, at::Tensor> run_mixer(const MixerBackend& backend, const at::Tensor& qkv,
+                                             const at::Tensor& taps, const at::Tensor& log_alpha,
+                                             const at::Tensor& beta, const at::Tensor& c,
+                                             const OptionalTensor& d, const OptionalTensor& gate,
+                                             const at::Tensor& norm_weight, double scale,
+                                             bool decayed_feedback, bool normalize,
+                                             std::string_view merge, double norm_eps) {
   const MixerProblem problem =
       make_problem(qkv, taps, gate, norm_weight, normalize, merge, norm_eps);
   const Rows rows(qkv);
@@ -175,13 +178,14 @@ MixerGradientTuple run_mixer_backward(const MixerBackend& backend, const at::Ten
                                       const at::Tensor& beta, const at::Tensor& c,
                                       const OptionalTensor& d, const OptionalTensor& gate,
                                       const at::Tensor& norm_weight, double scale,
-                                      bool decayed_feedback, bool normalize,
-                                      std::string_view merge, double norm_eps) {
+                                      bool decayed_feedback, bool normalize, std::string_view merge,
+                                      double norm_eps) {
   const MixerProblem problem =
       make_problem(qkv, taps, gate, norm_weight, normalize, merge, norm_eps);
   const auto options = qkv.options();
   const at::Tensor grad_o = at::empty(merged.sizes(), options);
-  const at::Tensor grad_gate = at::empty(given(gate) ? merged.sizes() : at::IntArrayRef({0}), options);
+  const at::Tensor grad_gate =
+      at::empty(given(gate) ? merged.sizes() : at::IntArrayRef({0}), options);
   const at::Tensor grad_weight = backend.output_backward(
       problem, merged, grad_y.contiguous(), grad_o, given(gate) ? grad_gate : at::Tensor());
   const Rows rows(qkv);
@@ -189,10 +193,11 @@ MixerGradientTuple run_mixer_backward(const MixerBackend& backend, const at::Ten
   const auto [grad_q, grad_k, grad_v, grad_log_alpha, grad_beta, grad_c, grad_d] =
       scan_rows_backward(grad_o, rows, log_alpha, beta, c, d, scale, decayed_feedback, merge);
   const at::Tensor grad_qkv = at::empty(qkv.sizes(), options);
-  const at::Tensor grad_taps =
-      backend.rows_backward(problem, {grad_q, grad_k, grad_v}, grad_qkv);
-  return {grad_qkv,  grad_taps.to(taps.scalar_type()), grad_log_alpha, grad_beta, grad_c, grad_d,
-          grad_gate, grad_weight.to(norm_weight.scalar_type())};
+  const at::Tensor grad_taps = backend.rows_backward(problem, {grad_q, grad_k, grad_v}, grad_qkv);
+  return {grad_qkv,       grad_taps.to(taps.scalar_type()),
+          grad_log_alpha, grad_beta,
+          grad_c,         grad_d,
+          grad_gate,      grad_weight.to(norm_weight.scalar_type())};
 }
 
 at::Tensor mixer(const MixerInputs& inputs, const MixerOptions& options) {

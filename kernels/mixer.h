@@ -16,20 +16,20 @@
 namespace comba::kernels {
 
 struct MixerOptions {
-  double scale = 1.0;             // of q - d k
-  bool decayed_feedback = false;  // see kernels/scan.h
-  bool normalize = true;          // q and k
+  double scale = 1.0;               // of q - d k
+  bool decayed_feedback = false;    // see kernels/scan.h
+  bool normalize = true;            // q and k
   std::string_view merge = "mean";  // or "sum"
   double norm_eps = 1e-6;
 };
 
 struct MixerInputs {
-  at::Tensor qkv;                 // [B, T, 3, H, D]      bf16, fp16, fp32 (fp64 on CPU), last stride 1
-  at::Tensor taps;                // [2, 3, H, D, taps]   the last tap meets the token itself
+  at::Tensor qkv;   // [B, T, 3, H, D]      bf16, fp16, fp32 (fp64 on CPU), last stride 1
+  at::Tensor taps;  // [2, 3, H, D, taps]   the last tap meets the token itself
   at::Tensor log_alpha, beta, c;  // [2, B, T, H]         gates, as for the scan
   at::Tensor d;                   // [2, H] or undefined (0)
-  at::Tensor gate;                // [B, T, H, D] before its sigmoid, dtype of qkv; undefined: no gate
-  at::Tensor norm_weight;         // [D]
+  at::Tensor gate;         // [B, T, H, D] before its sigmoid, dtype of qkv; undefined: no gate
+  at::Tensor norm_weight;  // [D]
 };
 
 // y [B, T, H, D] in the dtype of qkv.

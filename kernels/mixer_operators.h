@@ -43,19 +43,21 @@ MixerOutput<Accum> make_mixer_output(const MixerProblem& problem);
 using MixerGradientTuple = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor,
                                       at::Tensor, at::Tensor, at::Tensor>;
 
-std::tuple<at::Tensor, at::Tensor> run_mixer(
-    const MixerBackend& backend, const at::Tensor& qkv, const at::Tensor& taps,
-    const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
-    const OptionalTensor& d, const OptionalTensor& gate, const at::Tensor& norm_weight,
-    double scale, bool decayed_feedback, bool normalize, std::string_view merge, double norm_eps);
+std::tuple<at::Tensor, at::Tensor> run_mixer(const MixerBackend& backend, const at::Tensor& qkv,
+                                             const at::Tensor& taps, const at::Tensor& log_alpha,
+                                             const at::Tensor& beta, const at::Tensor& c,
+                                             const OptionalTensor& d, const OptionalTensor& gate,
+                                             const at::Tensor& norm_weight, double scale,
+                                             bool decayed_feedback, bool normalize,
+                                             std::string_view merge, double norm_eps);
 MixerGradientTuple run_mixer_backward(const MixerBackend& backend, const at::Tensor& grad_y,
                                       const at::Tensor& merged, const at::Tensor& qkv,
                                       const at::Tensor& taps, const at::Tensor& log_alpha,
                                       const at::Tensor& beta, const at::Tensor& c,
                                       const OptionalTensor& d, const OptionalTensor& gate,
                                       const at::Tensor& norm_weight, double scale,
-                                      bool decayed_feedback, bool normalize,
-                                      std::string_view merge, double norm_eps);
+                                      bool decayed_feedback, bool normalize, std::string_view merge,
+                                      double norm_eps);
 
 template <const MixerBackend* kBackend>
 struct MixerOperators {
@@ -67,12 +69,13 @@ struct MixerOperators {
     return run_mixer(*kBackend, qkv, taps, log_alpha, beta, c, d, gate, norm_weight, scale,
                      decayed_feedback, normalize, merge, norm_eps);
   }
-  static MixerGradientTuple backward(
-      const at::Tensor& grad_y, const at::Tensor& merged, const at::Tensor& qkv,
-      const at::Tensor& taps, const at::Tensor& log_alpha, const at::Tensor& beta,
-      const at::Tensor& c, const OptionalTensor& d, const OptionalTensor& gate,
-      const at::Tensor& norm_weight, double scale, bool decayed_feedback, bool normalize,
-      std::string_view merge, double norm_eps) {
+  static MixerGradientTuple backward(const at::Tensor& grad_y, const at::Tensor& merged,
+                                     const at::Tensor& qkv, const at::Tensor& taps,
+                                     const at::Tensor& log_alpha, const at::Tensor& beta,
+                                     const at::Tensor& c, const OptionalTensor& d,
+                                     const OptionalTensor& gate, const at::Tensor& norm_weight,
+                                     double scale, bool decayed_feedback, bool normalize,
+                                     std::string_view merge, double norm_eps) {
     return run_mixer_backward(*kBackend, grad_y, merged, qkv, taps, log_alpha, beta, c, d, gate,
                               norm_weight, scale, decayed_feedback, normalize, merge, norm_eps);
   }

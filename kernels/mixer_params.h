@@ -15,19 +15,19 @@ struct MixerShape {
 template <typename Accum>
 struct MixerRows {
   MixerShape shape;
-  const void* qkv = nullptr;    // [B, T, 3, H, D], element strides below, last 1
+  const void* qkv = nullptr;  // [B, T, 3, H, D], element strides below, last 1
   int64_t batch_stride = 0, time_stride = 0, part_stride = 0, head_stride = 0;
   const Accum* taps = nullptr;  // [2, 3, H, D, taps] contiguous
   bool normalize = true;
-  void* rows[3] = {};           // q, k, v: [2, B, T, H, D] contiguous
+  void* rows[3] = {};  // q, k, v: [2, B, T, H, D] contiguous
 };
 
 template <typename Accum>
 struct MixerRowGradients {
-  MixerRows<Accum> forward;            // its rows are not used
-  const void* grad_rows[3] = {};       // [2, B, T, H, D] contiguous
-  void* grad_qkv = nullptr;            // [B, T, 3, H, D] contiguous
-  Accum* grad_taps = nullptr;          // [partials, 2, 3, H, D, taps], each a sum over some of the tokens
+  MixerRows<Accum> forward;       // its rows are not used
+  const void* grad_rows[3] = {};  // [2, B, T, H, D] contiguous
+  void* grad_qkv = nullptr;       // [B, T, 3, H, D] contiguous
+  Accum* grad_taps = nullptr;  // [partials, 2, 3, H, D, taps], each a sum over some of the tokens
   int64_t partials = 1;
 };
 
@@ -46,11 +46,11 @@ struct MixerOutput {
 
 template <typename Accum>
 struct MixerOutputGradients {
-  MixerOutput<Accum> forward;     // its o and y are not used
-  const void* grad_y = nullptr;   // [B, T, H, D] contiguous, as the following
-  void* grad_o = nullptr;         // of the merged o, before `factor`
+  MixerOutput<Accum> forward;    // its o and y are not used
+  const void* grad_y = nullptr;  // [B, T, H, D] contiguous, as the following
+  void* grad_o = nullptr;        // of the merged o, before `factor`
   void* grad_gate = nullptr;
-  Accum* grad_weight = nullptr;   // [partials, D]
+  Accum* grad_weight = nullptr;  // [partials, D]
   int64_t partials = 1;
 };
 

@@ -37,9 +37,7 @@ namespace {
 
 struct Shape {
   int64_t batch, length, heads, dim;
-  std::string text() const {
-    return fmt::format("B{} T{} H{} D{}", batch, length, heads, dim);
-  }
+  std::string text() const { return fmt::format("B{} T{} H{} D{}", batch, length, heads, dim); }
   double token_heads() const { return static_cast<double>(batch * length * heads); }
 };
 
@@ -125,7 +123,7 @@ double attention_flops(const Shape& s) {
 struct Contender {
   const char* name;
   at::Tensor (*run)(const Shape&, const std::vector<at::Tensor>&);
-  std::vector<at::Tensor> Inputs::* inputs;
+  std::vector<at::Tensor> Inputs::*inputs;
   double (*flops)(const Shape&);
   int64_t rows;  // [B, T, H, D] tensors that are read or written by the forward pass
 };
@@ -193,7 +191,8 @@ Ceilings measure_ceilings(const at::TensorOptions& options, const DeviceTimer& t
   const at::NoGradGuard no_grad;
   const auto ms = timer.eager({{[&](size_t) { return std::vector<at::Tensor>{to.copy_(from)}; }, 1},
                                {[&](size_t) { return std::vector<at::Tensor>{at::mm(a, a)}; }, 1}});
-  return {2e3 * static_cast<double>(bytes) / ms[0], 2e3 * std::pow(static_cast<double>(n), 3) / ms[1]};
+  return {2e3 * static_cast<double>(bytes) / ms[0],
+          2e3 * std::pow(static_cast<double>(n), 3) / ms[1]};
 }
 
 std::string cell(double ms) { return ms > 0 ? fmt::format("{:.4f}", ms) : "-"; }
@@ -244,8 +243,8 @@ nlohmann::ordered_json to_json(const std::vector<Measured>& rows, const Ceilings
 Shape parse_shape(const std::string& text) {
   Shape s{};
   char rest = 0;
-  if (std::sscanf(text.c_str(), "%ld,%ld,%ld,%ld%c", &s.batch, &s.length, &s.heads, &s.dim, &rest) !=
-          4 ||
+  if (std::sscanf(text.c_str(), "%ld,%ld,%ld,%ld%c", &s.batch, &s.length, &s.heads, &s.dim,
+                  &rest) != 4 ||
       s.batch < 1 || s.length < 1 || s.heads < 1 || s.dim < 1) {
     throw UsageError(fmt::format(
         "--shape: expected four positive numbers B,T,H,D as in 256,197,3,64, got \"{}\"", text));
@@ -285,13 +284,16 @@ std::string plot_of(const std::vector<Measured>& rows) {
       if (row.name == c.name) {
         forward.xs.push_back(std::log2(static_cast<double>(row.shape.length)));
         forward.ys.push_back((row.graph > 0 ? row.graph : row.eager) * 1e6 /
-                            static_cast<double>(row.shape.batch * row.shape.length));
+                             static_cast<double>(row.shape.batch * row.shape.length));
       }
     }
     series.push_back(std::move(forward));
   }
-  return standalone(vision::line_plot_svg({.title = "Forward, ns a token of 8 heads of 64", .x_label = "log2 T", .y_label = "ns", .log_y = true},
-                       series));
+  return standalone(vision::line_plot_svg({.title = "Forward, ns a token of 8 heads of 64",
+                                           .x_label = "log2 T",
+                                           .y_label = "ns",
+                                           .log_y = true},
+                                          series));
 }
 
 void choose_device(Arguments& arguments) {
@@ -299,7 +301,8 @@ void choose_device(Arguments& arguments) {
     arguments.device = at::hasCUDA() ? "cuda" : "cpu";
   }
   if (arguments.device != "cpu" && !at::hasCUDA()) {
-    throw UsageError("--device cuda: no GPU is visible here (comba check lists what is); use --device cpu");
+    throw UsageError(
+        "--device cuda: no GPU is visible here (comba check lists what is); use --device cpu");
   }
   if (arguments.dtype.empty()) {
     arguments.dtype = arguments.device == "cpu" ? "fp32" : "bf16";
@@ -313,10 +316,10 @@ void run_bench(Arguments arguments) {
   choose_device(arguments);
   const std::vector<Shape> shapes = shapes_of(arguments);
   const at::Device device = arguments.device == "cpu" ? at::kCPU : at::Device(at::kCUDA, 0);
-  const auto options = at::TensorOptions().device(device).dtype(arguments.dtype == "fp32" ? at::kFloat
-                                                                : arguments.dtype == "fp16"
-                                                                    ? at::kHalf
-                                                                    : at::kBFloat16);
+  const auto options =
+      at::TensorOptions().device(device).dtype(arguments.dtype == "fp32"   ? at::kFloat
+                                               : arguments.dtype == "fp16" ? at::kHalf
+                                                                           : at::kBFloat16);
   const DeviceTimer timer{device, arguments.repeats};
   const Ceilings ceilings = measure_ceilings(options, timer);
   std::cout << fmt::format(
@@ -345,20 +348,23 @@ void run_bench(Arguments arguments) {
 }  // namespace
 
 void add_bench_command(CLI::App& app) {
-  CLI::App* bench = app.add_subcommand("bench", "Measure speed against a named peer in the same run");
+  CLI::App* bench =
+      app.add_subcommand("bench", "Measure speed against a named peer in the same run");
   bench->require_subcommand(1);
   CLI::App* scan = bench->add_subcommand(
       "scan", "The scan and the mixer operator beside softmax attention (LibTorch's SDPA)");
   auto arguments = std::make_shared<Arguments>();
-  scan->add_option("--shape", arguments->shapes,
-                   "B,T,H,D; may be given several times (default: classification, tracking, long text)")
+  scan->add_option(
+          "--shape", arguments->shapes,
+          "B,T,H,D; may be given several times (default: classification, tracking, long text)")
       ->default_str("");
   scan->add_option("--sweep", arguments->sweep_tokens,
                    "instead of shapes: T = 64, 256, .. up to this, with B T = this, H 8, D 64")
       ->check(CLI::Range(64, 1 << 24));
   scan->add_option("--device", arguments->device, "cuda or cpu (default: cuda where there is one)")
       ->check(CLI::IsMember({"cuda", "cpu"}));
-  scan->add_option("--dtype", arguments->dtype, "bf16, fp16 or fp32 (default: bf16; fp32 on the CPU)")
+  scan->add_option("--dtype", arguments->dtype,
+                   "bf16, fp16 or fp32 (default: bf16; fp32 on the CPU)")
       ->check(CLI::IsMember({"bf16", "fp16", "fp32"}));
   scan->add_option("--threads", arguments->threads, "CPU threads (default: all)")
       ->check(CLI::Range(1, 1024));
@@ -368,8 +374,10 @@ void add_bench_command(CLI::App& app) {
   scan->add_option("--json", arguments->json, "also write the figures here");
   scan->add_option("--plot", arguments->plot, "also draw time a token against T here (SVG)");
   scan->footer(
-      "Contenders take turns; on a GPU each also runs as a CUDA graph over several sets of inputs, so that\n"
-      "no cache holds what it reads. Example: comba bench scan --shape 256,197,3,64 --json scan.json");
+      "Contenders take turns; on a GPU each also runs as a CUDA graph over several sets of inputs, "
+      "so that\n"
+      "no cache holds what it reads. Example: comba bench scan --shape 256,197,3,64 --json "
+      "scan.json");
   scan->callback([arguments] { run_bench(*arguments); });
 }
 

@@ -76,7 +76,8 @@ std::vector<double> DeviceTimer::eager(const std::vector<Timed>& candidates) con
   });
 }
 
-std::vector<double> DeviceTimer::graph([[maybe_unused]] const std::vector<Timed>& candidates) const {
+std::vector<double> DeviceTimer::graph(
+    [[maybe_unused]] const std::vector<Timed>& candidates) const {
 #ifdef COMBA_CUDA
   if (device.is_cuda()) {
     std::vector<std::unique_ptr<at::cuda::CUDAGraph>> graphs;

@@ -34,10 +34,11 @@ struct BackboneConfig {
   bool qkv_bias = false;          // softmax mixer's qkv and proj biases (DeiT: true)
   bool mlp_bias = false;
   // Comba mixer
-  std::string form = "splr";           // splr | iplr
-  std::string directions = "both";     // both | forward
-  std::string merge = "mean";          // mean | sum
-  bool fused_mixer = true;             // one operator around the scan where it applies; false: many, for comparison
+  std::string form = "splr";        // splr | iplr
+  std::string directions = "both";  // both | forward
+  std::string merge = "mean";       // mean | sum
+  bool fused_mixer =
+      true;  // one operator around the scan where it applies; false: many, for comparison
   std::string conv = "per_direction";  // per_direction | shared | none
   int64_t conv_size = 4;               // taps
   int64_t gate_rank = -1;              // output gate: -1 = d/8, 0 = no gate, d = full

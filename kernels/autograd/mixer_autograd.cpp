@@ -49,11 +49,11 @@ struct MixerFunction : torch::autograd::Function<MixerFunction> {
     static const auto op =
         c10::Dispatcher::singleton()
             .findSchemaOrThrow("comba::mixer_backward", "")
-            .typed<MixerGradientTuple(
-                const at::Tensor&, const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                const at::Tensor&, const at::Tensor&, const at::Tensor&, const OptionalTensor&,
-                const OptionalTensor&, const at::Tensor&, double, bool, bool, c10::string_view,
-                double)>();
+            .typed<MixerGradientTuple(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                      const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                                      const at::Tensor&, const OptionalTensor&,
+                                      const OptionalTensor&, const at::Tensor&, double, bool, bool,
+                                      c10::string_view, double)>();
     auto& data = context->saved_data;
     const std::string merge = data["merge"].toStringRef();
     auto [qkv, taps, log_alpha, beta, c, d, gate, norm_weight] =

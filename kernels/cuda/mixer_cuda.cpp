@@ -73,10 +73,13 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
   }
   params.grad_qkv = grad_qkv.data_ptr();
   params.partials = std::max<int64_t>(
-      1, std::min(kRowGroups / (3 * s.heads), s.batch * cuda::Strips(s.length, cuda::kRowsBackwardStrip).count));
-  const at::Tensor partial = at::zeros({params.partials, 2, 3, s.heads, s.dim, s.taps}, problem.taps.options());
+      1, std::min(kRowGroups / (3 * s.heads),
+                  s.batch * cuda::Strips(s.length, cuda::kRowsBackwardStrip).count));
+  const at::Tensor partial =
+      at::zeros({params.partials, 2, 3, s.heads, s.dim, s.taps}, problem.taps.options());
   params.grad_taps = partial.data_ptr<float>();
-  launch(problem, [&](auto launcher, auto stream) { return launcher.rows_backward(params, stream); });
+  launch(problem,
+         [&](auto launcher, auto stream) { return launcher.rows_backward(params, stream); });
   const int64_t taps = given.taps.size(-1);
   return partial.sum(0).narrow(-1, s.taps - taps, taps);
 }
@@ -105,7 +108,8 @@ at::Tensor output_backward(const MixerProblem& problem, const at::Tensor& merged
   params.partials = std::clamp<int64_t>(s.batch * s.length * s.heads, 1, kGroups);
   const at::Tensor partial = at::zeros({params.partials, s.dim}, problem.taps.options());
   params.grad_weight = partial.data_ptr<float>();
-  launch(problem, [&](auto launcher, auto stream) { return launcher.output_backward(params, stream); });
+  launch(problem,
+         [&](auto launcher, auto stream) { return launcher.output_backward(params, stream); });
   return partial.sum(0);
 }
 

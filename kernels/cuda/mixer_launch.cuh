@@ -47,9 +47,10 @@ template <typename T>
 cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
                                             cudaStream_t stream) {
   return with_row_dim(g.forward.shape.dim, [&](auto dim) {
-    const unsigned blocks = group_blocks<dim(), kBackwardChannels>(g.partials * 3 * g.forward.shape.heads);
-    mixer_rows_backward_kernel<T, dim()>
-        <<<blocks, kMixerThreads, 0, stream>>>(g, Strips(g.forward.shape.length, kRowsBackwardStrip));
+    const unsigned blocks =
+        group_blocks<dim(), kBackwardChannels>(g.partials * 3 * g.forward.shape.heads);
+    mixer_rows_backward_kernel<T, dim()><<<blocks, kMixerThreads, 0, stream>>>(
+        g, Strips(g.forward.shape.length, kRowsBackwardStrip));
     return cudaGetLastError();
   });
 }
@@ -58,7 +59,8 @@ template <typename T>
 cudaError_t MixerLauncher<T>::output(const MixerOutput<float>& p, cudaStream_t stream) {
   return with_row_dim(p.shape.dim, [&](auto dim) {
     const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads;
-    mixer_output_kernel<T, dim()><<<group_blocks<dim(), kForwardChannels<dim()>>(rows), kMixerThreads, 0, stream>>>(p);
+    mixer_output_kernel<T, dim()>
+        <<<group_blocks<dim(), kForwardChannels<dim()>>(rows), kMixerThreads, 0, stream>>>(p);
     return cudaGetLastError();
   });
 }

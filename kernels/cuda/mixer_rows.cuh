@@ -68,16 +68,15 @@ __global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
   const int64_t in = reversed ? -p.time_stride : p.time_stride;
   const int64_t out = reversed ? -s.heads * D : s.heads * D;
   const T* const x = static_cast<const T*>(p.qkv) + place.sample * p.batch_stride +
-                     place.part * p.part_stride + place.head * p.head_stride + start * p.time_stride +
-                     column;
-  T* const y = static_cast<T*>(p.rows[place.part]) +
-         (((blockIdx.y * s.batch + place.sample) * s.length + start) * s.heads + place.head) * D +
-         column;
+                     place.part * p.part_stride + place.head * p.head_stride +
+                     start * p.time_stride + column;
+  T* const y =
+      static_cast<T*>(p.rows[place.part]) +
+      (((blockIdx.y * s.batch + place.sample) * s.length + start) * s.heads + place.head) * D +
+      column;
   // Token n of the strip in the direction's order, from -3 on.
   const int before = -place.first, end = present ? length - place.first : 0;
-  const auto load = [&](int n) {
-    return n >= before && n < end ? Lane::load(x + n * in) : Lane{};
-  };
+  const auto load = [&](int n) { return n >= before && n < end ? Lane::load(x + n * in) : Lane{}; };
   Lane ahead[4];
   Channels<E> window[4];
 #pragma unroll
@@ -148,8 +147,7 @@ struct RowGradient {
 #pragma unroll
     for (int i = 0; i < E; ++i) {
       const float u = pre.at[i] * s.at[i];
-      out.at[i] = scale * fmaf(part, u, grad.at[i]) * s.at[i] *
-                  fmaf(pre.at[i], 1.f - s.at[i], 1.f);
+      out.at[i] = scale * fmaf(part, u, grad.at[i]) * s.at[i] * fmaf(pre.at[i], 1.f - s.at[i], 1.f);
     }
     return out;
   }

@@ -19,8 +19,9 @@ namespace {
 
 using namespace cuda;  // NOLINT(google-build-using-namespace): our own launchers, not CUDA's
 
-// Scratch of one pass of the backward; more tasks than fit run in several passes, in a fixed order.
-constexpr int64_t kScratchBytes = int64_t{1} << 30;
+// Scratch of one pass of the backward; more tasks than fit run in several passes, in a fixed order. The walks over long
+// sequences need all their tasks at once to fill a device, hence so much.
+constexpr int64_t kScratchBytes = int64_t{1} << 30, kTensorScratchBytes = int64_t{1} << 32;
 
 constexpr int64_t kBatchAndChunksDims[] = {1, 3};
 constexpr at::IntArrayRef kBatchAndChunks = kBatchAndChunksDims;
@@ -199,8 +200,9 @@ struct TensorGradientMemory {
     result.c = at::empty_like(problem.c);
     grad_d = at::empty({directions, problem.q.size(1), problem.q.size(3), (length + 15) / 16},
                        gate_options);
-    scratch = at::empty({std::max(block_bytes, std::min(kScratchBytes, blocks * block_bytes))},
-                        options.dtype(at::kByte));
+    scratch =
+        at::empty({std::max(block_bytes, std::min(kTensorScratchBytes, blocks * block_bytes))},
+                  options.dtype(at::kByte));
     pointers.grad_o = rows.const_data_ptr();
     pointers.grad_o_strides = {rows.stride(0), rows.stride(1), rows.stride(2), rows.stride(3)};
     pointers.grad_q = result.q.data_ptr();

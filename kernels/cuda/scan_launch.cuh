@@ -118,8 +118,7 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, void* o, bo
       }
       const TensorScan<T> scan{params, static_cast<T*>(o), merged};
       return launch_with_memory(scan_tensor_kernel<T, D, kDirections>, params.tasks() / kDirections,
-                                TensorBlock<T, D, kDirections>::kThreads, bytes, stream,
-                                scan);
+                                TensorBlock<T, D, kDirections>::kThreads, bytes, stream, scan);
     });
   }
 }
@@ -165,13 +164,13 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
       for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
            first += fit) {
         const int64_t blocks = std::min(fit, total - first);
-        status = launch_with_memory(scan_tensor_walks_kernel<T, D, kDirections>, blocks,
-                                    TensorBlock<T, D, kDirections>::kThreads, bytes, stream,
-                                    backward);
+        status =
+            launch_with_memory(scan_tensor_walks_kernel<T, D, kDirections>, blocks,
+                               TensorBlock<T, D, kDirections>::kThreads, bytes, stream, backward);
         if (status == cudaSuccess) {
-          status = launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>,
-                                      blocks * chunks, Gradients::kThreads,
-                                      sizeof(Gradients), stream, backward);
+          status =
+              launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>, blocks * chunks,
+                                 Gradients::kThreads, sizeof(Gradients), stream, backward);
         }
       }
       return status;

@@ -15,7 +15,7 @@ constexpr float kLog2E = 1.4426950408889634f;
 // What a block keeps of a chunk in shared memory: its rows, and what is made of them; byte offsets into both.
 template <int D, int kDirections>
 struct TensorRows {
-  static constexpr int kTensor = kTensorChunk * D * 2;                      // [16, D], see row_piece
+  static constexpr int kTensor = kTensorChunk * D * 2;  // [16, D], see row_piece
   static constexpr int kKey = 0, kQuery = kTensor, kValue = 2 * kTensor;
   static constexpr int kBytes = 3 * kTensor;
 };
@@ -130,8 +130,8 @@ struct TensorBlock {
     const int length = static_cast<int>(p.length);
     for (int n = first + threadIdx.x / (kPieces * kTensorChunk); n < end; n += kChunksAtOnce) {
       const int chunk = down ? chunks - 1 - n : n, t = chunk * kTensorChunk + row;
-      copy_async(to + rows_slot(n, chunk) * Rows::kBytes, t < length ? rows + t * strides.time : source,
-                 t < length);
+      copy_async(to + rows_slot(n, chunk) * Rows::kBytes,
+                 t < length ? rows + t * strides.time : source, t < length);
     }
   }
 };
@@ -214,7 +214,8 @@ template <typename T, int D, int kDirections>
 __device__ void make_gram(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
                           float (&kk)[2][4], float (&qk)[2][4]) {
   using Rows = TensorRows<D, kDirections>;
-  const uint32_t rows = tile_offset<D, kPairColumns>(b.lane), columns = tile_offset<D, kPairRows>(b.lane);
+  const uint32_t rows = tile_offset<D, kPairColumns>(b.lane),
+                 columns = tile_offset<D, kPairRows>(b.lane);
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
     uint32_t k[4], q[4], other[4];
@@ -233,8 +234,8 @@ __device__ void make_gram(const TensorBlock<T, D, kDirections>& b, uint32_t chun
 struct TriangleView {
   char* place;
   float d;
-  float4 row[2];    // g, e, c
-  float2 column[2]; // g
+  float4 row[2];     // g, e, c
+  float2 column[2];  // g
 
   template <typename Block>
   __device__ TriangleView(const Block& b, char* products, int local)
@@ -305,9 +306,8 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t
         p_after[n][r] = late ? p : i == j ? on_diagonal : 0.f;
         p_before[n][r] = late ? 0.f : p;
         const bool scan_order = kDirections == 2 ? late : !reversed;
-        float* const target =
-            scan_order ? a_after + 128 * half + 8 * (n ^ local_after) + x
-                       : a_before - 128 * half + 8 * ((1 - n) ^ local_before) - x;
+        float* const target = scan_order ? a_after + 128 * half + 8 * (n ^ local_after) + x
+                                         : a_before - 128 * half + 8 * ((1 - n) ^ local_before) - x;
         *target = row.z * exp2_fast(row.y - g_j) * key;
       }
     }
@@ -326,7 +326,8 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      const uint32_t at = TensorProducts<kDirections>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
+      const uint32_t at =
+          TensorProducts<kDirections>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
       const uint32_t first = Half<T>::pack(p_after[n][2 * half], p_after[n][2 * half + 1]);
       const uint32_t second = Half<T>::pack(p_before[n][2 * half], p_before[n][2 * half + 1]);
       if (kDirections == 2 || !reversed) {

@@ -22,6 +22,8 @@ template <int D, int kDirections>
 struct GradientBlock {
   static constexpr int kParts = D / 32;  // warps of a direction
   static constexpr int kThreads = 32 * kParts * kDirections;
+  // Blocks an SM that registers are kept for; at D = 128 shared memory admits no more.
+  static constexpr int kMinBlocks = (D == 128 ? 256 : 384) / kThreads;
   static constexpr int kRowBytes = 16 * D * 2;
   static constexpr int kStride =
       D + 8;  // of the rows in which gradients add up, against bank conflicts
@@ -401,10 +403,9 @@ __device__ void load_fragments(GradientBlock<D, kDirections>& memory, void* scra
   static_assert(sizeof(ChunkScratch<D>) % (16 * kThreads) == 0);
 #pragma unroll
   for (int local = 0; local < kDirections; ++local) {
-    const auto* const from =
-        reinterpret_cast<const uint4*>(
-            &scratch_of<D, kDirections>(scratch, block, local, chunks, chunk)) +
-        threadIdx.x;
+    const auto* const from = reinterpret_cast<const uint4*>(&scratch_of<D, kDirections>(
+                                 scratch, block, local, chunks, chunk)) +
+                             threadIdx.x;
     const auto to = static_cast<uint32_t>(__cvta_generic_to_shared(&memory.fragments[local])) +
                     16 * threadIdx.x;
 #pragma unroll
@@ -424,7 +425,8 @@ __device__ void store_chunk(const GradientBlock<D, kDirections>& memory,
   const int direction = kDirections == 2 ? 0 : b.first_direction;
   const int piece = threadIdx.x % kPieces, length = static_cast<int>(b.p.length);
   const int64_t stride = b.p.heads * D;
-  const int64_t first = (direction * b.p.batch + b.batch) * b.p.length * stride + b.head * D + piece * 8;
+  const int64_t first =
+      (direction * b.p.batch + b.batch) * b.p.length * stride + b.head * D + piece * 8;
 #pragma unroll
   for (int row = threadIdx.x / kPieces; row < kTensorChunk; row += kRowsAtOnce) {
     const int t = chunk * kTensorChunk + row;
@@ -444,7 +446,7 @@ __device__ void store_chunk(const GradientBlock<D, kDirections>& memory,
 
 template <typename T, int D, int kDirections>
 __global__ void __launch_bounds__(GradientBlock<D, kDirections>::kThreads,
-                                  384 / GradientBlock<D, kDirections>::kThreads)
+                                  GradientBlock<D, kDirections>::kMinBlocks)
     scan_tensor_gradients_kernel(const __grid_constant__ TensorBackward<T> backward) {
   extern __shared__ __align__(128) char tensor_memory[];
   auto& memory = *reinterpret_cast<GradientBlock<D, kDirections>*>(tensor_memory);

@@ -107,10 +107,10 @@ struct WarpState {
 #pragma unroll
       for (int n = 0; n < D / 16; ++n) {
         const float(&low)[4] = value[mt][2 * n], (&high)[4] = value[mt][2 * n + 1];
-        target[first_tile + mt][n][lane] = make_uint4(
-            transposed(Half<T>::pack(low[0], low[1])), transposed(Half<T>::pack(low[2], low[3])),
-            transposed(Half<T>::pack(high[0], high[1])),
-            transposed(Half<T>::pack(high[2], high[3])));
+        target[first_tile + mt][n][lane] = make_uint4(transposed(Half<T>::pack(low[0], low[1])),
+                                                      transposed(Half<T>::pack(low[2], low[3])),
+                                                      transposed(Half<T>::pack(high[0], high[1])),
+                                                      transposed(Half<T>::pack(high[2], high[3])));
       }
     }
   }
@@ -170,7 +170,8 @@ struct Walk {
     }
     value_tile = tile_offset<D, kPairRows>(lane) ^ 2 * first_row;
     const int triangle = Products::kTriangle + local * Products::kTriangleBytes;
-    triangle_rows = triangle + triangle_piece(tile_row<kPairRows>(lane), tile_piece<kPairRows>(lane));
+    triangle_rows =
+        triangle + triangle_piece(tile_row<kPairRows>(lane), tile_piece<kPairRows>(lane));
     triangle_columns =
         triangle + triangle_piece(tile_row<kPairColumns>(lane), tile_piece<kPairColumns>(lane));
     factors = Products::kFactors + local * Products::kFactorBytes + 32 * (lane & 3);
@@ -237,15 +238,16 @@ struct OutputTile {
     if (chunk == b.chunks - 1) {
       return reinterpret_cast<uint4*>(b.spare()) + (walk.first_row / 16 + mt) * 32 + b.lane;
     }
-    return reinterpret_cast<uint4*>(output + (chunk * kTensorChunk + (b.lane >> 1)) * stride + 16 * mt +
-                                    8 * (b.lane & 1));
+    return reinterpret_cast<uint4*>(output + (chunk * kTensorChunk + (b.lane >> 1)) * stride +
+                                    16 * mt + 8 * (b.lane & 1));
   }
   __device__ void leave(const float (&o)[kMTiles][2][4], int chunk) const {
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
       const float(&low)[4] = o[mt][0], (&high)[4] = o[mt][1];
-      *place(chunk, mt) = make_uint4(Half<T>::pack(low[0], low[1]), Half<T>::pack(low[2], low[3]),
-                                     Half<T>::pack(high[0], high[1]), Half<T>::pack(high[2], high[3]));
+      *place(chunk, mt) =
+          make_uint4(Half<T>::pack(low[0], low[1]), Half<T>::pack(low[2], low[3]),
+                     Half<T>::pack(high[0], high[1]), Half<T>::pack(high[2], high[3]));
     }
   }
   // Asks for what has been left, early: it takes as long as half a chunk.
@@ -275,7 +277,8 @@ struct OutputTile {
       uint32_t two[4];
 #pragma unroll
       for (int x = 0; x < 4; ++x) {
-        two[x] = transposed(Half<T>::pack(o[mt][x >> 1][2 * (x & 1)], o[mt][x >> 1][2 * (x & 1) + 1]));
+        two[x] =
+            transposed(Half<T>::pack(o[mt][x >> 1][2 * (x & 1)], o[mt][x >> 1][2 * (x & 1) + 1]));
       }
 #pragma unroll
       for (int n = 0; n < 2; ++n) {
@@ -292,8 +295,8 @@ struct OutputTile {
 // R^T of a chunk from V and S K, then V'^T = R^T M^T.
 template <typename T, typename Walk>
 __device__ void solve_update(float (&update)[2][4], const float (&read_state)[2][4],
-                             const Walk& walk, uint32_t rows, int mt,
-                             const Factors (&f)[2][2], const uint32_t (&m)[4]) {
+                             const Walk& walk, uint32_t rows, int mt, const Factors (&f)[2][2],
+                             const uint32_t (&m)[4]) {
   float v[2][4];
   walk.load_values(v, rows, mt);
 #pragma unroll

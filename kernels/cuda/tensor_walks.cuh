@@ -97,7 +97,8 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
     grad_state.multiply(sum, tiles);
     uint32_t m[4], p[4], from_q[kMTiles][4], from_k[kMTiles][4];
     load_matrices(m, triangles + walk.triangle_rows);
-    load_matrices_transposed(p, triangles + walk.triangle_columns + TensorProducts<kDirections>::kP);
+    load_matrices_transposed(p,
+                             triangles + walk.triangle_columns + TensorProducts<kDirections>::kP);
     Factors f[2][2];
     walk.load_factors(f, products);
 #pragma unroll
@@ -124,8 +125,7 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
 #pragma unroll
         for (int x = 0; x < 4; ++x) {
           const Factors& factors = f[half][x & 1];
-          grad_r[half][x] =
-              -d * factors.query * grad_o[half][x] - factors.read * grad_r[half][x];
+          grad_r[half][x] = -d * factors.query * grad_o[half][x] - factors.read * grad_r[half][x];
         }
       }
       fragment<T>(from_k[mt], grad_r);

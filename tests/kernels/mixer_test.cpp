@@ -22,6 +22,11 @@
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
 
+#ifdef COMBA_CUDA
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <cuda_runtime_api.h>
+#endif
+
 namespace comba::kernels::test {
 namespace {
 
@@ -54,8 +59,14 @@ using Named = std::vector<std::pair<std::string, at::Tensor>>;
 
 // In the order of the operator's arguments; absent ones are undefined.
 Named tensors_of(const MixerInputs& in) {
-  return {{"qkv", in.qkv}, {"taps", in.taps}, {"log_alpha", in.log_alpha}, {"beta", in.beta},
-          {"c", in.c},     {"d", in.d},       {"gate", in.gate},           {"norm_weight", in.norm_weight}};
+  return {{"qkv", in.qkv},
+          {"taps", in.taps},
+          {"log_alpha", in.log_alpha},
+          {"beta", in.beta},
+          {"c", in.c},
+          {"d", in.d},
+          {"gate", in.gate},
+          {"norm_weight", in.norm_weight}};
 }
 
 MixerInputs make_mixer_inputs(const MixerCase& c, at::ScalarType dtype) {
@@ -137,9 +148,9 @@ at::Tensor reference_rows(const MixerInputs& in, int64_t part, int64_t direction
   const at::Tensor w = in.taps[direction][part].flatten(0, 1);             // [H D, taps]
   const int64_t taps = w.size(1);
   const at::Tensor ordered = direction == 0 ? x : x.flip(2);
-  const at::Tensor y = at::silu(
-      at::conv1d(at::constant_pad_nd(ordered, {taps - 1, 0}), w.unsqueeze(1), at::Tensor(),
-                 at::IntArrayRef({1}), at::IntArrayRef({0}), at::IntArrayRef({1}), w.size(0)));
+  const at::Tensor y = at::silu(at::conv1d(at::constant_pad_nd(ordered, {taps - 1, 0}),
+                                           w.unsqueeze(1), at::Tensor(), at::IntArrayRef({1}),
+                                           at::IntArrayRef({0}), at::IntArrayRef({1}), w.size(0)));
   const at::Tensor rows = (direction == 0 ? y : y.flip(2))
                               .transpose(1, 2)
                               .unflatten(-1, {in.qkv.size(3), in.qkv.size(4)});
@@ -153,8 +164,8 @@ MixerResult reference(const MixerInputs& given, const MixerOptions& options,
   std::vector<at::Tensor> rows;
   for (int64_t part = 0; part < 3; ++part) {
     const bool normalize = options.normalize && part < 2;
-    rows.push_back(at::stack({reference_rows(in, part, 0, normalize),
-                              reference_rows(in, part, 1, normalize)}));
+    rows.push_back(at::stack(
+        {reference_rows(in, part, 0, normalize), reference_rows(in, part, 1, normalize)}));
   }
   ScanInputs scan;
   scan.q = rows[0].detach();
@@ -168,8 +179,7 @@ MixerResult reference(const MixerInputs& given, const MixerOptions& options,
   scan.decayed_feedback = options.decayed_feedback;
   scan.merge = std::string(options.merge);
   const at::Tensor o = reference_values(scan).o.detach().set_requires_grad(true);
-  at::Tensor y =
-      o / (o.square().mean(-1, true) + options.norm_eps).sqrt() * in.norm_weight;
+  at::Tensor y = o / (o.square().mean(-1, true) + options.norm_eps).sqrt() * in.norm_weight;
   if (in.gate.defined()) {
     y = y * in.gate.sigmoid();
   }
@@ -281,12 +291,88 @@ std::vector<CudaMixerCase> cuda_cases(size_t count) {
 
 std::string cuda_name(const testing::TestParamInfo<CudaMixerCase>& info) {
   const at::ScalarType dtype = info.param.dtype;
-  return std::string(info.param.mixer.name) +
-         (dtype == at::kFloat ? "_fp32" : dtype == at::kHalf ? "_fp16" : "_bf16");
+  return std::string(info.param.mixer.name) + (dtype == at::kFloat  ? "_fp32"
+                                               : dtype == at::kHalf ? "_fp16"
+                                                                    : "_bf16");
 }
 
-INSTANTIATE_TEST_SUITE_P(All, MixerCuda, testing::ValuesIn(cuda_cases(std::size(kCases))), cuda_name);
+INSTANTIATE_TEST_SUITE_P(All, MixerCuda, testing::ValuesIn(cuda_cases(std::size(kCases))),
+                         cuda_name);
 INSTANTIATE_TEST_SUITE_P(Small, MixerCuda, testing::ValuesIn(cuda_cases(2)), cuda_name);
+
+// Samples of a large batch against the definition of each alone.
+void expect_samples_match(const MixerCase& c, const std::vector<int64_t>& samples) {
+  const at::Device gpu(at::kCUDA, 0);
+  const auto wide = at::TensorOptions().device(gpu).dtype(at::kFloat);
+  const auto half = wide.dtype(at::kBFloat16);
+  MixerInputs in = make_mixer_inputs(
+      {.name = "", .batch = 1, .length = 2, .heads = c.heads, .dim = c.dim}, at::kBFloat16);
+  in.qkv = at::randn({c.batch, c.length, 3, c.heads, c.dim}, half);
+  in.gate = at::randn({c.batch, c.length, c.heads, c.dim}, half);
+  in.log_alpha = at::rand({2, c.batch, c.length, c.heads}, wide) * -0.5;
+  in.beta = at::rand({2, c.batch, c.length, c.heads}, wide);
+  in.c = at::rand({2, c.batch, c.length, c.heads}, wide);
+  const at::Tensor grad_y = at::randn({c.batch, c.length, c.heads, c.dim}, half);
+  const MixerOptions options = options_of(c);
+  const MixerResult got = run(in, options, grad_y, gpu);
+  for (const int64_t b : samples) {
+    MixerInputs one = in;
+    one.qkv = in.qkv.narrow(0, b, 1).cpu();
+    one.gate = in.gate.narrow(0, b, 1).cpu();
+    for (at::Tensor* gates : {&one.log_alpha, &one.beta, &one.c}) {
+      *gates = gates->narrow(1, b, 1).cpu();
+    }
+    const MixerResult want = reference(one, options, grad_y.narrow(0, b, 1).cpu().to(at::kDouble));
+    const auto expect_near = [&](const std::string& name, const at::Tensor& x,
+                                 const at::Tensor& y) {
+      EXPECT_LE(relative_error(x, y, 1e-37), bound(name, at::kBFloat16)) << name << " of " << b;
+    };
+    expect_near("y", got.y.narrow(0, b, 1), want.y);
+    for (const size_t i : {0, 2, 3, 4, 6}) {  // qkv, gates, output gate: of a sample alone
+      const auto& [name, gradient] = got.gradients[i];
+      expect_near(name, gradient.narrow(i == 0 || i == 6 ? 0 : 1, b, 1), want.gradients[i].second);
+    }
+  }
+}
+
+TEST(CudaMixer, MoreHeadsThanAGridDimensionHolds) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  expect_samples_match({.name = "", .batch = 30000, .length = 18, .heads = 3, .dim = 32},
+                       {0, 21844, 21845, 21846, 29999});
+}
+
+TEST(CudaMixer, TensorsBeyondTwoToThe31Elements) {
+#ifdef COMBA_CUDA
+  size_t free = 0, total = 0;
+  if (!at::hasCUDA() || cudaMemGetInfo(&free, &total) != cudaSuccess || free < size_t{60} << 30) {
+    GTEST_SKIP() << "no CUDA device with 60 GiB of free memory";
+  }
+  expect_samples_match({.name = "", .batch = 2800, .length = 512, .heads = 4, .dim = 128},
+                       {0, 1365, 2730, 2731, 2799});
+  c10::cuda::CUDACachingAllocator::emptyCache();
+#endif
+}
+
+TEST(CudaMixer, AThousandRunsGiveTheSameBits) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const MixerCase c{.name = "", .batch = 16, .length = 197, .heads = 3, .dim = 64};
+  const MixerInputs in = make_mixer_inputs(c, at::kBFloat16);
+  const at::Tensor grad_y = at::randn({c.batch, c.length, c.heads, c.dim});
+  const at::Device gpu(at::kCUDA, 0);
+  const MixerResult first = run(in, options_of(c), grad_y, gpu);
+  for (int i = 0; i < 1000 && !testing::Test::HasFailure(); ++i) {
+    const MixerResult again = run(in, options_of(c), grad_y, gpu);
+    EXPECT_TRUE(again.y.equal(first.y)) << "run " << i;
+    for (size_t n = 0; n < first.gradients.size(); ++n) {
+      EXPECT_TRUE(again.gradients[n].second.equal(first.gradients[n].second))
+          << first.gradients[n].first << " in run " << i;
+    }
+  }
+}
 
 TEST(MixerArguments, AreNamedWithWhatWasExpectedAndFound) {
   const MixerInputs good = make_mixer_inputs(kCases[0], at::kFloat);
@@ -301,19 +387,23 @@ TEST(MixerArguments, AreNamedWithWhatWasExpectedAndFound) {
     }
     return std::string();
   };
-  EXPECT_NE(message([](auto& in, auto&) { in.qkv = in.qkv.select(2, 0); })
-                .find("qkv: expected shape [B, T, 3, H, D], got [2, 37, 2, 32]"),
+  EXPECT_NE(message([](auto& in, auto&) {
+              in.qkv = in.qkv.select(2, 0);
+            }).find("qkv: expected shape [B, T, 3, H, D], got [2, 37, 2, 32]"),
             std::string::npos);
   EXPECT_NE(message([](auto& in, auto&) { in.taps = in.taps[0]; }).find("taps: expected shape"),
             std::string::npos);
-  EXPECT_NE(message([](auto& in, auto&) { in.gate = in.gate.to(at::kDouble); })
-                .find("gate: expected dtype Float"),
+  EXPECT_NE(message([](auto& in, auto&) {
+              in.gate = in.gate.to(at::kDouble);
+            }).find("gate: expected dtype Float"),
             std::string::npos);
-  EXPECT_NE(message([](auto& in, auto&) { in.norm_weight = at::ones({3}); })
-                .find("norm_weight: expected shape [D] = [32], got [3]"),
+  EXPECT_NE(message([](auto& in, auto&) {
+              in.norm_weight = at::ones({3});
+            }).find("norm_weight: expected shape [D] = [32], got [3]"),
             std::string::npos);
-  EXPECT_NE(message([](auto&, auto& options) { options.merge = "none"; })
-                .find("merge: expected \"mean\" or \"sum\", got \"none\""),
+  EXPECT_NE(message([](auto&, auto& options) {
+              options.merge = "none";
+            }).find("merge: expected \"mean\" or \"sum\", got \"none\""),
             std::string::npos);
   EXPECT_NE(message([](auto& in, auto&) { in.beta = in.beta[0]; }).find("beta: expected shape"),
             std::string::npos);

@@ -6,6 +6,7 @@
 #include <cmath>
 
 #include <ATen/autocast_mode.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
@@ -152,9 +153,10 @@ torch::Tensor CombaMixer::taps(const ScanDirection& direction) const {
   return at::cat({direction.q_conv->weight, direction.k_conv->weight, direction.v_conv->weight});
 }
 
+// On the CPU its gradients are slower than those of the single operators, which autograd keeps more for.
 bool CombaMixer::takes_fused(const torch::Tensor& x) const {
   return fused_ && directions.size() == 2 && !directions[0].q_conv.is_empty() &&
-         (!x.is_cuda() || directions[0].q_conv->weight.size(-1) <= 4);
+         (x.is_cuda() ? directions[0].q_conv->weight.size(-1) <= 4 : !at::GradMode::is_enabled());
 }
 
 torch::Tensor CombaMixer::fused(const torch::Tensor& qkv, const Gates& g,

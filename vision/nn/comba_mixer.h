@@ -53,7 +53,8 @@ class CombaMixer : public Mixer {
   bool takes_fused(const torch::Tensor& x) const;
   // From qkv [B, T, 3, H, head_dim], gates and the output gate before its sigmoid (or undefined) to
   // [B, T, H, head_dim], by one operator or by many.
-  torch::Tensor fused(const torch::Tensor& qkv, const Gates& gates, const torch::Tensor& gate) const;
+  torch::Tensor fused(const torch::Tensor& qkv, const Gates& gates,
+                      const torch::Tensor& gate) const;
   torch::Tensor composed(const torch::Tensor& qkv, const Gates& gates, const torch::Tensor& gate);
 
   int64_t heads_, head_dim_;
