@@ -279,7 +279,7 @@ std::string standalone(std::string svg) {
 std::string plot_of(const std::vector<Measured>& rows) {
   std::vector<vision::Series> series;
   for (const Contender& c : kContenders) {
-    vision::Series forward{fmt::format("{}, forward", c.name), {}, {}};
+    vision::Series forward{c.name, {}, {}};
     for (const Measured& row : rows) {
       if (row.name == c.name) {
         forward.xs.push_back(std::log2(static_cast<double>(row.shape.length)));
@@ -289,11 +289,9 @@ std::string plot_of(const std::vector<Measured>& rows) {
     }
     series.push_back(std::move(forward));
   }
-  return standalone(vision::line_plot_svg({.title = "Forward, ns a token of 8 heads of 64",
-                                           .x_label = "log2 T",
-                                           .y_label = "ns",
-                                           .log_y = true},
-                                          series));
+  return standalone(vision::line_plot_svg(
+      {.title = "Forward, ns a token", .x_label = "log2 T", .y_label = "ns", .log_y = true},
+      series));
 }
 
 void choose_device(Arguments& arguments) {
