@@ -36,8 +36,8 @@ template <typename T>
 cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t stream) {
   return with_row_dim(p.shape.dim, [&](auto dim) {
     const Strips strips(p.shape.length, kRowsStrip);
-    const int64_t groups = p.shape.batch * strips.count * 3 * p.shape.heads;
-    const dim3 grid(group_blocks<dim(), kForwardChannels<dim()>>(groups), 2);
+    const int64_t groups = p.shape.batch * strips.count * p.shape.heads;
+    const dim3 grid(group_blocks<dim(), kForwardChannels<dim()>>(groups), 6);
     mixer_rows_kernel<T, dim()><<<grid, kMixerThreads, 0, stream>>>(p, strips);
     return cudaGetLastError();
   });
@@ -47,10 +47,9 @@ template <typename T>
 cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
                                             cudaStream_t stream) {
   return with_row_dim(g.forward.shape.dim, [&](auto dim) {
-    const unsigned blocks =
-        group_blocks<dim(), kBackwardChannels>(g.partials * 3 * g.forward.shape.heads);
-    mixer_rows_backward_kernel<T, dim()><<<blocks, kMixerThreads, 0, stream>>>(
-        g, Strips(g.forward.shape.length, kRowsBackwardStrip));
+    const dim3 grid(group_blocks<dim(), kBackwardChannels>(g.partials * g.forward.shape.heads), 3);
+    mixer_rows_backward_kernel<T, dim()>
+        <<<grid, kMixerThreads, 0, stream>>>(g, Strips(g.forward.shape.length, kRowsBackwardStrip));
     return cudaGetLastError();
   });
 }

@@ -34,16 +34,15 @@ __device__ inline int64_t taps_channel(const MixerShape& s, int direction, int p
   return ((direction * 3 + part) * s.heads + head) * s.dim + column;
 }
 
-// One group's place: part, head, strip of a sample; heads are neighbours in memory and so are their groups.
+// One group's place: head, strip of a sample; heads are neighbours in memory and so are their groups. The part (q, k or
+// v) is the block's, so that a block sums over rows or does not.
 struct StripPlace {
   int64_t head, sample;
-  int first, part;  // first token
+  int first;  // first token
 
   __device__ StripPlace(const MixerShape& s, const Strips& strips, int64_t item) {
     head = item % s.heads;
     item /= s.heads;
-    part = static_cast<int>(item % 3);
-    item /= 3;
     first = static_cast<int>(item % strips.count) * strips.size;
     sample = item / strips.count;
   }
@@ -56,23 +55,24 @@ __global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
   using Group = LaneGroup<D, E>;
   using Lane = Packed<T, E>;
   const MixerShape& s = p.shape;
-  const bool reversed = blockIdx.y == 1;
+  const int part = blockIdx.y % 3, direction = blockIdx.y / 3;
+  const bool reversed = direction == 1, normalize = p.normalize && part < 2;
   StripPlace place(s, strips, Group::group());
   const bool present = place.sample < s.batch;
   if (!present) {
     place = StripPlace(s, strips, 0);
   }
   const int column = Group::column(), length = static_cast<int>(s.length);
-  const LaneTaps<E> taps(p.taps, taps_channel(s, blockIdx.y, place.part, place.head, column));
+  const LaneTaps<E> taps(p.taps, taps_channel(s, direction, part, place.head, column));
   const int64_t start = reversed ? s.length - 1 - place.first : place.first;
   const int64_t in = reversed ? -p.time_stride : p.time_stride;
   const int64_t out = reversed ? -s.heads * D : s.heads * D;
   const T* const x = static_cast<const T*>(p.qkv) + place.sample * p.batch_stride +
-                     place.part * p.part_stride + place.head * p.head_stride +
-                     start * p.time_stride + column;
+                     part * p.part_stride + place.head * p.head_stride + start * p.time_stride +
+                     column;
   T* const y =
-      static_cast<T*>(p.rows[place.part]) +
-      (((blockIdx.y * s.batch + place.sample) * s.length + start) * s.heads + place.head) * D +
+      static_cast<T*>(p.rows[part]) +
+      (((direction * s.batch + place.sample) * s.length + start) * s.heads + place.head) * D +
       column;
   // Token n of the strip in the direction's order, from -3 on.
   const int before = -place.first, end = present ? length - place.first : 0;
@@ -87,7 +87,6 @@ __global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
   for (int n = 0; n < 4; ++n) {
     ahead[n] = load(n);
   }
-  const bool normalized = p.normalize && place.part < 2;
   for (int n = 0; n < strips.size; n += 4) {
     Lane now[4];
 #pragma unroll
@@ -107,12 +106,12 @@ __global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
       u[k] = product(u[k], sigmoid(u[k]));
       squares[k] = dot(u[k], u[k]);
     }
-    if (p.normalize) {  // all lanes of a warp take part in the sums, whatever their part
+    if (normalize) {
       Group::sum_all({&squares[0], &squares[1], &squares[2], &squares[3]});
     }
 #pragma unroll
     for (int k = 0; k < 4; ++k) {
-      const float scale = normalized ? rsqrtf(squares[k] + static_cast<float>(kRowNormEps)) : 1.f;
+      const float scale = normalize ? rsqrtf(squares[k] + static_cast<float>(kRowNormEps)) : 1.f;
       if (n + k < end) {
         Lane::pack(product(scale, u[k])).store(y + (n + k) * out);
       }
@@ -164,18 +163,18 @@ struct RowsBackward {
   const MixerShape& s = p.shape;
   int64_t partial, head;
   int part, column;
-  bool present, normalized;
+  bool present, normalize;
   LaneTaps<E> taps[2];
   Channels<E> grad_taps[2][kMixerTaps] = {};
 
   __device__ explicit RowsBackward(const MixerRowGradients<float>& gradients)
       : g(gradients),
-        partial(Group::group() / (3 * s.heads)),
+        partial(Group::group() / s.heads),
         head(Group::group() % s.heads),
-        part(static_cast<int>(Group::group() / s.heads % 3)),
+        part(blockIdx.y),
         column(Group::column()),
         present(partial < g.partials),
-        normalized(p.normalize && part < 2),
+        normalize(p.normalize && part < 2),
         taps{LaneTaps<E>(p.taps, taps_channel(s, 0, part, head, column)),
              LaneTaps<E>(p.taps, taps_channel(s, 1, part, head, column))} {}
 
@@ -213,11 +212,11 @@ struct RowsBackward {
         RowGradient<E> forward, reverse;
         forward.template begin<false>(window, k, taps[0], up[k].unpack());
         reverse.template begin<true>(window, k, taps[1], down[k].unpack());
-        if (p.normalize) {  // all lanes of a warp take part in the sums, whatever their part
+        if (normalize) {
           Group::sum_all({&forward.square, &forward.along, &reverse.square, &reverse.along});
         }
-        later[newest] = forward.end(normalized);
-        earlier[newest] = reverse.end(normalized);
+        later[newest] = forward.end(normalize);
+        earlier[newest] = reverse.end(normalize);
         Channels<E> dx = {};
 #pragma unroll
         for (int j = 0; j < kMixerTaps; ++j) {
