@@ -75,6 +75,36 @@ class Loader::Impl {
   }
 
   bool next(Batch& batch) {
+    while (next_whole(batch)) {
+      drop_absent(batch);
+      if (batch.size > 0) {
+        return true;
+      }
+    }
+    return false;
+  }
+
+  int64_t bad_samples() const {
+    const std::lock_guard lock(mutex_);
+    return static_cast<int64_t>(bad_.size());
+  }
+
+ private:
+  static constexpr int64_t kAbsent = -1;  // in place of an index
+
+  struct Slot {
+    int64_t number = -1;  // of the batch in it
+    int64_t left = 0;     // samples not yet written
+    Batch batch;
+  };
+  struct Item {
+    Slot* slot;
+    int64_t place;     // in the batch
+    int64_t position;  // in the epoch's order
+  };
+
+  // The next batch as the workers left it.
+  bool next_whole(Batch& batch) {
     std::unique_lock lock(mutex_);
     COMBA_CHECK(order_ != nullptr, "loading images: next() before start()");
     if (consumed_ >= batches_per_epoch()) {
@@ -93,22 +123,26 @@ class Loader::Impl {
     return true;
   }
 
-  int64_t bad_samples() const {
-    const std::lock_guard lock(mutex_);
-    return static_cast<int64_t>(bad_.size());
+  // Takes out the samples that evaluation goes without.
+  static void drop_absent(Batch& batch) {
+    const size_t bytes = batch.size == 0 ? 0 : batch.pixels.size() / batch.size;
+    int64_t kept = 0;
+    for (int64_t i = 0; i < batch.size; ++i) {
+      if (batch.indices[i] == kAbsent) {
+        continue;
+      }
+      if (kept < i) {
+        std::memcpy(batch.pixels.data() + kept * bytes, batch.pixels.data() + i * bytes, bytes);
+        batch.labels[kept] = batch.labels[i];
+        batch.indices[kept] = batch.indices[i];
+      }
+      ++kept;
+    }
+    batch.size = kept;
+    batch.pixels.resize(kept * bytes);
+    batch.labels.resize(kept);
+    batch.indices.resize(kept);
   }
-
- private:
-  struct Slot {
-    int64_t number = -1;  // of the batch in it
-    int64_t left = 0;     // samples not yet written
-    Batch batch;
-  };
-  struct Item {
-    Slot* slot;
-    int64_t place;     // in the batch
-    int64_t position;  // in the epoch's order
-  };
 
   bool has_work() const {
     return running_ && !failure_ && next_batch_ < batches_per_epoch() &&
@@ -179,7 +213,7 @@ class Loader::Impl {
     return options_.training ? (*order_)[wrapped] : wrapped;
   }
 
-  // The sample at this position, or by the policy a grey one or the next good one in order.
+  // The sample at this position, or by the policy a grey one, the next good one in order (training) or none.
   void fill(const Item& item) {
     for (int64_t attempt = 0;; ++attempt) {
       const int64_t index = index_at(item.position + attempt);
@@ -196,7 +230,11 @@ class Loader::Impl {
           write(item, index, grey());
           return;
         }
-        COMBA_CHECK(attempt + 1 < source_->size(), "loading images: no image could be read");
+        COMBA_CHECK(bad_samples() < source_->size(), "loading images: no image could be read");
+        if (!options_.training) {
+          item.slot->batch.indices[item.place] = kAbsent;
+          return;
+        }
       }
     }
   }

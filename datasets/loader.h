@@ -34,9 +34,10 @@ struct LoaderOptions {
   int64_t batch_size = 256;
   bool training = false;  // shuffle, augment, drop the last short batch
   uint64_t seed = 0;
-  int64_t threads = 0;          // 0: one per core
-  std::string on_bad = "fail";  // fail | skip (next sample in order takes the place) | grey
-  int64_t max_bad = 100;        // stop after so many bad samples
+  int64_t threads = 0;  // 0: one per core
+  // fail | skip (in training the next sample in order takes the place, evaluation goes without) | grey
+  std::string on_bad = "fail";
+  int64_t max_bad = 100;  // stop after so many bad samples
 };
 
 // A batch in host memory.

@@ -143,19 +143,56 @@ TEST_F(LoaderTest, ABadImageStopsWithItsNameAndTheWayOut) {
   EXPECT_SAYS(message, "data.on_bad");
 }
 
-TEST_F(LoaderTest, SkippingTakesTheNextSampleWhateverTheThreads) {
-  damage(9);
-  damage(10);
+TEST_F(LoaderTest, SkippingInTrainingTakesTheNextSampleWhateverTheThreads) {
+  const auto whole = indices(epoch(*std::make_unique<Loader>(source_, options(true, 1)), 0));
+  damage(whole[3]);
+  damage(whole[4]);
+  for (const int64_t threads : {1, 4}) {
+    LoaderOptions o = options(true, threads);
+    o.on_bad = "skip";
+    Loader loader(source_, o);
+    const auto order = indices(epoch(loader, 0));
+    EXPECT_EQ(order[2], whole[2]);
+    EXPECT_EQ(order[3], whole[5]);
+    EXPECT_EQ(order[4], whole[5]);
+    EXPECT_EQ(order[5], whole[5]);
+    EXPECT_EQ(loader.bad_samples(), 2);
+  }
+}
+
+TEST_F(LoaderTest, SkippingInEvaluationCountsNoSampleTwice) {
+  for (const int64_t bad : {0, 9, 10}) {
+    damage(bad);
+  }
+  std::vector<int64_t> expected;
+  for (int64_t i = 0; i < source_->size(); ++i) {
+    if (i != 0 && i != 9 && i != 10) {
+      expected.push_back(i);
+    }
+  }
   for (const int64_t threads : {1, 4}) {
     LoaderOptions o = options(false, threads);
     o.on_bad = "skip";
     Loader loader(source_, o);
-    const auto order = indices(epoch(loader, 0));
-    EXPECT_EQ(order[9], 11);
-    EXPECT_EQ(order[10], 11);
-    EXPECT_EQ(order[11], 11);
-    EXPECT_EQ(loader.bad_samples(), 2);
+    const auto batches = epoch(loader, 0);
+    EXPECT_EQ(indices(batches), expected);
+    for (const Batch& batch : batches) {
+      EXPECT_EQ(batch.size, static_cast<int64_t>(batch.labels.size()));
+      EXPECT_EQ(batch.pixels.size(), batch.size * 8 * 8 * 3);
+    }
   }
+}
+
+TEST_F(LoaderTest, ABatchOfBadImagesAloneIsLeftOut) {
+  LoaderOptions o = options(false, 2);
+  for (int64_t i = 0; i < o.batch_size; ++i) {
+    damage(i);
+  }
+  o.on_bad = "skip";
+  Loader loader(source_, o);
+  const auto batches = epoch(loader, 0);
+  ASSERT_FALSE(batches.empty());
+  EXPECT_EQ(batches[0].indices[0], o.batch_size);
 }
 
 TEST_F(LoaderTest, GreyStandsInForABadImage) {
