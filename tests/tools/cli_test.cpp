@@ -9,6 +9,7 @@
 
 #include <fcntl.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 #include <signal.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -215,6 +216,32 @@ TEST_F(Cli, SigtermSavesAndAResumedRunEndsWithTheSameWeights) {
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_SAYS(resumed.err, "resuming from");
   EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "stopped"));
+}
+
+TEST_F(Cli, BenchScanTimesEveryOperatorAndWritesTheFigures) {
+  const Outcome bench =
+      run({"bench", "scan", "--device", "cpu", "--shape", "1,20,2,16", "--shape", "2,33,1,8",
+           "--repeats", "2", "--json", "figures.json", "--plot", "figures.svg"});
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  const auto figures = nlohmann::json::parse(comba::read_file(folder_ / "figures.json"));
+  ASSERT_EQ(figures["rows"].size(), 6U);
+  EXPECT_EQ(figures["dtype"], "fp32");
+  for (const auto& row : figures["rows"]) {
+    EXPECT_GT(row["forward_ms"], 0.0);
+    EXPECT_GT(row["forward_backward_ms"], 0.0);
+    EXPECT_EQ(row["forward_graph_ms"], 0.0);  // the CPU has no graphs
+  }
+  EXPECT_EQ(figures["rows"][3]["length"], 33);
+  EXPECT_NE(comba::read_file(folder_ / "figures.svg").find("</svg>"), std::string::npos);
+}
+
+TEST_F(Cli, BenchScanRefusesWhatIsNoShape) {
+  for (const char* shape : {"1,2,3", "1,2,3,4,5", "1,2,3,0", "a,b,c,d"}) {
+    const Outcome bench = run({"bench", "scan", "--device", "cpu", "--shape", shape});
+    EXPECT_EQ(bench.code, 2) << shape;
+    EXPECT_NE(bench.err.find("expected four positive numbers B,T,H,D"), std::string::npos)
+        << bench.err;
+  }
 }
 
 TEST_F(Cli, HelpTeaches) {
