@@ -1,30 +1,12 @@
 // Launchers of one input dtype; instantiated in cuda/instances/.
 #pragma once
 
+#include "kernels/cuda/head_dim.h"
 #include "kernels/cuda/mixer_cuda.h"
 #include "kernels/cuda/mixer_output.cuh"
 #include "kernels/cuda/mixer_rows.cuh"
 
-#include <type_traits>
-
 namespace comba::kernels::cuda {
-
-// Calls body with the head dimension as a compile-time constant. The operator's checks admit no other.
-template <typename Body>
-cudaError_t with_row_dim(int64_t dim, const Body& body) {
-  switch (dim) {
-    case 16:
-      return body(std::integral_constant<int, 16>());
-    case 32:
-      return body(std::integral_constant<int, 32>());
-    case 64:
-      return body(std::integral_constant<int, 64>());
-    case 128:
-      return body(std::integral_constant<int, 128>());
-    default:
-      return cudaErrorInvalidValue;
-  }
-}
 
 // Blocks of groups of E channels a lane.
 template <int D, int E>
@@ -32,9 +14,10 @@ unsigned group_blocks(int64_t groups) {
   constexpr int64_t kPerBlock = LaneGroup<D, E>::kPerBlock;
   return static_cast<unsigned>((groups + kPerBlock - 1) / kPerBlock);
 }
+
 template <typename T>
 cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t stream) {
-  return with_row_dim(p.shape.dim, [&](auto dim) {
+  return with_head_dim(p.shape.dim, [&](auto dim) {
     const Strips strips(p.shape.length, kRowsStrip);
     const int64_t groups = p.shape.batch * strips.count * p.shape.heads;
     const dim3 grid(group_blocks<dim(), kForwardChannels<dim()>>(groups), 6);
@@ -46,7 +29,7 @@ cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t strea
 template <typename T>
 cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
                                             cudaStream_t stream) {
-  return with_row_dim(g.forward.shape.dim, [&](auto dim) {
+  return with_head_dim(g.forward.shape.dim, [&](auto dim) {
     const dim3 grid(group_blocks<dim(), kBackwardChannels>(g.partials * g.forward.shape.heads), 3);
     mixer_rows_backward_kernel<T, dim()>
         <<<grid, kMixerThreads, 0, stream>>>(g, Strips(g.forward.shape.length, kRowsBackwardStrip));
@@ -56,7 +39,7 @@ cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
 
 template <typename T>
 cudaError_t MixerLauncher<T>::output(const MixerOutput<float>& p, cudaStream_t stream) {
-  return with_row_dim(p.shape.dim, [&](auto dim) {
+  return with_head_dim(p.shape.dim, [&](auto dim) {
     const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads;
     mixer_output_kernel<T, dim()>
         <<<group_blocks<dim(), kForwardChannels<dim()>>(rows), kMixerThreads, 0, stream>>>(p);
@@ -67,7 +50,7 @@ cudaError_t MixerLauncher<T>::output(const MixerOutput<float>& p, cudaStream_t s
 template <typename T>
 cudaError_t MixerLauncher<T>::output_backward(const MixerOutputGradients<float>& g,
                                               cudaStream_t stream) {
-  return with_row_dim(g.forward.shape.dim, [&](auto dim) {
+  return with_head_dim(g.forward.shape.dim, [&](auto dim) {
     mixer_output_backward_kernel<T, dim()>
         <<<group_blocks<dim(), kBackwardChannels>(g.partials), kMixerThreads, 0, stream>>>(g);
     return cudaGetLastError();

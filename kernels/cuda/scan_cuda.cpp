@@ -83,8 +83,9 @@ bool takes_tensor_cores(const ScanProblem& problem) {
          aligned_rows(problem.v);
 }
 
-// Half-width problems go to the tensor cores if their rows fit in a block's shared memory, those of both directions or
-// else of one. `launch(launcher, shared_rows, shared_limit)`; false: they do not fit.
+// Launches on the tensor cores, if this device has them and a block's shared memory holds what it needs: all rows where a
+// block serves both directions, a few chunks' where it serves one. `launch(launcher, shared_rows, shared_limit)`; false:
+// nothing was launched.
 template <typename Launch>
 bool launch_on_tensor_cores(const ScanProblem& problem, bool shared_rows, const Launch& launch) {
   if (device_attribute(cudaDevAttrComputeCapabilityMajor) < 8) {

@@ -58,7 +58,7 @@ struct ScanLauncher {
   static cudaError_t gradients(const ScanParams<float>& params,
                                const ScanGradients<float>& gradients, float* grad_d_partial,
                                const ScanScratch& scratch, cudaStream_t stream);
-  // The forward scan on tensor cores (scan_tensor.cuh), for half-width T and Dk = Dv = 32, 64 or 128. `merged`: q, k, v
+  // The forward scan on tensor cores (tensor_forward.cuh), for half-width T and Dk = Dv = 32, 64 or 128. `merged`: q, k, v
   // are shared and both directions add up in o [B, T, H, D]; else o is [R, B, T, H, D]. cudaErrorInvalidConfiguration:
   // the sequence does not fit in `shared_limit` bytes of shared memory.
   static cudaError_t tensor(const ScanParams<float>& params, void* o, bool merged, bool shared_rows,

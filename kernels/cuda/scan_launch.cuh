@@ -1,6 +1,7 @@
 // Launchers of one input dtype; instantiated in cuda/instances/.
 #pragma once
 
+#include "kernels/cuda/head_dim.h"
 #include "kernels/cuda/scan_gradients.cuh"
 #include "kernels/cuda/scan_walk.cuh"
 #include "kernels/cuda/tensor_forward.cuh"
@@ -11,23 +12,6 @@
 
 namespace comba::kernels::cuda {
 
-// Calls body with the head dimension as a compile-time constant. The operators' checks admit no other.
-template <typename Body>
-cudaError_t with_key_dim(int64_t key_dim, const Body& body) {
-  switch (key_dim) {
-    case 16:
-      return body(std::integral_constant<int, 16>());
-    case 32:
-      return body(std::integral_constant<int, 32>());
-    case 64:
-      return body(std::integral_constant<int, 64>());
-    case 128:
-      return body(std::integral_constant<int, 128>());
-    default:
-      return cudaErrorInvalidValue;
-  }
-}
-
 inline dim3 walk_grid(const ScanParams<float>& params, const ScanScratch& scratch) {
   return dim3(static_cast<unsigned>(scratch.count),
               static_cast<unsigned>((params.value_dim + kScanColumns - 1) / kScanColumns));
@@ -37,7 +21,7 @@ template <typename T>
 cudaError_t ScanLauncher<T>::forward(const ScanParams<float>& params,
                                      const ScanOutputs<float>& outputs, const ScanScratch& scratch,
                                      cudaStream_t stream) {
-  return with_key_dim(params.key_dim, [&](auto dim) {
+  return with_head_dim(params.key_dim, [&](auto dim) {
     scan_forward_kernel<dim(), T>
         <<<walk_grid(params, scratch), kScanColumns, 0, stream>>>(params, outputs, scratch);
     return cudaGetLastError();
@@ -48,7 +32,7 @@ template <typename T>
 cudaError_t ScanLauncher<T>::reverse(const ScanParams<float>& params,
                                      const ScanGradients<float>& gradients,
                                      const ScanScratch& scratch, cudaStream_t stream) {
-  return with_key_dim(params.key_dim, [&](auto dim) {
+  return with_head_dim(params.key_dim, [&](auto dim) {
     scan_reverse_kernel<dim(), T>
         <<<walk_grid(params, scratch), kScanColumns, 0, stream>>>(params, gradients, scratch);
     return cudaGetLastError();
