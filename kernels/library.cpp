@@ -36,4 +36,11 @@ TORCH_LIBRARY(comba, m) {
       "bool decayed_feedback, bool normalize, str merge, float norm_eps) -> (Tensor grad_qkv, "
       "Tensor grad_taps, Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor grad_d, "
       "Tensor grad_gate, Tensor grad_norm_weight)");
+  m.def(
+      "gates(Tensor raw, Tensor A_log, Tensor dt_bias, Tensor? decay=None, *, float feedback=1.0) -> "
+      "(Tensor log_alpha, Tensor beta, Tensor c)");
+  m.def(
+      "gates_backward(Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor raw, "
+      "Tensor A_log, Tensor dt_bias, Tensor? decay, *, float feedback) -> (Tensor grad_raw, "
+      "Tensor grad_A_log, Tensor grad_dt_bias, Tensor grad_decay)");
 }

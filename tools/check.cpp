@@ -58,9 +58,9 @@ std::vector<Registration> registrations() {
   keys.push_back({c10::DispatchKey::CUDA, c10::DispatchKey::CUDA});
 #endif
   std::vector<Registration> all;
-  for (const char* name :
-       {"comba::scan", "comba::scan_backward", "comba::bidirectional_scan",
-        "comba::bidirectional_scan_backward", "comba::mixer", "comba::mixer_backward"}) {
+  for (const char* name : {"comba::scan", "comba::scan_backward", "comba::bidirectional_scan",
+                           "comba::bidirectional_scan_backward", "comba::mixer",
+                           "comba::mixer_backward", "comba::gates", "comba::gates_backward"}) {
     Registration one{name, {}, {}};
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     for (const auto& [key, alias] : keys) {

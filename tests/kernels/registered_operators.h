@@ -10,9 +10,9 @@ namespace comba::kernels::test {
 // "comba::scan lacks Meta; ..." or "" when all is there.
 inline std::string missing_registrations() {
   std::string missing;
-  for (const char* name :
-       {"comba::scan", "comba::bidirectional_scan", "comba::scan_backward",
-        "comba::bidirectional_scan_backward", "comba::mixer", "comba::mixer_backward"}) {
+  for (const char* name : {"comba::scan", "comba::bidirectional_scan", "comba::scan_backward",
+                           "comba::bidirectional_scan_backward", "comba::mixer",
+                           "comba::mixer_backward", "comba::gates", "comba::gates_backward"}) {
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     if (!op) {
       missing += std::string(name) + " is not registered; ";

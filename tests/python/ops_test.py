@@ -65,6 +65,15 @@ def mixer_inputs(device, dtype, batch=2, length=9, heads=2, dim=16, taps=4):
     return [x.to(device).requires_grad_() for x in tensors]
 
 
+def gate_inputs(device, dtype, batch=2, length=9, heads=2):
+    """raw, A_log, dt_bias, decay; all require gradients."""
+    generator = torch.Generator().manual_seed(3)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    tensors = [torch.randn(batch, length, 2, 2, heads, generator=generator).to(dtype)]
+    tensors += [torch.randn(2, heads, generator=generator).to(wide) for _ in range(3)]
+    return [x.to(device).requires_grad_() for x in tensors]
+
+
 def calls(device, dtype):
     """Every operator as (name, operator, positional arguments, keyword arguments)."""
     ops = torch.ops.comba
@@ -80,6 +89,9 @@ def calls(device, dtype):
     yield "mixer", ops.mixer.default, mixer, dict(scale=0.25)
     yield ("mixer sum without d and gate", ops.mixer.default, [*mixer[:5], None, None, mixer[7]],
            dict(scale=0.25, merge="sum", normalize=True, decayed_feedback=True))
+    raw = gate_inputs(device, dtype)
+    yield "gates", ops.gates.default, raw, dict(feedback=2.0)
+    yield "gates without decay", ops.gates.default, [*raw[:3], None], {}
 
 
 def backward_calls(device, dtype):
@@ -101,6 +113,9 @@ def backward_calls(device, dtype):
     y, o = ops.mixer(*mixer, scale=0.25)
     yield ("mixer_backward", ops.mixer_backward.default, [torch.ones_like(y), o, *mixer],
            dict(scale=0.25, decayed_feedback=False, normalize=True, merge="mean", norm_eps=1e-6))
+    raw = [x.detach() for x in gate_inputs(device, dtype)]
+    grads = [torch.ones_like(x) for x in ops.gates(*raw)]
+    yield "gates_backward", ops.gates_backward.default, [*grads, *raw], dict(feedback=1.0)
 
 
 def run_opchecks(device, dtype):
@@ -123,6 +138,8 @@ def expect_gradcheck():
     torch.autograd.gradcheck(lambda *x: torch.ops.comba.bidirectional_scan(*x, scale=0.5), inputs)
     inputs = mixer_inputs("cpu", torch.float64, batch=1, length=4, heads=1, dim=3, taps=2)
     torch.autograd.gradcheck(lambda *x: torch.ops.comba.mixer(*x, scale=0.5)[0], inputs)
+    torch.autograd.gradcheck(lambda *x: torch.ops.comba.gates(*x, feedback=2.0),
+                             gate_inputs("cpu", torch.float64, batch=1, length=3))
 
 
 def expect_compiled_equals_eager(device):

@@ -1,5 +1,6 @@
 #include "vision/nn/comba_mixer.h"
 
+#include "kernels/gates.h"
 #include "kernels/mixer.h"
 #include "kernels/scan.h"
 
@@ -12,9 +13,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
-#include <ATen/ops/sigmoid.h>
 #include <ATen/ops/silu.h>
-#include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
@@ -106,40 +105,32 @@ void CombaMixer::make_convs(ScanDirection& direction, const BackboneConfig& conf
 // Always in fp32 (fp64 for fp64 models), whatever autocast says.
 CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  std::vector<torch::Tensor> weights, scales, biases, feedbacks, corrections;
+  std::vector<torch::Tensor> weights, rates, biases, decays, corrections;
   for (const ScanDirection& direction : directions) {
     weights.push_back(direction.a_proj->weight);
-    scales.push_back(direction.A_log.exp());
+    rates.push_back(direction.A_log);
     biases.push_back(direction.dt_bias);
   }
   for (const ScanDirection& direction : directions) {
     weights.push_back(direction.b_proj->weight);
     if (direction.decay.defined()) {
-      feedbacks.push_back(direction.decay.sigmoid());
+      decays.push_back(direction.decay);
     }
     if (direction.D.defined()) {
       corrections.push_back(direction.D);
     }
   }
-  const auto count = static_cast<int64_t>(directions.size());
-  const auto per_head = [&](const std::vector<torch::Tensor>& values) {
-    return at::stack(values).view({count, 1, 1, heads_});
+  const auto stacked = [](const std::vector<torch::Tensor>& values) {
+    return values.empty() ? torch::Tensor() : at::stack(values);
   };
-  // [B, T, 2 R H] -> [2, R, B, T, H]: a of every direction, then b
-  const torch::Tensor raw = at::linear(x.to(weights[0].scalar_type()), at::cat(weights))
-                                .view({x.size(0), x.size(1), 2, count, heads_})
-                                .permute({2, 3, 0, 1, 4});
-  Gates gates;
-  gates.log_alpha = -per_head(scales) * at::softplus(raw[0] + per_head(biases));
-  gates.beta = raw[1].sigmoid();
-  gates.c = feedbacks.empty() ? gates.beta : gates.beta * per_head(feedbacks);
-  if (form_ == "iplr") {
-    gates.c = gates.c * 2.0;
-  }
-  if (!corrections.empty()) {
-    gates.d = at::stack(corrections);
-  }
-  return gates;
+  kernels::GateInputs inputs;
+  inputs.raw = at::linear(x.to(weights[0].scalar_type()), at::cat(weights))
+                   .unflatten(-1, {2, static_cast<int64_t>(directions.size()), heads_});
+  inputs.A_log = at::stack(rates);
+  inputs.dt_bias = at::stack(biases);
+  inputs.decay = stacked(decays);
+  inputs.feedback = form_ == "iplr" ? 2.0 : 1.0;
+  return {kernels::gates(inputs), stacked(corrections)};
 }
 
 // [B, T, d] -> [B, T, 3, H, head_dim]: one product for all three.
@@ -165,9 +156,9 @@ torch::Tensor CombaMixer::fused(const torch::Tensor& qkv, const Gates& g,
   inputs.qkv = qkv;
   inputs.taps = at::stack({taps(directions[0]), taps(directions[1])})
                     .view({2, 3, heads_, head_dim_, directions[0].q_conv->weight.size(-1)});
-  inputs.log_alpha = g.log_alpha;
-  inputs.beta = g.beta;
-  inputs.c = g.c;
+  inputs.log_alpha = g.scan.log_alpha;
+  inputs.beta = g.scan.beta;
+  inputs.c = g.scan.c;
   inputs.d = g.d;
   inputs.gate = gate;
   inputs.norm_weight = o_norm->weight;
@@ -191,12 +182,13 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
                       v = rows.select(-3, 2);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
   const bool decayed = form_ != "splr";
+  const auto& [log_alpha, beta, c] = g.scan;
   torch::Tensor o;  // [B, T, H, head_dim]
   if (directions.size() == 2) {
-    o = kernels::bidirectional_scan(q, k, v, g.log_alpha, g.beta, g.c, g.d, scale, decayed, merge_);
+    o = kernels::bidirectional_scan(q, k, v, log_alpha, beta, c, g.d, scale, decayed, merge_);
   } else {
     const torch::Tensor d = g.d.defined() ? g.d[0] : torch::Tensor();
-    o = std::get<0>(kernels::scan(q, k, v, g.log_alpha[0], g.beta[0], g.c[0], d, torch::Tensor(),
+    o = std::get<0>(kernels::scan(q, k, v, log_alpha[0], beta[0], c[0], d, torch::Tensor(),
                                   {.scale = scale, .decayed_feedback = decayed}));
   }
   const torch::Tensor y = o_norm(o);

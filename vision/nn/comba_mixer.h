@@ -9,6 +9,7 @@
 // names follow fla's Comba layer; those of the second direction end in _b as in Vision Mamba.
 #pragma once
 
+#include "kernels/gates.h"
 #include "vision/nn/layers.h"
 #include "vision/nn/mixer.h"
 #include "vision/nn/short_conv.h"
@@ -41,8 +42,8 @@ class CombaMixer : public Mixer {
 
  private:
   struct Gates {
-    torch::Tensor log_alpha, beta, c;  // [R, B, T, H]
-    torch::Tensor d;                   // [R, H] or undefined
+    kernels::ScanGates scan;
+    torch::Tensor d;  // [R, H] or undefined
   };
   ScanDirection make_direction(const BackboneConfig& config, const std::string& suffix);
   void make_convs(ScanDirection& direction, const BackboneConfig& config,
