@@ -69,10 +69,12 @@ GateGradientTuple run_gates_backward(const GateBackend& backend, const at::Tenso
   };
   const at::Tensor sums =
       backend.backward(problem, {dense(grad_log_alpha), dense(grad_beta), dense(grad_c)}, grad_raw);
-  return {grad_raw.to(raw.scalar_type()), sums[0].to(A_log.scalar_type()),
-          sums[1].to(dt_bias.scalar_type()),
-          problem.decay.defined() ? sums[2].to(decay->scalar_type())
-                                  : at::empty({0}, problem.raw.options())};
+  // Tensors of their own: outputs of an operator must not alias.
+  const auto own = [&](int64_t kind, const at::Tensor& like) {
+    return sums[kind].to(like.scalar_type(), /*non_blocking=*/false, /*copy=*/true);
+  };
+  return {grad_raw.to(raw.scalar_type()), own(0, A_log), own(1, dt_bias),
+          problem.decay.defined() ? own(2, *decay) : at::empty({0}, problem.raw.options())};
 }
 
 ScanGates gates(const GateInputs& inputs) {

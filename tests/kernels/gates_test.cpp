@@ -155,11 +155,10 @@ TEST(GateOperator, NoTokensGiveEmptyGatesAndZeroGradients) {
   EXPECT_EQ(result.gradients[1].abs().sum().item<double>(), 0.0);
 }
 
-TEST(GateOperator, ExtremeLogitsStayFinite) {
+TEST(GateOperator, ExtremeLogitsGiveTheLimits) {
   GateInputs in = make_gate_inputs({.name = ""}, at::kFloat);
   in.raw = at::full({1, 1, 2, 2, 3}, 3e38F);
-  EXPECT_TRUE(
-      gates(in).log_alpha.isfinite().logical_or(gates(in).log_alpha < 0).all().item<bool>());
+  EXPECT_TRUE(gates(in).log_alpha.lt(-1e37).all().item<bool>());  // -inf where A_log is large
   EXPECT_TRUE(gates(in).beta.eq(1).all().item<bool>());
   in.raw = -in.raw;
   EXPECT_TRUE(gates(in).log_alpha.eq(0).all().item<bool>());
