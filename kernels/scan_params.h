@@ -37,7 +37,7 @@ struct ScanParams {
   bool decayed_feedback = false;
   bool reverse = false;  // direction 0 runs backward over t (and direction 1 forward)
 
-  int64_t tasks() const { return directions * batch * heads; }
+  COMBA_HOST_DEVICE int64_t tasks() const { return directions * batch * heads; }
 };
 
 template <typename Accum>

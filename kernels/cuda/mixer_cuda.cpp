@@ -6,6 +6,7 @@
 #include <algorithm>
 
 #include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAException.h>
@@ -47,8 +48,17 @@ void launch(const MixerProblem& problem, const Body& body) {
   }
 }
 
+// [partials, ...] sums that a launch writes in full; zero where there is nothing to launch.
+at::Tensor partial_sums(const MixerProblem& problem, at::IntArrayRef sizes) {
+  const auto options = problem.taps.options();
+  return problem.qkv.numel() > 0 ? at::empty(sizes, options) : at::zeros(sizes, options);
+}
+
 MixerProblem padded(const MixerProblem& problem) {
   MixerProblem same = problem;
+  if (problem.taps.size(-1) == cuda::kMixerTaps) {
+    return same;
+  }
   same.taps = at::constant_pad_nd(problem.taps, {cuda::kMixerTaps - problem.taps.size(-1), 0});
   return same;
 }
@@ -75,8 +85,7 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
   params.partials = std::max<int64_t>(
       1, std::min(kRowGroups / (3 * s.heads),
                   s.batch * cuda::Strips(s.length, cuda::kRowsBackwardStrip).count));
-  const at::Tensor partial =
-      at::zeros({params.partials, 2, 3, s.heads, s.dim, s.taps}, problem.taps.options());
+  const at::Tensor partial = partial_sums(problem, {params.partials, 2, 3, s.heads, s.dim, s.taps});
   params.grad_taps = partial.data_ptr<float>();
   launch(problem,
          [&](auto launcher, auto stream) { return launcher.rows_backward(params, stream); });
@@ -106,7 +115,7 @@ at::Tensor output_backward(const MixerProblem& problem, const at::Tensor& merged
   params.grad_o = grad_o.data_ptr();
   params.grad_gate = grad_gate.defined() ? grad_gate.data_ptr() : nullptr;
   params.partials = std::clamp<int64_t>(s.batch * s.length * s.heads, 1, kGroups);
-  const at::Tensor partial = at::zeros({params.partials, s.dim}, problem.taps.options());
+  const at::Tensor partial = partial_sums(problem, {params.partials, s.dim});
   params.grad_weight = partial.data_ptr<float>();
   launch(problem,
          [&](auto launcher, auto stream) { return launcher.output_backward(params, stream); });

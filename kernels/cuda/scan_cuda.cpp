@@ -3,6 +3,8 @@
 
 #include "kernels/scan_operators.h"
 
+#include <limits>
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/empty_like.h>
@@ -19,9 +21,10 @@ namespace {
 
 using namespace cuda;  // NOLINT(google-build-using-namespace): our own launchers, not CUDA's
 
-// Scratch of one pass of the backward; more tasks than fit run in several passes, in a fixed order. The walks over long
-// sequences need all their tasks at once to fill a device, hence so much.
-constexpr int64_t kScratchBytes = int64_t{1} << 30, kTensorScratchBytes = int64_t{1} << 32;
+// Scratch of one pass of the backward; more tasks than fit run in several passes, in a fixed order. On tensor cores as
+// many blocks as fill a large device run at a time, whatever their scratch.
+constexpr int64_t kScratchBytes = int64_t{1} << 30, kTensorScratchBytes = int64_t{1} << 29;
+constexpr int64_t kTensorBlocks = 528;
 
 constexpr int64_t kBatchAndChunksDims[] = {1, 3};
 constexpr at::IntArrayRef kBatchAndChunks = kBatchAndChunksDims;
@@ -65,10 +68,12 @@ int device_attribute(cudaDeviceAttr attribute) {
   return value;
 }
 
-// Rows that 16-byte copies can read: aligned, and every stride a multiple of 8 elements.
+// Rows [R, B, T, H, D] that 16-byte copies can read: aligned, every stride a multiple of 8 elements, that of time in 32
+// bits.
 bool aligned_rows(const at::Tensor& x) {
   const auto strides = x.strides();
   return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 &&
+         strides[2] <= std::numeric_limits<int32_t>::max() &&
          std::all_of(strides.begin(), strides.end() - 1,
                      [](int64_t stride) { return stride % 8 == 0; });
 }
@@ -113,11 +118,19 @@ at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
       problem.q.stride(0) == 0 && problem.k.stride(0) == 0 && problem.v.stride(0) == 0;
   const bool merged = merge != "none";
   params.scale = merge == "mean" ? 0.5F * params.scale : params.scale;
-  at::Tensor o;
+  at::Tensor o, segment_states;
   const auto launch_into = [&](bool added) {
     o = at::empty(added ? problem.v.sizes().slice(1) : problem.v.sizes(), options);
-    return [&, added](auto launcher, bool shared, int limit) {
-      return launcher.tensor(params, o.data_ptr(), added, shared, limit, stream);
+    TensorOutput output{o.data_ptr(), added};
+    if (!added) {
+      output.segments = tensor_segments(params.tasks(), params.length, params.key_dim);
+      segment_states =
+          at::empty({tensor_segment_floats(params.tasks(), output.segments, params.key_dim)},
+                    options.dtype(at::kFloat));
+      output.segment_states = segment_states.data_ptr<float>();
+    }
+    return [&, output](auto launcher, bool shared, int limit) {
+      return launcher.tensor(params, output, shared, limit, stream);
     };
   };
   if (shared_rows && launch_on_tensor_cores(problem, true, launch_into(merged))) {
@@ -201,9 +214,8 @@ struct TensorGradientMemory {
     result.c = at::empty_like(problem.c);
     grad_d = at::empty({directions, problem.q.size(1), problem.q.size(3), (length + 15) / 16},
                        gate_options);
-    scratch =
-        at::empty({std::max(block_bytes, std::min(kTensorScratchBytes, blocks * block_bytes))},
-                  options.dtype(at::kByte));
+    const int64_t at_a_time = std::max(kTensorBlocks, kTensorScratchBytes / block_bytes);
+    scratch = at::empty({std::min(blocks, at_a_time) * block_bytes}, options.dtype(at::kByte));
     pointers.grad_o = rows.const_data_ptr();
     pointers.grad_o_strides = {rows.stride(0), rows.stride(1), rows.stride(2), rows.stride(3)};
     pointers.grad_q = result.q.data_ptr();

@@ -11,6 +11,8 @@
 
 #include "kernels/scan_params.h"
 
+#include <algorithm>
+
 #include <cuda_runtime_api.h>
 
 namespace comba::kernels::cuda {
@@ -27,6 +29,32 @@ struct ScanScratch {
   float* state = nullptr;        // [count, chunks, Dk, Dv] S before the chunk
   float* grad_state = nullptr;   // [count, chunks, Dk, Dv] dS after the chunk
 };
+
+// Where the forward scan on tensor cores leaves its output, and how it runs.
+struct TensorOutput {
+  void* o = nullptr;
+  bool merged =
+      false;  // q, k, v are shared and both directions add up in o [B, T, H, D]; else o is [R, B, T, H, D]
+  int segments = 1;                 // of a sequence (rows of its own only), see tensor_segments.cuh
+  float* segment_states = nullptr;  // tensor_segment_floats() of scratch
+};
+
+// Segments that make few tasks fill a large device. Cutting costs more than one pass over the rows, so that two are no
+// gain. Of tasks and lengths alone: the same bits on every device.
+inline int tensor_segments(int64_t tasks, int64_t length, int64_t dim) {
+  constexpr int64_t kWarps = 2048, kLeastChunks = 32;
+  const int64_t chunks = (length + 15) / 16;
+  const int64_t count =
+      std::min(kWarps / std::max<int64_t>(tasks * dim / 16, 1), chunks / kLeastChunks);
+  if (count < 3) {
+    return 1;
+  }
+  const int64_t size = (chunks + count - 1) / count;
+  return static_cast<int>((chunks + size - 1) / size);
+}
+inline int64_t tensor_segment_floats(int64_t tasks, int segments, int64_t dim) {
+  return 2 * tasks * (segments - 1) * dim * dim;
+}
 
 // The backward pass of the bidirectional scan on tensor cores (tensor_walks.cuh, tensor_gradients.cuh), half-width.
 struct TensorGradients {
@@ -58,11 +86,10 @@ struct ScanLauncher {
   static cudaError_t gradients(const ScanParams<float>& params,
                                const ScanGradients<float>& gradients, float* grad_d_partial,
                                const ScanScratch& scratch, cudaStream_t stream);
-  // The forward scan on tensor cores (tensor_forward.cuh), for half-width T and Dk = Dv = 32, 64 or 128. `merged`: q, k, v
-  // are shared and both directions add up in o [B, T, H, D]; else o is [R, B, T, H, D]. cudaErrorInvalidConfiguration:
-  // the sequence does not fit in `shared_limit` bytes of shared memory.
-  static cudaError_t tensor(const ScanParams<float>& params, void* o, bool merged, bool shared_rows,
-                            int shared_limit, cudaStream_t stream);
+  // The forward scan on tensor cores (tensor_forward.cuh), for half-width T and Dk = Dv = 32, 64 or 128.
+  // cudaErrorInvalidConfiguration: the sequence does not fit in `shared_limit` bytes of shared memory.
+  static cudaError_t tensor(const ScanParams<float>& params, const TensorOutput& output,
+                            bool shared_rows, int shared_limit, cudaStream_t stream);
   // Its gradients, likewise.
   static cudaError_t tensor_backward(const ScanParams<float>& params,
                                      const TensorGradients& gradients, bool shared_rows,

@@ -6,6 +6,7 @@
 #include "kernels/cuda/scan_walk.cuh"
 #include "kernels/cuda/tensor_forward.cuh"
 #include "kernels/cuda/tensor_gradients.cuh"
+#include "kernels/cuda/tensor_segments.cuh"
 
 #include <algorithm>
 #include <type_traits>
@@ -76,20 +77,55 @@ cudaError_t with_tensor_shape(int64_t dim, bool shared_rows, const Body& body) {
   }
 }
 
-template <typename Kernel, typename Argument>
+template <typename Kernel, typename... Arguments>
 cudaError_t launch_with_memory(Kernel kernel, int64_t blocks, int threads, size_t bytes,
-                               cudaStream_t stream, const Argument& argument) {
+                               cudaStream_t stream, const Arguments&... arguments) {
   const cudaError_t status = cudaFuncSetAttribute(
       kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
   if (status != cudaSuccess) {
     return status;
   }
-  kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream>>>(argument);
+  kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream>>>(arguments...);
+  return cudaGetLastError();
+}
+
+// Barriers for every group of chunks, where a block keeps the whole sequence.
+template <int kDirections>
+bool tensor_fits(int64_t length) {
+  return kDirections == 1 || tensor_chunks(length) <= 4 * kBarriers;
+}
+
+// Blocks that run at the same time on the current device; at least one.
+template <typename Kernel>
+int64_t resident_blocks(Kernel kernel, int threads, size_t bytes) {
+  int device = 0, processors = 1, blocks = 1;
+  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
+                       static_cast<int>(bytes));
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, bytes);
+  return std::max(1, processors * blocks);
+}
+
+// Leaves S^T after each segment in segments.states.
+template <typename T, int D>
+cudaError_t launch_segments(const TensorScan<T>& scan, const SegmentStates& segments, size_t bytes,
+                            cudaStream_t stream) {
+  const int64_t tasks = scan.params.tasks();
+  const cudaError_t status =
+      launch_with_memory(scan_segments_kernel<T, D>, tasks * segment_parts(scan.segments),
+                         TensorBlock<T, D, 1>::kThreads, bytes, stream, scan, segments);
+  if (status != cudaSuccess) {
+    return status;
+  }
+  scan_join_segments_kernel<D>
+      <<<static_cast<unsigned>(tasks * D / kJoinRows), kJoinThreads, 0, stream>>>(
+          segments, scan.segments - 1);
   return cudaGetLastError();
 }
 
 template <typename T>
-cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, void* o, bool merged,
+cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, const TensorOutput& output,
                                     bool shared_rows, int shared_limit, cudaStream_t stream) {
   if constexpr (std::is_same_v<T, float>) {
     return cudaErrorInvalidValue;
@@ -97,12 +133,28 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, void* o, bo
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();
       const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
-      if (bytes > shared_limit) {
+      if (bytes > shared_limit || !tensor_fits<kDirections>(params.length)) {
         return cudaErrorInvalidConfiguration;
       }
-      const TensorScan<T> scan{params, static_cast<T*>(o), merged};
-      return launch_with_memory(scan_tensor_kernel<T, D, kDirections>, params.tasks() / kDirections,
-                                TensorBlock<T, D, kDirections>::kThreads, bytes, stream, scan);
+      TensorScan<T> scan{params, static_cast<T*>(output.o), output.merged};
+      if (kDirections == 1 && output.segments > 1) {
+        const SegmentStates states{
+            output.segment_states,
+            output.segment_states + params.tasks() * (output.segments - 1) * D * D};
+        scan.segments = output.segments;
+        scan.states = states.states;
+        const cudaError_t status = launch_segments<T, D>(scan, states, bytes, stream);
+        if (status != cudaSuccess) {
+          return status;
+        }
+      }
+      const auto kernel = scan_tensor_kernel<T, D, kDirections>;
+      constexpr int kThreads = TensorBlock<T, D, kDirections>::kThreads;
+      int64_t blocks = params.tasks() / kDirections * scan.segments;
+      if (kDirections == 2) {  // a block serves one task after the other
+        blocks = std::min(blocks, resident_blocks(kernel, kThreads, bytes));
+      }
+      return launch_with_memory(kernel, blocks, kThreads, bytes, stream, scan);
     });
   }
 }
@@ -136,7 +188,8 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
       constexpr int D = dim(), kDirections = directions();
       using Gradients = GradientBlock<D, kDirections>;
       const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
-      if (std::max<int64_t>(bytes, sizeof(Gradients)) > shared_limit) {
+      if (std::max<int64_t>(bytes, sizeof(Gradients)) > shared_limit ||
+          !tensor_fits<kDirections>(params.length)) {
         return cudaErrorInvalidConfiguration;
       }
       const int64_t total = params.tasks() / kDirections;

@@ -1,18 +1,22 @@
 // The scan on tensor cores, for half-width inputs of one head dimension D.
 //
-// A block serves one (batch, head): both directions over shared q, k, v that stay in shared memory, or one direction
-// over rows that stream through it, whatever their number. Chunks have
-// C = 16 tokens. With g the inclusive sum of log alpha in a chunk, G its end, e = g - log alpha or (decayed feedback) g:
+// Chunks have C = 16 tokens. With g the inclusive sum of log alpha in a chunk, G its end, e = g - log alpha or (decayed
+// feedback) g:
 //   A_ij = c_i exp(e_i - g_j) <k_i, k_j>  (i > j)      M = (I + A)^-1        by forward substitution in fp32
 //   P_ij = scale exp(g_i - g_j) <q_i - d k_i, k_j>  (i >= j)
 //   R = diag(beta) V - diag(c exp(e)) K S,   V' = M R,   O = diag(scale exp(g)) (Q - d K) S + P V'
 //   S <- exp(G) S + K^T diag(exp(G - g)) V'
-// Phase 1: the warps share the chunks; the Gram tiles K K^T and Q K^T are made once and serve both directions, as an
-// off-diagonal pair of tokens belongs to exactly one of them. M and P stay in shared memory.
-// Phase 2: S^T [Dv, Dk] lives in the accumulators of a direction's warps, 16 kMTiles rows each; in a block
-// of both, a direction leaves the first output of the chunks it reaches first, and adds to the other's afterwards.
+// Triangles: a warp makes M and P of a chunk. The Gram tiles K K^T and Q K^T are made once and serve both directions, as
+// an off-diagonal pair of tokens belongs to exactly one of them.
+// Walk: S^T [Dv, Dk] lives in the accumulators of a direction's warps, 16 kMTiles rows each.
 //
-// Shared memory: see TensorRows; D = 64, T <= 208, both directions: 113,360 bytes, two blocks an SM on sm_90.
+// A block serves both directions of (batch, head) over shared q, k, v that stay in shared memory, one after the other: four
+// warps load rows and make triangles, ahead of the walks and into the next (batch, head) as soon as both walks are done
+// with a chunk. A direction leaves the first output of the chunks it reaches first, and adds to the other's afterwards.
+// Or a block serves one direction over rows of its own that stream through it, whatever their number; its warps take turns
+// in making and walking.
+//
+// Shared memory: see tensor_shared_bytes; D = 64, T <= 208, both directions: 115,648 bytes, two blocks an SM on sm_90.
 #pragma once
 
 #include "kernels/cuda/tensor_state.cuh"
@@ -33,21 +37,29 @@ struct Meeting {
   }
 };
 
+// `initial`: S^T [D, D] before the block's first chunk, or null for zero.
 template <typename T, int D, int kDirections>
-__device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b) {
+__device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const float* initial) {
   using Block = TensorBlock<T, D, kDirections>;
   using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = Block::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const bool merged = Block::kResident && b.scan.merged;
   const int middle = walk.reversed ? b.chunks / 2 : (b.chunks + 1) / 2;
-  const Meeting meeting{1 + walk.local, Block::kThreads};
+  const Meeting meeting{1 + walk.local, 32 * Block::kWalkers};
   const float d = b.correction(walk.local);
   WarpState<T, D, kMTiles> state;
+  if (!Block::kResident && initial != nullptr) {
+    state.visit_pairs(walk.first_row, b.lane, [&](int row, int column, float& x, float& y) {
+      const float2 two = *reinterpret_cast<const float2*>(initial + row * D + column);
+      x = two.x;
+      y = two.y;
+    });
+  }
   OutputTile<T, D, kDirections> tile(walk);
-  const auto step = [&](int n) {
-    const int chunk = walk.chunk(n), products = b.products_offset(n, chunk);
-    const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
+  const auto step = [&](int n, int chunk, const ChunkPlace& place) {
+    const int products = b.products_offset(place);
+    const uint32_t rows = b.rows_address(place), triangles = b.base + products;
     if (merged && n > middle) {
       tile.ask(chunk);
     }
@@ -96,11 +108,11 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b) {
     }
     tile.store(o, chunk);
   };
-  sweep<false>(b, false, {b.p.v, b.p.v_strides}, [&](int first, int end) {
-    for (int n = first; n < end; ++n) {
-      step(n);
-    }
-  });
+  if constexpr (kDirections == 2) {
+    sweep_ready(b, walk.reversed, made_barriers(b), b.turn % 2, step);
+  } else {
+    sweep_groups(b, walk.reversed, {b.p.v, b.p.v_strides}, step);
+  }
 }
 
 template <typename T, int D, int kDirections>
@@ -108,7 +120,38 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
                                   TensorBlock<T, D, kDirections>::kMinBlocks)
     scan_tensor_kernel(const __grid_constant__ TensorScan<T> scan) {
   extern __shared__ __align__(128) char tensor_memory[];
-  walk_outputs(TensorBlock<T, D, kDirections>(scan, tensor_memory, blockIdx.x));
+  uint32_t n = blockIdx.x;
+  if constexpr (kDirections == 2) {
+    const auto count = static_cast<uint32_t>(scan.params.batch * scan.params.heads);
+    using Block = TensorBlock<T, D, 2>;
+    begin_block(Block(scan, tensor_memory, n));
+    if (threadIdx.x < 32 * Block::kWalkers) {
+      be_walker<D>();
+      for (int turn = 0; n < count; n += gridDim.x, ++turn) {
+        walk_outputs(Block(scan, tensor_memory, n, turn), nullptr);
+        // The next task's first output takes the place of this one's last.
+        asm volatile("bar.sync 3, %0;" ::"r"(32 * Block::kWalkers) : "memory");
+      }
+    } else {
+      be_maker<D>();
+      for (int turn = 0; n < count; n += gridDim.x, ++turn) {
+        const Block b(scan, tensor_memory, n, turn);
+        make_chunks(b, {b.p.v, b.p.v_strides});
+      }
+    }
+  } else {
+    int segment = 0;
+    const float* initial = nullptr;
+    if (scan.segments > 1) {
+      const auto tasks = static_cast<uint32_t>(scan.params.tasks());
+      segment = static_cast<int>(n / tasks);
+      n %= tasks;
+      if (segment > 0) {
+        initial = scan.states + (int64_t{n} * (scan.segments - 1) + segment - 1) * D * D;
+      }
+    }
+    walk_outputs(TensorBlock<T, D, 1>(scan, tensor_memory, n, segment), initial);
+  }
 }
 
 }  // namespace comba::kernels::cuda

@@ -84,7 +84,7 @@ struct GradientWarp {
         quad(block.lane >> 2),
         pair(block.lane & 3),
         reversed(block.reversed(local)),
-        gates(token_gates(block, chunk_at, local)) {}
+        gates(sum_gates(block, load_gates(block, chunk_at, local))) {}
 
   // Place of token i of the chunk in scan order, which is that of its gates' lane.
   __device__ int scan_order(int i) const { return reversed ? 15 - i : i; }
@@ -453,7 +453,8 @@ __global__ void __launch_bounds__(GradientBlock<D, kDirections>::kThreads,
   const int chunks = tensor_chunks(backward.scan.params.length);
   const int64_t block = blockIdx.x / static_cast<uint32_t>(chunks);
   const int chunk = static_cast<int>(blockIdx.x % static_cast<uint32_t>(chunks));
-  const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory, block);
+  const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory,
+                                         static_cast<uint32_t>(backward.scan.first + block));
   load_chunk(memory, backward, b, chunk);
   load_fragments(memory, backward.scratch, block, chunks, chunk);
   asm volatile("cp.async.commit_group;");

@@ -24,7 +24,7 @@ struct Half<__nv_bfloat16> {
     return reinterpret_cast<const uint32_t&>(pair);
   }
   static __device__ float2 unpack(uint32_t pair) {
-    return __bfloat1622float2(reinterpret_cast<const __nv_bfloat162&>(pair));
+    return make_float2(__uint_as_float(pair << 16), __uint_as_float(pair & 0xffff0000u));
   }
   static __device__ __nv_bfloat16 round(float x) { return __float2bfloat16_rn(x); }
   // c [16, 8] += a [16, 16] b [16, 8]

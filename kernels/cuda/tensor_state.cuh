@@ -3,7 +3,7 @@
 // No product of the walk needs another warp's rows, so its warps never wait for each other.
 #pragma once
 
-#include "kernels/cuda/tensor_block.cuh"
+#include "kernels/cuda/tensor_sweep.cuh"
 
 namespace comba::kernels::cuda {
 
@@ -100,6 +100,21 @@ struct WarpState {
       }
     }
   }
+  // visit(row, column, x, y) for this lane's pairs of neighbours.
+  template <typename Visit>
+  __device__ void visit_pairs(int first_row, int lane, const Visit& visit) {
+#pragma unroll
+    for (int mt = 0; mt < kMTiles; ++mt) {
+#pragma unroll
+      for (int n = 0; n < D / 8; ++n) {
+#pragma unroll
+        for (int half = 0; half < 2; ++half) {
+          visit(first_row + 16 * mt + 8 * half + (lane >> 2), 8 * n + 2 * (lane & 3),
+                value[mt][n][2 * half], value[mt][n][2 * half + 1]);
+        }
+      }
+    }
+  }
   // `first_tile`: this warp's first tile of 16 rows.
   __device__ void store(uint4 (&target)[D / 16][D / 16][32], int first_tile, int lane) const {
 #pragma unroll
@@ -177,10 +192,6 @@ struct Walk {
     factors = Products::kFactors + local * Products::kFactorBytes + 32 * (lane & 3);
   }
 
-  // The n-th chunk in scan order, or against it.
-  __device__ int chunk(int n, bool against = false) const {
-    return reversed != against ? b.chunks - 1 - n : n;
-  }
   __device__ static void addresses(uint32_t (&at)[D / 16], uint32_t rows,
                                    const uint32_t (&tiles)[D / 16]) {
 #pragma unroll
@@ -311,6 +322,34 @@ __device__ void solve_update(float (&update)[2][4], const float (&read_state)[2]
   fragment<T>(residual, v);
   Half<T>::multiply(update[0], residual, m[0], m[1]);
   Half<T>::multiply(update[1], residual, m[2], m[3]);
+}
+
+// S^T after a chunk from S^T before it; `keep(mt, update)` sees V'^T.
+template <typename T, int D, int kDirections, typename State, typename Keep>
+__device__ void advance(State& state, const Walk<T, D, kDirections>& walk, const ChunkPlace& place,
+                        const Keep& keep) {
+  constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
+  const auto& b = walk.b;
+  const int products = b.products_offset(place);
+  const uint32_t rows = b.rows_address(place), triangles = b.base + products;
+  float read_state[kMTiles][2][4] = {};
+  uint32_t tiles[D / 16];
+  walk.addresses(tiles, rows, walk.row_tiles);
+  state.multiply(read_state, tiles);
+  uint32_t m[4], written[kMTiles][4];
+  load_matrices_transposed(m, triangles + walk.triangle_columns);
+  Factors f[2][2];
+  walk.load_factors(f, products);
+#pragma unroll
+  for (int mt = 0; mt < kMTiles; ++mt) {
+    float update[2][4] = {};
+    solve_update<T>(update, read_state[mt], walk, rows, mt, f, m);
+    keep(mt, update);
+    scaled_fragment<T>(written[mt], update, [&](int half, int x) { return f[half][x].write; });
+  }
+  state.scale(walk.decay(products));
+  walk.addresses(tiles, rows, walk.column_tiles);
+  state.add_product(written, tiles);
 }
 
 }  // namespace comba::kernels::cuda

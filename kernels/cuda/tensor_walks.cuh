@@ -45,35 +45,18 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
   const Walk<T, D, kDirections> walk(b);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kMTiles> state;
-  const auto step = [&](int n) {
-    const int chunk = walk.chunk(n), products = b.products_offset(n, chunk);
-    const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
+  const auto step = [&](int, int chunk, const ChunkPlace& place) {
     auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk);
     state.store(kept.state, tile, b.lane);
-    float read_state[kMTiles][2][4] = {};
-    uint32_t tiles[D / 16];
-    walk.addresses(tiles, rows, walk.row_tiles);
-    state.multiply(read_state, tiles);
-    uint32_t m[4], written[kMTiles][4];
-    load_matrices_transposed(m, triangles + walk.triangle_columns);
-    Factors f[2][2];
-    walk.load_factors(f, products);
-#pragma unroll
-    for (int mt = 0; mt < kMTiles; ++mt) {
-      float update[2][4] = {};
-      solve_update<T>(update, read_state[mt], walk, rows, mt, f, m);
+    advance(state, walk, place, [&](int mt, const float(&update)[2][4]) {
       kept.update[tile + mt][b.lane] = transposed_fragment<T>(update);
-      scaled_fragment<T>(written[mt], update, [&](int half, int x) { return f[half][x].write; });
-    }
-    state.scale(walk.decay(products));
-    walk.addresses(tiles, rows, walk.column_tiles);
-    state.add_product(written, tiles);
+    });
   };
-  sweep<false>(b, false, {b.p.v, b.p.v_strides}, [&](int first, int end) {
-    for (int n = first; n < end; ++n) {
-      step(n);
-    }
-  });
+  if constexpr (kDirections == 2) {
+    sweep_ready(b, walk.reversed, made_barriers(b), 0, step);
+  } else {
+    sweep_groups(b, walk.reversed, {b.p.v, b.p.v_strides}, step);
+  }
 }
 
 template <typename T, int D, int kDirections>
@@ -85,9 +68,9 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
   const float d = b.correction(walk.local);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kMTiles> grad_state;
-  const auto step = [&](int n) {
-    const int chunk = walk.chunk(n, /*against=*/true), products = b.products_offset(n, chunk);
-    const uint32_t rows = b.rows_address(n, chunk), triangles = b.base + products;
+  const auto step = [&](int, int chunk, const ChunkPlace& place) {
+    const int products = b.products_offset(place);
+    const uint32_t rows = b.rows_address(place), triangles = b.base + products;
     auto& kept =
         scratch_of<D, kDirections>(backward.scratch, blockIdx.x, walk.local, b.chunks, chunk);
     grad_state.store(kept.grad_state, tile, b.lane);
@@ -136,11 +119,11 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
     walk.addresses(tiles, rows + Rows::kQuery, walk.column_tiles);
     grad_state.add_product(from_q, tiles);
   };
-  sweep<true>(b, true, {backward.grad_o, backward.grad_o_strides}, [&](int first, int end) {
-    for (int n = first; n < end; ++n) {
-      step(n);
-    }
-  });
+  if constexpr (kDirections == 2) {
+    sweep_ready(b, !walk.reversed, rows_barriers(b), 1, step);
+  } else {
+    sweep_groups(b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}, step);
+  }
 }
 
 template <typename T, int D, int kDirections>
@@ -148,9 +131,26 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
                                   TensorBlock<T, D, kDirections>::kMinBlocks)
     scan_tensor_walks_kernel(const __grid_constant__ TensorBackward<T> backward) {
   extern __shared__ __align__(128) char tensor_memory[];
-  const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory, blockIdx.x);
-  walk_states(b, backward.scratch);
-  walk_gradients(b, backward);
+  const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory,
+                                         static_cast<uint32_t>(backward.scan.first) + blockIdx.x);
+  if constexpr (kDirections == 2) {
+    using Block = TensorBlock<T, D, 2>;
+    begin_block(b);
+    if (threadIdx.x < 32 * Block::kWalkers) {
+      be_walker<D>();
+      walk_states(b, backward.scratch);
+      __syncthreads();
+      walk_gradients(b, backward);
+    } else {
+      be_maker<D>();
+      make_chunks(b, {b.p.v, b.p.v_strides});
+      __syncthreads();
+      replace_values(b, {backward.grad_o, backward.grad_o_strides});
+    }
+  } else {
+    walk_states(b, backward.scratch);
+    walk_gradients(b, backward);
+  }
 }
 
 }  // namespace comba::kernels::cuda

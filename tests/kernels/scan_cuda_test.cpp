@@ -101,6 +101,30 @@ TEST(CudaScan, BidirectionalSequencesOfEveryLengthMatch) {
   }
 }
 
+// Few heads: the sequence is cut, and every segment starts from the state that exact transitions give.
+TEST(CudaScan, CutSequencesMatch) {
+  COMBA_NEEDS_GPU();
+  const ScanCase kCases[] = {
+      {.length = 1536, .key_dim = 64, .value_dim = 64, .keys = Keys::positive},
+      {.length = 1553, .key_dim = 32, .value_dim = 32, .own_rows = true},
+      {.length = 2100, .key_dim = 128, .value_dim = 128, .keys = Keys::smooth},
+      {.length = 4097, .key_dim = 64, .value_dim = 64, .gates = Gates::none, .own_rows = true},
+      {.length = 2100, .key_dim = 64, .value_dim = 64, .gates = Gates::full_decay},
+      {.length = 2100, .key_dim = 64, .value_dim = 64, .gates = Gates::slight, .own_d = true},
+      {.length = 1800,
+       .key_dim = 64,
+       .value_dim = 64,
+       .keys = Keys::identical,
+       .c = Strength::strong,
+       .decayed_feedback = true},
+      {.length = 1800, .key_dim = 64, .value_dim = 64, .decayed_feedback = true, .batch = 2}};
+  for (ScanCase s : kCases) {
+    s.merge = s.own_rows ? "none" : "mean";
+    SCOPED_TRACE(name_of(s));
+    expect_matches_reference(s, make_inputs(s, at::kBFloat16), kGpu);
+  }
+}
+
 TEST(CudaScan, OneHundredRunsGiveTheSameBits) {
   COMBA_NEEDS_GPU();
   for (const char* merge : {"", "mean"}) {

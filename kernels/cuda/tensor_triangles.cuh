@@ -1,0 +1,157 @@
+// Phase 1 of a chunk: M = (I + A)^-1 and P of both directions from its rows (tensor_forward.cuh).
+#pragma once
+
+#include "kernels/cuda/tensor_block.cuh"
+
+namespace comba::kernels::cuda {
+
+// Column j = lane & 15 of (I + A)^-1 for the triangle of this half of the warp; A in rows of 16 floats whose groups of
+// four are exchanged by `exchange`.
+__device__ inline void invert_column(float (&m)[16], const float4* a, int j, int exchange) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    float sum = i == j ? 1.f : 0.f;
+#pragma unroll
+    for (int group = 0; group * 4 < i; ++group) {
+      const float4 x = a[i * 4 + (group ^ exchange)];
+      sum -= x.x * m[group * 4];
+      sum -= group * 4 + 1 < i ? x.y * m[group * 4 + 1] : 0.f;
+      sum -= group * 4 + 2 < i ? x.z * m[group * 4 + 2] : 0.f;
+      sum -= group * 4 + 3 < i ? x.w * m[group * 4 + 3] : 0.f;
+    }
+    m[i] = sum;
+  }
+}
+
+// K K^T and Q K^T of a chunk: rows 8 half + quad, columns 8 n + 2 pair + x at [n][2 half + x].
+template <typename T, int D, int kDirections>
+__device__ void make_gram(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
+                          float (&kk)[2][4], float (&qk)[2][4]) {
+  using Rows = TensorRows<D, kDirections>;
+  const uint32_t rows = tile_offset<D, kPairColumns>(b.lane),
+                 columns = tile_offset<D, kPairRows>(b.lane);
+#pragma unroll
+  for (int step = 0; step < D / 16; ++step) {
+    uint32_t k[4], q[4], other[4];
+    load_matrices(k, chunk_rows + Rows::kKey + (rows ^ 32 * step));
+    load_matrices(q, chunk_rows + Rows::kQuery + (rows ^ 32 * step));
+    load_matrices(other, chunk_rows + Rows::kKey + (columns ^ 32 * step));
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      Half<T>::multiply(kk[n], k, other[2 * n], other[2 * n + 1]);
+      Half<T>::multiply(qk[n], q, other[2 * n], other[2 * n + 1]);
+    }
+  }
+}
+
+// One triangle's gates at this lane's rows and columns, and where its elements go.
+struct TriangleView {
+  char* place;
+  float d;
+  float4 row[2];     // g, e, c
+  float2 column[2];  // g
+
+  template <typename Block>
+  __device__ TriangleView(const Block& b, char* products, int local)
+      : place(products + Block::Products::kTriangle + local * Block::Products::kTriangleBytes),
+        d(b.correction(local)) {
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      row[half] = reinterpret_cast<const float4*>(place)[8 * half + (b.lane >> 2)];
+      column[half] = reinterpret_cast<const float2*>(place + 256)[4 * half + (b.lane & 3)];
+    }
+  }
+};
+
+// Stores row 15 - j (reversed) or j of M^T: this lane's column m of M.
+template <typename T>
+__device__ void store_column(char* place, const float (&m)[16], int j, bool reversed) {
+  uint32_t words[8];
+#pragma unroll
+  for (int w = 0; w < 8; ++w) {
+    words[w] = Half<T>::pack(m[2 * w], m[2 * w + 1]);
+  }
+  const uint32_t order = reversed ? 0x1032 : 0x3210;
+#pragma unroll
+  for (int piece = 0; piece < 2; ++piece) {
+    uint32_t out[4];
+#pragma unroll
+    for (int x = 0; x < 4; ++x) {
+      const int w = 4 * piece + x;
+      out[x] = __byte_perm(reversed ? words[7 - w] : words[w], 0, order);
+    }
+    *reinterpret_cast<uint4*>(place + triangle_piece(reversed ? 15 - j : j, piece)) =
+        make_uint4(out[0], out[1], out[2], out[3]);
+  }
+}
+
+// Phase 1 for one chunk of 16 tokens. A pair of different tokens, row i and column j, belongs to the direction that
+// reaches i later: `after` (i > j) or `before` (i < j); with one direction both are the same and half the work is lost.
+template <typename T, int D, int kDirections>
+__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
+                               char* products) {
+  const int lane = b.lane, quad = lane >> 2, pair = lane & 3;
+  const bool reversed = b.reversed(0);
+  const int local_after = kDirections == 2 && reversed ? 1 : 0;
+  const int local_before = kDirections == 2 ? 1 - local_after : 0;
+  float kk[2][4] = {}, qk[2][4] = {};
+  make_gram(b, chunk_rows, kk, qk);
+  const TriangleView after(b, products, local_after), before(b, products, local_before);
+  __syncwarp();
+
+  // Where A's rows lie in scan order, see invert_column.
+  float* a_after = reinterpret_cast<float*>(after.place) + 16 * quad + 2 * pair;
+  float* a_before = reinterpret_cast<float*>(before.place) + 247 - 16 * quad - 2 * pair;
+  float p_after[2][4], p_before[2][4];
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+#pragma unroll
+      for (int x = 0; x < 2; ++x) {
+        const int i = quad + 8 * half, j = 8 * n + 2 * pair + x, r = 2 * half + x;
+        const bool late = half == n ? i > j : half > n;
+        const float4 row = late ? after.row[half] : before.row[half];
+        const float2 columns = late ? after.column[n] : before.column[n];
+        const float g_j = x == 0 ? columns.x : columns.y, key = kk[n][r];
+        const float p =
+            b.p.scale * (qk[n][r] - (late ? after.d : before.d) * key) * exp2_fast(row.x - g_j);
+        const float on_diagonal = b.p.scale * (qk[n][r] - after.d * key);
+        p_after[n][r] = late ? p : i == j ? on_diagonal : 0.f;
+        p_before[n][r] = late ? 0.f : p;
+        const bool scan_order = kDirections == 2 ? late : !reversed;
+        float* const target = scan_order ? a_after + 128 * half + 8 * (n ^ local_after) + x
+                                         : a_before - 128 * half + 8 * ((1 - n) ^ local_before) - x;
+        *target = row.z * exp2_fast(row.y - g_j) * key;
+      }
+    }
+  }
+
+  __syncwarp();
+  float m[16];
+  const int own = kDirections == 2 ? lane >> 4 : 0;
+  char* const place = own == local_after ? after.place : before.place;
+  invert_column(m, reinterpret_cast<const float4*>(place), lane & 15, 2 * own);
+  __syncwarp();
+  if (lane < 16 * kDirections) {
+    store_column<T>(place, m, lane & 15, b.reversed(own));
+  }
+#pragma unroll
+  for (int half = 0; half < 2; ++half) {
+#pragma unroll
+    for (int n = 0; n < 2; ++n) {
+      const uint32_t at =
+          TensorProducts<kDirections>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
+      const uint32_t first = Half<T>::pack(p_after[n][2 * half], p_after[n][2 * half + 1]);
+      const uint32_t second = Half<T>::pack(p_before[n][2 * half], p_before[n][2 * half + 1]);
+      if (kDirections == 2 || !reversed) {
+        *reinterpret_cast<uint32_t*>(after.place + at) = first;
+      }
+      if (kDirections == 2 || reversed) {
+        *reinterpret_cast<uint32_t*>(before.place + at) = second;
+      }
+    }
+  }
+}
+
+}  // namespace comba::kernels::cuda
