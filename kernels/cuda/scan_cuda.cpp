@@ -78,14 +78,14 @@ bool aligned_rows(const at::Tensor& x) {
                      [](int64_t stride) { return stride % 8 == 0; });
 }
 
-// Within one chunk the exact walks are as fast. The rest is what tensor_block.cuh is built for.
+bool half_width(const ScanProblem& problem) { return problem.q.scalar_type() != at::kFloat; }
+
+// Within one chunk the exact walks are as fast. The rest is what tensor_block.cuh and tensor_float.cuh are built for.
 bool takes_tensor_cores(const ScanProblem& problem) {
-  const auto dtype = problem.q.scalar_type();
   const int64_t dim = problem.q.size(4);
-  return (dtype == at::kHalf || dtype == at::kBFloat16) && problem.v.size(4) == dim &&
-         (dim == 32 || dim == 64 || dim == 128) && problem.q.size(2) > 16 &&
-         problem.q.numel() > 0 && aligned_rows(problem.q) && aligned_rows(problem.k) &&
-         aligned_rows(problem.v);
+  return problem.v.size(4) == dim && (dim == 32 || dim == 64 || dim == 128) &&
+         problem.q.size(2) > 16 && problem.q.numel() > 0 && aligned_rows(problem.q) &&
+         aligned_rows(problem.k) && aligned_rows(problem.v);
 }
 
 // Launches on the tensor cores, if this device has them and a block's shared memory holds what it needs: all rows where a
@@ -122,7 +122,7 @@ at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
   const auto launch_into = [&](bool added) {
     o = at::empty(added ? problem.v.sizes().slice(1) : problem.v.sizes(), options);
     TensorOutput output{o.data_ptr(), added};
-    if (!added) {
+    if (!added && half_width(problem)) {
       output.segments = tensor_segments(params.tasks(), params.length, params.key_dim);
       segment_states =
           at::empty({tensor_segment_floats(params.tasks(), output.segments, params.key_dim)},
@@ -232,7 +232,7 @@ struct TensorGradientMemory {
 
 bool bidirectional_backward(const ScanProblem& problem, const at::Tensor& grad_o,
                             std::string_view merge, bool shared_rows, ScanGradientResult& result) {
-  if (!takes_tensor_cores(problem)) {
+  if (!half_width(problem) || !takes_tensor_cores(problem)) {
     return false;
   }
   const c10::cuda::CUDAGuard guard(problem.q.device());

@@ -86,11 +86,11 @@ struct ScanLauncher {
   static cudaError_t gradients(const ScanParams<float>& params,
                                const ScanGradients<float>& gradients, float* grad_d_partial,
                                const ScanScratch& scratch, cudaStream_t stream);
-  // The forward scan on tensor cores (tensor_forward.cuh), for half-width T and Dk = Dv = 32, 64 or 128.
+  // The forward scan on tensor cores (tensor_forward.cuh, tensor_float.cuh), for Dk = Dv = 32, 64 or 128.
   // cudaErrorInvalidConfiguration: the sequence does not fit in `shared_limit` bytes of shared memory.
   static cudaError_t tensor(const ScanParams<float>& params, const TensorOutput& output,
                             bool shared_rows, int shared_limit, cudaStream_t stream);
-  // Its gradients, likewise.
+  // Its gradients, likewise, for half-width T.
   static cudaError_t tensor_backward(const ScanParams<float>& params,
                                      const TensorGradients& gradients, bool shared_rows,
                                      int shared_limit, cudaStream_t stream);

@@ -4,6 +4,7 @@
 #include "kernels/cuda/head_dim.h"
 #include "kernels/cuda/scan_gradients.cuh"
 #include "kernels/cuda/scan_walk.cuh"
+#include "kernels/cuda/tensor_float.cuh"
 #include "kernels/cuda/tensor_forward.cuh"
 #include "kernels/cuda/tensor_gradients.cuh"
 #include "kernels/cuda/tensor_segments.cuh"
@@ -124,11 +125,23 @@ cudaError_t launch_segments(const TensorScan<T>& scan, const SegmentStates& segm
   return cudaGetLastError();
 }
 
+inline cudaError_t launch_float(const ScanParams<float>& params, const TensorOutput& output,
+                                int shared_limit, cudaStream_t stream) {
+  return with_tensor_shape(params.key_dim, /*shared_rows=*/false, [&](auto dim, auto) {
+    constexpr size_t kBytes = sizeof(FloatMemory<dim()>);
+    if (output.merged || kBytes > static_cast<size_t>(shared_limit)) {
+      return cudaErrorInvalidConfiguration;
+    }
+    return launch_with_memory(scan_float_kernel<dim()>, params.tasks(), FloatBlock<dim()>::kThreads,
+                              kBytes, stream, params, static_cast<float*>(output.o));
+  });
+}
+
 template <typename T>
 cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, const TensorOutput& output,
                                     bool shared_rows, int shared_limit, cudaStream_t stream) {
   if constexpr (std::is_same_v<T, float>) {
-    return cudaErrorInvalidValue;
+    return launch_float(params, output, shared_limit, stream);
   } else {
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();

@@ -48,8 +48,7 @@ struct GroupBarriers {
     }
   }
 };
-// Rows are there (by the threads that copy them), products are made (by the makers' warps), nobody needs either any more
-// (by the walkers').
+// Rows are there, products are made (all makers arrive), nobody needs either any more (all walkers arrive).
 template <typename Block>
 __device__ GroupBarriers rows_barriers(const Block& b) {
   return {b.base + b.chunks * (Block::Rows::kBytes + Block::Products::kBytes) +
@@ -109,19 +108,18 @@ __device__ void make_chunks(const TensorBlock<T, D, 2>& b, const ValueRows& valu
       __syncwarp();
       make_triangles(b, b.rows_address(place), products);
     }
-    __syncwarp();
-    if (b.lane == 0) {
-      made_barriers(b).arrive(group);
-    }
+    made_barriers(b).arrive(group);
   }
 }
 
-// Their part of a second sweep, whose products are still there: other rows in the place of V.
+// Their part of a second sweep, whose products are still there: other rows in the place of V, once the first sweep is done
+// with a group; the middle is first.
 template <typename T, int D>
 __device__ void replace_values(const TensorBlock<T, D, 2>& b, const ValueRows& values) {
   using Block = TensorBlock<T, D, 2>;
-  for (int group = 0; group < group_count(b); ++group) {
+  for (int group = group_count(b) - 1; group >= 0; --group) {
     const int first = group * Block::kMakers, end = min(first + Block::kMakers, b.chunks);
+    free_barriers(b).wait(group, 0);
     b.load_rows({{Block::Rows::kValue, values.data, values.strides}}, first, end, false);
     rows_barriers(b).arrive_when_copied(group);
   }
@@ -145,10 +143,7 @@ __device__ void sweep_ready(const TensorBlock<T, D, 2>& b, bool down, const Grou
     step(n, chunk_of(n), place);
     const int left = b.chunks - 1 - n;  // steps; a group's outer chunks are its last
     if (left % kSteps == 0 && left / kSteps <= last) {
-      __syncwarp();
-      if (b.lane == 0) {
-        free_barriers(b).arrive(left / kSteps);
-      }
+      free_barriers(b).arrive(left / kSteps);
     }
   }
 }
@@ -219,8 +214,8 @@ __device__ void begin_block(const TensorBlock<T, D, 2>& b) {
   using Block = TensorBlock<T, D, 2>;
   if (threadIdx.x == 0) {
     rows_barriers(b).init(32 * Block::kMakers);
-    made_barriers(b).init(Block::kMakers);
-    free_barriers(b).init(Block::kWalkers);
+    made_barriers(b).init(32 * Block::kMakers);
+    free_barriers(b).init(32 * Block::kWalkers);
   }
   __syncthreads();
 }

@@ -5,15 +5,16 @@
 
 namespace comba::kernels::cuda {
 
-// Column j = lane & 15 of (I + A)^-1 for the triangle of this half of the warp; A in rows of 16 floats whose groups of
-// four are exchanged by `exchange`.
+// Column j = lane & 15 of (I + A)^-1 for the triangle of this half of the warp; A in rows of kRow groups of four floats,
+// the first four of which are exchanged by `exchange`.
+template <int kRow>
 __device__ inline void invert_column(float (&m)[16], const float4* a, int j, int exchange) {
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
     float sum = i == j ? 1.f : 0.f;
 #pragma unroll
     for (int group = 0; group * 4 < i; ++group) {
-      const float4 x = a[i * 4 + (group ^ exchange)];
+      const float4 x = a[i * kRow + (group ^ exchange)];
       sum -= x.x * m[group * 4];
       sum -= group * 4 + 1 < i ? x.y * m[group * 4 + 1] : 0.f;
       sum -= group * 4 + 2 < i ? x.z * m[group * 4 + 2] : 0.f;
@@ -131,7 +132,7 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t
   float m[16];
   const int own = kDirections == 2 ? lane >> 4 : 0;
   char* const place = own == local_after ? after.place : before.place;
-  invert_column(m, reinterpret_cast<const float4*>(place), lane & 15, 2 * own);
+  invert_column<4>(m, reinterpret_cast<const float4*>(place), lane & 15, 2 * own);
   __syncwarp();
   if (lane < 16 * kDirections) {
     store_column<T>(place, m, lane & 15, b.reversed(own));

@@ -139,12 +139,10 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
     if (threadIdx.x < 32 * Block::kWalkers) {
       be_walker<D>();
       walk_states(b, backward.scratch);
-      __syncthreads();
       walk_gradients(b, backward);
     } else {
       be_maker<D>();
       make_chunks(b, {b.p.v, b.p.v_strides});
-      __syncthreads();
       replace_values(b, {backward.grad_o, backward.grad_o_strides});
     }
   } else {
