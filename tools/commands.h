@@ -14,5 +14,6 @@ void add_config_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_check_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
+void add_score_command(CLI::App& app);
 
 }  // namespace comba::tools

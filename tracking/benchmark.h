@@ -1,0 +1,42 @@
+// Annotated sequences of a benchmark, in its official layout on disk, and where a tracker's results for them lie.
+#pragma once
+
+#include "tracking/box.h"
+
+#include <cstdint>
+#include <filesystem>
+#include <string>
+#include <vector>
+
+namespace comba::tracking {
+
+struct Sequence {
+  std::string name;
+  std::vector<Box> truth;  // one a frame
+  std::vector<uint8_t>
+      visible;  // of every frame: GOT-10k cover > 0; LaSOT neither fully occluded nor out of view
+  double width = 0, height = 0;  // of the frames (GOT-10k)
+  std::string object_class, motion_class;
+  std::vector<uint8_t>
+      attributes;  // LaSOT's 14 of kLasotAttributes, where the annotations have them
+};
+
+inline constexpr const char* kLasotAttributes[] = {"IV", "POC", "DEF", "MB", "CM", "ROT", "BC",
+                                                   "VC", "SV",  "FOC", "FM", "OV", "LR",  "ARC"};
+
+// GOT-10k's val (or train) folder: list.txt, <seq>/groundtruth.txt, cover.label, meta_info.ini.
+std::vector<Sequence> read_got10k(const std::filesystem::path& folder);
+
+// LaSOT's own folders <class>/<seq>/{groundtruth,full_occlusion,out_of_view}.txt, or the evaluation toolkit's annos/<seq>.txt,
+// absent/<seq>.txt and att/<seq>.txt. The names come from testing_set.txt where it exists.
+std::vector<Sequence> read_lasot(const std::filesystem::path& folder);
+
+// A tracker's files of one sequence, in any of the usual layouts below `folder`: <seq>.txt, or GOT-10k's <seq>/<seq>_001.txt
+// (one file a repetition). Empty if there are none.
+struct ResultFiles {
+  std::vector<std::filesystem::path> boxes;
+  std::filesystem::path times;  // seconds a frame, or empty
+};
+ResultFiles find_results(const std::filesystem::path& folder, const std::string& sequence);
+
+}  // namespace comba::tracking
