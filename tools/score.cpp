@@ -1,6 +1,7 @@
 // comba score: annotations and anybody's result files in, the benchmark's measures out.
 #include "tools/commands.h"
 #include "tracking/score_report.h"
+#include "tracking/submission.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
@@ -23,7 +24,7 @@ struct Arguments {
   std::string annotations;
   std::vector<std::string> results, names;
   std::string protocol = "pytracking";
-  std::string json, csv, html;
+  std::string json, csv, html, validate, pack;
   tracking::ScoreOptions options;
 };
 
@@ -64,6 +65,30 @@ void show(const Arguments& arguments, const tracking::ScoreReports& reports) {
   }
 }
 
+// The two that need no public annotations: what is sent to the server.
+void validate_submission(const Arguments& arguments) {
+  const auto problems = tracking::submission_problems(arguments.validate, arguments.annotations);
+  for (const std::string& problem : problems) {
+    std::cout << problem << '\n';
+  }
+  COMBA_CHECK(problems.empty(), "{}: {} problems; GOT-10k's server would refuse it",
+              arguments.validate, problems.size());
+  std::cout << fmt::format("{} can be sent{}\n", arguments.validate,
+                           arguments.annotations.empty()
+                               ? " (numbers of frames unchecked: give --annotations TEST_FOLDER)"
+                               : "");
+}
+void pack_submission(const Arguments& arguments) {
+  if (arguments.results.size() != 1) {
+    throw UsageError(
+        fmt::format("--pack: expected one --results, got {}", arguments.results.size()));
+  }
+  tracking::pack_submission(arguments.results[0], arguments.pack);
+  Arguments packed = arguments;
+  packed.validate = arguments.pack;
+  validate_submission(packed);
+}
+
 void score_got10k(const Arguments& arguments) {
   const auto trackers = trackers_of(arguments);
   const auto sequences = tracking::read_got10k(arguments.annotations);
@@ -89,13 +114,27 @@ void score_lasot(const Arguments& arguments) {
   show(arguments, reports);
 }
 
-void add_options(CLI::App& command, const std::shared_ptr<Arguments>& arguments) {
-  command.add_option("--annotations", arguments->annotations, "the benchmark's folder")->required();
+void run_got10k(const Arguments& arguments) {
+  if (!arguments.validate.empty()) {
+    return validate_submission(arguments);
+  }
+  if (!arguments.pack.empty()) {
+    return pack_submission(arguments);
+  }
+  if (arguments.annotations.empty() || arguments.results.empty()) {
+    throw UsageError("scoring GOT-10k: expected --annotations VAL_FOLDER and --results FOLDER");
+  }
+  score_got10k(arguments);
+}
+
+void add_options(CLI::App& command, const std::shared_ptr<Arguments>& arguments, bool required) {
+  command.add_option("--annotations", arguments->annotations, "the benchmark's folder")
+      ->required(required);
   command
       .add_option("--results", arguments->results,
                   "a tracker's folder: <sequence>.txt or <sequence>/<sequence>_001.txt, boxes "
                   "x,y,w,h by comma, tab or space; several compare")
-      ->required();
+      ->required(required);
   command.add_option("--name", arguments->names, "what to call each (default: its folder's name)");
   command.add_flag("--partial", arguments->options.partial,
                    "leave out sequences that have no result");
@@ -114,15 +153,24 @@ void add_score_command(CLI::App& app) {
   const auto arguments = std::make_shared<Arguments>();
   auto* got10k = command->add_subcommand(
       "got10k", "AO, SR.50, SR.75 as got-10k/toolkit computes them on the annotated splits");
-  add_options(*got10k, arguments);
-  got10k->callback([arguments] { score_got10k(*arguments); });
+  add_options(*got10k, arguments, false);
+  got10k->add_option("--validate", arguments->validate,
+                     "instead: check a submission (with --annotations, against the test split)");
+  got10k->add_option("--pack", arguments->pack,
+                     "instead: write --results of the test split as a submission here");
+  got10k->callback([arguments] { run_got10k(*arguments); });
+  got10k->footer(
+      "Example: comba score got10k --annotations GOT-10k/val --results ours --results theirs "
+      "--html "
+      "scores.html");
   auto* lasot = command->add_subcommand("lasot", "AUC, OP50, OP75, P, Pnorm");
-  add_options(*lasot, arguments);
+  add_options(*lasot, arguments, true);
   lasot->add_option("--protocol", arguments->protocol,
                     "pytracking (what papers report; default), lasot-matlab or got10k");
   lasot->callback([arguments] { score_lasot(*arguments); });
   lasot->footer(
-      "The three differ on absent frames, invalid boxes and Pnorm; see tracking/lasot_score.h.");
+      "The three differ on absent frames, invalid boxes and Pnorm; see tracking/lasot_score.h.\n"
+      "Example: comba score lasot --annotations LaSOT --results ours --html scores.html");
 }
 
 }  // namespace comba::tools

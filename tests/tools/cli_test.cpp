@@ -244,9 +244,87 @@ TEST_F(Cli, BenchScanRefusesWhatIsNoShape) {
   }
 }
 
+// Two sequences of LaSOT's evaluation toolkit, and two trackers: one that is right and one that stands still.
+void write_lasot(const fs::path& folder) {
+  const auto write = [&](const std::string& file, const std::string& text) {
+    fs::create_directories((folder / file).parent_path());
+    std::ofstream(folder / file) << text;
+  };
+  for (const std::string name : {"bird-1", "cat-2"}) {
+    write("lasot/annos/" + name + ".txt", "10,10,20,20\n15,10,20,20\n30,10,20,20\n");
+    write("lasot/absent/" + name + ".txt", "0\n0\n0\n");
+    write("lasot/att/" + name + ".txt", "1,0,0,0,0,0,0,0,0,0,0,0,0,0\n");
+    write("right/" + name + ".txt", "10\t10\t20\t20\n15\t10\t20\t20\n30\t10\t20\t20\n");
+    write("right/" + name + "_time.txt", "0.01\n0.01\n0.01\n");
+    write("still/" + name + ".txt", "10 10 20 20\n10 10 20 20\n10 10 20 20\n");
+  }
+  write("lasot/testing_set.txt", "bird-1\ncat-2");
+}
+
+TEST_F(Cli, ScoreComparesTrackersAndNamesTheProtocol) {
+  write_lasot(folder_);
+  const Outcome scored =
+      run({"score", "lasot", "--annotations", "lasot", "--results", "still", "--results", "right/",
+           "--json", "scores.json", "--csv", "scores.csv", "--html", "scores.html"});
+  EXPECT_EQ(scored.code, 0) << scored.err;
+  EXPECT_SAYS(scored.out, "LaSOT, protocol pytracking");
+  EXPECT_LT(scored.out.find("right"), scored.out.find("still"));  // the better one first
+  const auto json = nlohmann::json::parse(comba::read_file(folder_ / "scores.json"));
+  EXPECT_EQ(json["protocol"], "pytracking");
+  EXPECT_NEAR(json["trackers"]["right"]["overall"]["auc"], 20.0 / 21, 1e-7);
+  // IoU 1, 0.6 and 0 of three frames: 20, 12 and 0 of 21 thresholds.
+  EXPECT_NEAR(json["trackers"]["still"]["overall"]["auc"], 32.0 / 63, 1e-7);
+  EXPECT_NEAR(json["trackers"]["right"]["overall"]["speed_fps"], 100.0, 1e-6);
+  EXPECT_SAYS(comba::read_file(folder_ / "scores.csv"), "still,cat-2,0.50793");
+  const std::string html = comba::read_file(folder_ / "scores.html");
+  EXPECT_SAYS(html, "protocol pytracking");
+  EXPECT_SAYS(html, "AUC by attribute");
+  EXPECT_SAYS(html, "<svg");
+}
+
+TEST_F(Cli, ScoreSaysWhatIsWrong) {
+  write_lasot(folder_);
+  const std::vector<std::string> score = {"score", "lasot", "--annotations", "lasot", "--results"};
+  const auto with = [&](std::vector<std::string> more) {
+    more.insert(more.begin(), score.begin(), score.end());
+    return run(more);
+  };
+  const Outcome protocol = with({"right", "--protocol", "mean"});
+  EXPECT_EQ(protocol.code, 2);
+  EXPECT_SAYS(protocol.err, "expected pytracking, lasot-matlab or got10k");
+  const Outcome twice = with({"right", "--results", "./right"});
+  EXPECT_EQ(twice.code, 2);
+  EXPECT_SAYS(twice.err, "give each --results a --name");
+  fs::remove(folder_ / "right/cat-2.txt");
+  const Outcome missing = with({"right"});
+  EXPECT_EQ(missing.code, 1);
+  EXPECT_SAYS(missing.err, "1 are not there: cat-2; --partial");
+  EXPECT_EQ(with({"right", "--partial"}).code, 0);
+  std::ofstream(folder_ / "right/bird-1.txt") << "10,10,20,20\n15,10,20\n";
+  const Outcome broken = with({"right", "--partial"});
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_SAYS(broken.err, "right/bird-1.txt:2: expected four numbers x,y,w,h, got \"15,10,20\"");
+  const Outcome nothing = run({"score", "got10k"});
+  EXPECT_EQ(nothing.code, 2);
+  EXPECT_SAYS(nothing.err, "--annotations VAL_FOLDER and --results FOLDER");
+}
+
+TEST_F(Cli, ScoreValidatesASubmission) {
+  std::ofstream(folder_ / "ours.zip") << "no zip";
+  const Outcome outcome = run({"score", "got10k", "--validate", "ours.zip"});
+  EXPECT_EQ(outcome.code, 1);
+  EXPECT_SAYS(outcome.err, "ours.zip: expected a zip file");
+}
+
 TEST_F(Cli, HelpTeaches) {
-  for (const char* command : {"train", "eval", "predict"}) {
-    const Outcome outcome = run({command, "--help"});
+  for (const char* command : {"train", "eval", "predict", "score got10k", "score lasot"}) {
+    std::istringstream words(command);
+    std::vector<std::string> arguments;
+    for (std::string word; words >> word;) {
+      arguments.push_back(word);
+    }
+    arguments.push_back("--help");
+    const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 0);
     EXPECT_SAYS(outcome.out, "Example: comba");
   }

@@ -2,9 +2,9 @@
 
 #include "tracking/score.h"
 #include "vision/base/error.h"
-#include "vision/base/files.h"
 
 #include <filesystem>
+#include <fstream>
 
 #include <gtest/gtest.h>
 #include <unistd.h>
@@ -25,7 +25,7 @@ class BenchmarkFolder : public testing::Test {
 
   void write(const std::string& file, const std::string& text) const {
     fs::create_directories((root / file).parent_path());
-    write_file_atomic(root / file, text);
+    std::ofstream(root / file, std::ios::binary) << text;
   }
   void write_got10k(const std::string& name, const std::string& object_class) const {
     write(name + "/groundtruth.txt", "10.0,10.0,20.0,20.0\n12.0,10.0,20.0,20.0\n-1,-1,-1,-1\n");

@@ -7,6 +7,12 @@ find_package(tomlplusplus REQUIRED)
 find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs)
 find_path(TURBOJPEG_INCLUDE_DIR jpeglib.h REQUIRED)
 find_library(JPEG_LIBRARY NAMES jpeg REQUIRED)
+# libzip's own package file wants command-line tools that its -dev package does not install.
+find_path(ZIP_INCLUDE_DIR zip.h REQUIRED)
+find_library(ZIP_LIBRARY NAMES zip REQUIRED)
+add_library(libzip::zip UNKNOWN IMPORTED GLOBAL)
+set_target_properties(libzip::zip PROPERTIES IMPORTED_LOCATION "${ZIP_LIBRARY}"
+  INTERFACE_INCLUDE_DIRECTORIES "${ZIP_INCLUDE_DIR}")
 if(COMBA_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)
