@@ -75,14 +75,20 @@ Table group_table(const std::vector<Report>& reports, const std::string& measure
   for (const Report& r : reports) {
     table.head.push_back(r.tracker);
   }
-  for (const auto& [name, members] : groups_of(reports[0].sequences)) {
+  const auto groups = groups_of(reports[0].sequences);
+  std::vector<std::map<std::string, std::vector<size_t>>> of_tracker;
+  for (const Report& r : reports) {
+    of_tracker.push_back(groups_of(r.sequences));
+  }
+  for (const auto& [name, members] : groups) {
     std::vector<std::string> row = {name, std::to_string(members.size())};
-    for (const Report& r : reports) {
+    for (size_t i = 0; i < reports.size(); ++i) {
+      const std::vector<size_t>& own = of_tracker[i][name];
       double sum = 0;
-      for (const size_t n : groups_of(r.sequences)[name]) {
-        sum += score(r, n);
+      for (const size_t n : own) {
+        sum += score(reports[i], n);
       }
-      row.push_back(percent(sum / static_cast<double>(members.size())));
+      row.push_back(own.empty() ? "-" : percent(sum / static_cast<double>(own.size())));
     }
     table.rows.push_back(row);
   }
