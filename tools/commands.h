@@ -12,6 +12,7 @@ void add_predict_command(CLI::App& app);
 void add_info_command(CLI::App& app);
 void add_config_command(CLI::App& app);
 void add_data_command(CLI::App& app);
+void add_data_synth_command(CLI::App& data);  // a verb of the one above
 void add_check_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_score_command(CLI::App& app);

@@ -317,6 +317,8 @@ void add_data_command(CLI::App& app) {
       "Example:\n  comba data show datasets/samples/mnist5k --split train --out sheet.png --count "
       "64");
   show->callback([a] { run_show(*a); });
+
+  add_data_synth_command(*data);
 }
 
 }  // namespace comba::tools

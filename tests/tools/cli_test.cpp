@@ -309,6 +309,27 @@ TEST_F(Cli, ScoreSaysWhatIsWrong) {
   EXPECT_SAYS(nothing.err, "--annotations VAL_FOLDER and --results FOLDER");
 }
 
+TEST_F(Cli, SynthMakesABenchmarkThatScoreReads) {
+  const Outcome made = run({"data", "synth", "got10k", "val", "--split", "val", "--sequences", "3",
+                            "--frames", "4", "--size", "96x64"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_SAYS(made.out, "3 sequences of 4 frames are in val");
+  for (int n = 1; n <= 3; ++n) {  // the truth as a tracker's answer
+    const std::string name = "GOT-10k_Val_00000" + std::to_string(n);
+    fs::create_directories(folder_ / "truth");
+    fs::copy_file(folder_ / "val" / name / "groundtruth.txt", folder_ / "truth" / (name + ".txt"));
+  }
+  const Outcome scored = run({"score", "got10k", "--annotations", "val", "--results", "truth"});
+  EXPECT_EQ(scored.code, 0) << scored.err;
+  EXPECT_SAYS(scored.out, "truth    1.0000  1.0000  1.0000");
+  const Outcome again = run({"data", "synth", "got10k", "val"});
+  EXPECT_EQ(again.code, 1);
+  EXPECT_SAYS(again.err, "expected a new or empty folder");
+  const Outcome size = run({"data", "synth", "lasot", "other", "--size", "96"});
+  EXPECT_EQ(size.code, 2);
+  EXPECT_SAYS(size.err, "expected WIDTHxHEIGHT, got \"96\"");
+}
+
 TEST_F(Cli, ScoreValidatesASubmission) {
   std::ofstream(folder_ / "ours.zip") << "no zip";
   const Outcome outcome = run({"score", "got10k", "--validate", "ours.zip"});

@@ -15,7 +15,8 @@ enum class RandomPurpose : uint32_t {
   erase = 4,
   mix = 5,
   initialise = 6,
-  drop = 7
+  drop = 7,
+  synthesise = 8
 };
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);

@@ -1,0 +1,79 @@
+// comba data synth: made-up data in the layouts of real benchmarks.
+#include "tools/commands.h"
+#include "tracking/synthetic_benchmark.h"
+#include "vision/base/error.h"
+#include "vision/base/progress.h"
+
+#include <cstdio>
+#include <iostream>
+#include <memory>
+#include <mutex>
+#include <string>
+
+namespace comba::tools {
+namespace {
+
+struct Arguments {
+  std::string folder, size = "640x480";
+  tracking::SyntheticOptions options;
+};
+
+using Write = void (*)(const std::filesystem::path&, const tracking::SyntheticOptions&,
+                       const std::function<void(int)>&);
+
+void run(Arguments arguments, Write write) {
+  tracking::SyntheticOptions& o = arguments.options;
+  int end = 0;
+  if (std::sscanf(arguments.size.c_str(), "%dx%d%n", &o.width, &o.height, &end) != 2 ||
+      end != static_cast<int>(arguments.size.size())) {
+    throw UsageError(fmt::format("--size: expected WIDTHxHEIGHT, got \"{}\"", arguments.size));
+  }
+  Progress progress("drawing", o.sequences, "sequences");
+  std::mutex mutex;
+  write(arguments.folder, o, [&](int done) {
+    const std::lock_guard lock(mutex);
+    progress.update(done);
+  });
+  progress.finish();
+  std::cout << fmt::format("{} sequences of {} frames are in {}\n", o.sequences, o.frames,
+                           arguments.folder);
+}
+
+CLI::App* add_benchmark(CLI::App& synth, const char* name, const char* help, Write write) {
+  CLI::App* command = synth.add_subcommand(name, help);
+  const auto a = std::make_shared<Arguments>();
+  command->add_option("FOLDER", a->folder, "New or empty")->required();
+  command->add_option("--sequences", a->options.sequences)
+      ->check(CLI::Range(1, 999999))
+      ->capture_default_str();
+  command->add_option("--frames", a->options.frames, "Of each sequence")
+      ->check(CLI::Range(2, 1000000))
+      ->capture_default_str();
+  command->add_option("--size", a->size, "WIDTHxHEIGHT, px")->capture_default_str();
+  command->add_option("--seed", a->options.seed, "Other seeds, other videos")
+      ->capture_default_str();
+  command->add_option("--quality", a->options.quality, "Of the JPEGs")
+      ->check(CLI::Range(1, 100))
+      ->capture_default_str();
+  command->add_option("--threads", a->options.threads, "Default: all")->check(CLI::Range(1, 1024));
+  if (std::string(name) == "got10k") {
+    command->add_option("--split", a->options.split, "train, val or test (no annotations)")
+        ->capture_default_str();
+  }
+  command->footer(
+      fmt::format("Example: comba data synth {} synthetic --sequences 20 --frames 100", name));
+  command->callback([a, write] { run(*a, write); });
+  return command;
+}
+
+}  // namespace
+
+void add_data_synth_command(CLI::App& data) {
+  CLI::App* synth = data.add_subcommand(
+      "synth", "Makes videos of a moving sprite, with labels, in a benchmark's layout");
+  synth->require_subcommand(1);
+  add_benchmark(*synth, "got10k", "GOT-10k's layout", &tracking::write_synthetic_got10k);
+  add_benchmark(*synth, "lasot", "LaSOT's layout", &tracking::write_synthetic_lasot);
+}
+
+}  // namespace comba::tools
