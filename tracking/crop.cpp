@@ -1,0 +1,110 @@
+#include "tracking/crop.h"
+
+#include "vision/base/error.h"
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+#include <vector>
+
+namespace comba::tracking {
+namespace {
+
+// Where the output's pixels of one axis come from: two of the image's (or none), and the share of the second.
+struct Tap {
+  int first, second;  // -1: zero
+  float share;
+};
+
+std::vector<Tap> axis_taps(int origin, int side, int length, int size) {
+  // Beyond these the square is zero.
+  const int end = int64_t{origin} + side >= length ? length - 1 : length;
+  const auto inside = [&](int at) {
+    const int64_t pixel = int64_t{origin} + at;
+    return pixel >= 0 && pixel < end ? static_cast<int>(pixel) : -1;
+  };
+  const double step = static_cast<double>(side) / size;
+  std::vector<Tap> taps;
+  for (int i = 0; i < size; ++i) {
+    const double at = std::clamp((i + 0.5) * step - 0.5, 0.0, side - 1.0);
+    const int first = static_cast<int>(at);
+    taps.push_back(
+        {inside(first), inside(std::min(first + 1, side - 1)), static_cast<float>(at - first)});
+  }
+  return taps;
+}
+
+double half_to_even(double x) { return std::nearbyint(x); }  // in the default rounding mode
+
+}  // namespace
+
+std::optional<CropWindow> crop_window(const Box& target, double factor) {
+  constexpr double kMost = std::numeric_limits<int>::max() / 4;
+  const double side = std::ceil(std::sqrt(target.w * target.h) * factor);
+  const double x = half_to_even(target.x + 0.5 * target.w - side * 0.5);
+  const double y = half_to_even(target.y + 0.5 * target.h - side * 0.5);
+  if (!target.has_area() || !(side >= 1) || !(side < kMost) || !(std::abs(x) < kMost) ||
+      !(std::abs(y) < kMost)) {
+    return std::nullopt;
+  }
+  return CropWindow{static_cast<int>(x), static_cast<int>(y), static_cast<int>(side)};
+}
+
+bool touches_image(const CropWindow& w, int width, int height) {
+  return w.x < width && w.y < height && w.x + w.side > 0 && w.y + w.side > 0;
+}
+
+datasets::Image crop_image(const datasets::Image& image, const CropWindow& window, int size) {
+  COMBA_CHECK(size > 0 && window.side > 0,
+              "cutting a crop: expected positive sizes, got {} px of a square of {}", size,
+              window.side);
+  const std::vector<Tap> columns = axis_taps(window.x, window.side, image.width, size);
+  const std::vector<Tap> rows = axis_taps(window.y, window.side, image.height, size);
+  const int channels = image.channels;
+  datasets::Image out{size, size, channels,
+                      std::vector<uint8_t>(static_cast<size_t>(size) * size * channels)};
+  for (int y = 0; y < size; ++y) {
+    const Tap& row = rows[static_cast<size_t>(y)];
+    const uint8_t* const upper = row.first < 0 ? nullptr : image.row(row.first);
+    const uint8_t* const lower = row.second < 0 ? nullptr : image.row(row.second);
+    uint8_t* target = out.row(y);
+    for (const Tap& column : columns) {
+      for (int c = 0; c < channels; ++c) {
+        const auto value = [&](const uint8_t* line, int at) {
+          return line == nullptr || at < 0 ? 0.F : static_cast<float>(line[at * channels + c]);
+        };
+        const auto along = [&](const uint8_t* line) {
+          const float a = value(line, column.first);
+          return a + column.share * (value(line, column.second) - a);
+        };
+        const float top = along(upper);
+        *target++ = static_cast<uint8_t>(top + row.share * (along(lower) - top) + 0.5F);
+      }
+    }
+  }
+  return out;
+}
+
+Box box_in_crop(const Box& b, const CropWindow& w, int size) {
+  const double scale = static_cast<double>(size) / w.side;
+  return {(b.x - w.x) * scale, (b.y - w.y) * scale, b.w * scale, b.h * scale};
+}
+Box box_from_crop(const Box& b, const CropWindow& w, int size) {
+  const double scale = static_cast<double>(w.side) / size;
+  return {b.x * scale + w.x, b.y * scale + w.y, b.w * scale, b.h * scale};
+}
+
+Box clip_box(const Box& b, int width, int height, double margin) {
+  const auto axis = [margin](double from, double extent, double length, double& at, double& size) {
+    const double low = std::min(std::max(0.0, from), std::max(0.0, length - margin));
+    const double high = std::min(std::max(margin, from + extent), length);
+    at = low;
+    size = std::max(margin, high - low);
+  };
+  Box out;
+  axis(b.x, b.w, width, out.x, out.w);
+  axis(b.y, b.h, height, out.y, out.h);
+  return out;
+}
+
+}  // namespace comba::tracking
