@@ -4,6 +4,7 @@
 #include "vision/nn/mixer.h"
 
 #include <ATen/ops/cat.h>
+#include <ATen/ops/upsample_bicubic2d.h>
 #include <ATen/ops/zeros.h>
 #include <torch/nn/modules/container/modulelist.h>
 
@@ -141,10 +142,42 @@ torch::Tensor BackboneImpl::encode(const torch::Tensor& images) {
   if (pos_embed_.defined()) {
     x = x + pos_embed_;
   }
+  return run_blocks(x);
+}
+
+torch::Tensor BackboneImpl::run_blocks(torch::Tensor x) {
   for (Block& block : blocks_) {
     x = block(x);
   }
   return norm_(x);
+}
+
+torch::Tensor BackboneImpl::positions(int64_t side) const {
+  const int64_t patches = config_.patches(), own = config_.image_size / config_.patch_size;
+  const torch::Tensor learned = pos_embed_.narrow(1, pos_embed_.size(1) - patches, patches);
+  if (side == own) {
+    return learned;
+  }
+  const torch::Tensor grid = learned.transpose(1, 2).unflatten(2, {own, own});
+  return at::upsample_bicubic2d(grid, {side, side}, /*align_corners=*/false)
+      .flatten(2)
+      .transpose(1, 2);
+}
+
+torch::Tensor BackboneImpl::forward_sequence(const std::vector<torch::Tensor>& images) {
+  std::vector<torch::Tensor> tokens;
+  for (const torch::Tensor& x : images) {
+    TORCH_CHECK(x.dim() == 4 && x.size(1) == config_.in_channels && x.size(2) == x.size(3) &&
+                    x.size(2) > 0 && x.size(2) % config_.patch_size == 0,
+                "backbone: images: expected [B, ", config_.in_channels,
+                ", S, S] with S a multiple of ", config_.patch_size, " (model.patch_size), got ",
+                x.sizes());
+    tokens.push_back(patch_embed_(x));
+    if (pos_embed_.defined()) {
+      tokens.back() = tokens.back() + positions(x.size(2) / config_.patch_size);
+    }
+  }
+  return run_blocks(at::cat(tokens, 1));
 }
 
 torch::Tensor BackboneImpl::forward(const torch::Tensor& images) {

@@ -80,10 +80,15 @@ class BackboneImpl : public torch::nn::Module {
   torch::Tensor forward(const torch::Tensor& images);
   // -> [B, N, d] patch tokens after the last norm (class token, if any, removed)
   torch::Tensor forward_tokens(const torch::Tensor& images);
+  // Several images [B, C, S_i, S_i] as one sequence, one after the other: [B, sum of N_i, d] patch tokens after the last
+  // norm, without class token. Sides may be any multiple of the patch size; learned positions are resized to them.
+  torch::Tensor forward_sequence(const std::vector<torch::Tensor>& images);
   const BackboneConfig& config() const { return config_; }
 
  private:
   torch::Tensor encode(const torch::Tensor& images);  // [B, N (+ 1), d], class token first
+  torch::Tensor positions(int64_t side) const;        // [1, side^2, d] of patches, learned
+  torch::Tensor run_blocks(torch::Tensor x);
 
   BackboneConfig config_;
   PatchEmbed patch_embed_{nullptr};
