@@ -127,7 +127,6 @@ TEST(Network, LearnsWhereTheTargetsAre) {
       optimizer.step();
       (step == 0 ? first : last) = loss.total.item<double>();
     }
-    // The best that looks at neither image stays above a third.
     EXPECT_LT(last, first / 5) << mixer;
   }
 }
