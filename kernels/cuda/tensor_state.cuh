@@ -80,26 +80,6 @@ struct WarpState {
       }
     }
   }
-  // The same for two sets of rows.
-  __device__ void multiply(float (&sum)[kMTiles][2][4], float (&sum2)[kMTiles][2][4], uint32_t rows,
-                           uint32_t rows2, int row, int lane) const {
-#pragma unroll
-    for (int step = 0; step < D / 16; ++step) {
-      uint32_t b[4], b2[4];
-      const uint32_t piece = row_piece<D>(row, 2 * step + (lane >> 4));
-      load_matrices(b, rows + piece);
-      load_matrices(b2, rows2 + piece);
-#pragma unroll
-      for (int mt = 0; mt < kMTiles; ++mt) {
-        uint32_t a[4];
-        pack(a, mt, step);
-        Half<T>::multiply(sum[mt][0], a, b[0], b[2]);
-        Half<T>::multiply(sum[mt][1], a, b[1], b[3]);
-        Half<T>::multiply(sum2[mt][0], a, b2[0], b2[2]);
-        Half<T>::multiply(sum2[mt][1], a, b2[1], b2[3]);
-      }
-    }
-  }
   // visit(row, column, x, y) for this lane's pairs of neighbours.
   template <typename Visit>
   __device__ void visit_pairs(int first_row, int lane, const Visit& visit) {

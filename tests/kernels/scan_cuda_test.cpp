@@ -10,6 +10,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
@@ -220,6 +221,33 @@ TEST(CudaScan, MoreHeadsThanAGridDimensionHolds) {
   COMBA_NEEDS_GPU();
   expect_elements_match(large_inputs(40000, 3, 2, 16, at::kFloat),
                         {{0, 0}, {32767, 1}, {32768, 0}, {39999, 1}});
+}
+
+// A block serves several (batch, head) one after another, each in the places that the last one leaves: each gives what it
+// gives alone, for odd and even numbers of chunks and for fewer than a group of them.
+TEST(CudaScan, SamplesOfALargeBatchGiveTheBitsTheyGiveAlone) {
+  COMBA_NEEDS_GPU();
+  for (const int64_t dim : {32, 64, 128}) {
+    for (const int64_t length : {33, 197, 208}) {
+      ScanInputs in = large_inputs(700, length, 3, dim, at::kBFloat16);
+      in.merge = "mean";
+      for (at::Tensor* gates : {&in.log_alpha, &in.beta, &in.c}) {
+        *gates = at::stack({*gates, gates->flip(0)});
+      }
+      const at::Tensor o = run_values(in).o;
+      for (const int64_t b : {0, 87, 88, 175, 264, 351, 528, 699}) {
+        ScanInputs one = in;
+        for (at::Tensor* rows : {&one.q, &one.k, &one.v}) {
+          *rows = rows->narrow(0, b, 1);
+        }
+        for (at::Tensor* gates : {&one.log_alpha, &one.beta, &one.c}) {
+          *gates = gates->narrow(1, b, 1);
+        }
+        EXPECT_TRUE(same_bits(run_values(one).o, o.narrow(0, b, 1)))
+            << "D " << dim << " T " << length << " sample " << b;
+      }
+    }
+  }
 }
 
 // 2^31 elements and more in q, k, v and o: 32-bit offsets would wrap.

@@ -1,32 +1,20 @@
 #include "tracking/benchmark.h"
 
+#include "tests/tracking/folder.h"
 #include "tracking/score.h"
 #include "vision/base/error.h"
 
 #include <filesystem>
-#include <fstream>
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 namespace comba::tracking {
 namespace {
 
 namespace fs = std::filesystem;
 
-class BenchmarkFolder : public testing::Test {
+class BenchmarkFolder : public FolderTest {
  protected:
-  void SetUp() override {
-    root = fs::temp_directory_path() / fmt::format("comba_benchmark_{}", ::getpid());
-    fs::remove_all(root);
-    fs::create_directories(root);
-  }
-  void TearDown() override { fs::remove_all(root); }
-
-  void write(const std::string& file, const std::string& text) const {
-    fs::create_directories((root / file).parent_path());
-    std::ofstream(root / file, std::ios::binary) << text;
-  }
   void write_got10k(const std::string& name, const std::string& object_class) const {
     write(name + "/groundtruth.txt", "10.0,10.0,20.0,20.0\n12.0,10.0,20.0,20.0\n-1,-1,-1,-1\n");
     write(name + "/cover.label", "8\n3\n0\n");
@@ -45,8 +33,6 @@ class BenchmarkFolder : public testing::Test {
     }
     return "";
   }
-
-  fs::path root;
 };
 
 TEST_F(BenchmarkFolder, ReadsGot10k) {

@@ -1,25 +1,22 @@
 #include "tracking/submission.h"
 
+#include "tests/tracking/folder.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 
 #include <filesystem>
-#include <fstream>
 
-#include <fmt/format.h>
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 namespace comba::tracking {
 namespace {
 
 namespace fs = std::filesystem;
 
-class Submission : public testing::Test {
+class Submission : public FolderTest {
  protected:
   void SetUp() override {
-    root = fs::temp_directory_path() / fmt::format("comba_submission_{}", ::getpid());
-    fs::remove_all(root);
+    FolderTest::SetUp();
     for (int n = 1; n <= 180; ++n) {
       const std::string name = fmt::format("GOT-10k_Test_{:06}", n);
       write("results/" + name + ".txt", "10\t20\t30\t40\n11.25\t20\t30\t40\n12\t20\t30\t40\n");
@@ -30,11 +27,6 @@ class Submission : public testing::Test {
       }
     }
   }
-  void TearDown() override { fs::remove_all(root); }
-  void write(const std::string& file, const std::string& text) const {
-    fs::create_directories((root / file).parent_path());
-    std::ofstream(root / file, std::ios::binary) << text;
-  }
   // The only problem after `file` of the results has become `text`.
   std::string problem_with(const std::string& file, const std::string& text) const {
     write("results/" + file, text);
@@ -43,8 +35,6 @@ class Submission : public testing::Test {
     EXPECT_EQ(problems.size(), 1U);
     return problems.empty() ? "" : problems[0];
   }
-
-  fs::path root;
 };
 
 TEST_F(Submission, WhatWePackCanBeSent) {

@@ -2,6 +2,7 @@
 
 #include "datasets/decode.h"
 #include "datasets/synthetic_scene.h"
+#include "tests/tracking/folder.h"
 #include "tracking/benchmark.h"
 #include "tracking/box_file.h"
 #include "tracking/score.h"
@@ -11,21 +12,14 @@
 #include <filesystem>
 
 #include <gtest/gtest.h>
-#include <unistd.h>
 
 namespace comba::tracking {
 namespace {
 
 namespace fs = std::filesystem;
 
-class SyntheticBenchmark : public testing::Test {
+class SyntheticBenchmark : public FolderTest {
  protected:
-  void SetUp() override {
-    root = fs::temp_directory_path() / fmt::format("comba_synthetic_{}", ::getpid());
-    fs::remove_all(root);
-  }
-  void TearDown() override { fs::remove_all(root); }
-
   SyntheticOptions small(int threads = 0) const {
     SyntheticOptions o;
     o.seed = 3;
@@ -37,8 +31,6 @@ class SyntheticBenchmark : public testing::Test {
     return o;
   }
   static void ignore(int) {}
-
-  fs::path root;
 };
 
 TEST_F(SyntheticBenchmark, Got10kCanBeReadAndTheTruthScoresOne) {
