@@ -19,7 +19,7 @@ struct Strips {
         size(count == 0 ? 4 : static_cast<int>((length + 4 * count - 1) / (4 * count) * 4)) {}
 };
 // Long strips read fewer tokens twice, short ones make more groups.
-constexpr int kRowsStrip = 64, kRowsBackwardStrip = 32;
+constexpr int kRowsStrip = 64;
 
 template <typename T>
 struct MixerLauncher {

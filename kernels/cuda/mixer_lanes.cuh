@@ -132,9 +132,10 @@ __device__ inline Channels<E> load_floats(const float* at) {
 }
 
 constexpr int kMixerThreads = 128;
+// Of a lane: around the convolution and in backward passes, where registers are short, and elsewhere.
+constexpr int kRowsChannels = 4, kBackwardChannels = 4;
 template <int D>
 constexpr int kForwardChannels = D == 16 ? 4 : 8;
-constexpr int kBackwardChannels = 4;
 
 // The lanes of a row. All lanes of a warp take part in a sum.
 template <int D, int E>
@@ -147,17 +148,21 @@ struct LaneGroup {
   }
   static __device__ int column() { return E * (threadIdx.x % kLanes); }
   static __device__ float sum(float x) {
-    sum_all({&x});
-    return x;
+    float sums[1][1] = {{x}};
+    sum_all(sums);
+    return sums[0][0];
   }
   // Several sums at once hide each other's latency.
-  template <int N>
-  static __device__ void sum_all(float* const (&x)[N]) {
+  template <int M, int N>
+  static __device__ void sum_all(float (&x)[M][N]) {
 #pragma unroll
     for (int step = 1; step < kLanes; step *= 2) {
 #pragma unroll
-      for (int n = 0; n < N; ++n) {
-        *x[n] += __shfl_xor_sync(~0u, *x[n], step);
+      for (int m = 0; m < M; ++m) {
+#pragma unroll
+        for (int n = 0; n < N; ++n) {
+          x[m][n] += __shfl_xor_sync(~0u, x[m][n], step);
+        }
       }
     }
   }

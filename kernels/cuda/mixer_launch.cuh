@@ -18,9 +18,9 @@ unsigned group_blocks(int64_t groups) {
 template <typename T>
 cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t stream) {
   return with_head_dim(p.shape.dim, [&](auto dim) {
-    const Strips strips(p.shape.length, kRowsStrip);
+    const Strips strips(p.shape.length + kMixerTaps - 1, kRowsStrip);
     const int64_t groups = p.shape.batch * strips.count * p.shape.heads;
-    const dim3 grid(group_blocks<dim(), kForwardChannels<dim()>>(groups), 6);
+    const dim3 grid(group_blocks<dim(), kRowsChannels>(groups), 3);
     mixer_rows_kernel<T, dim()><<<grid, kMixerThreads, 0, stream>>>(p, strips);
     return cudaGetLastError();
   });
@@ -30,9 +30,9 @@ template <typename T>
 cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
                                             cudaStream_t stream) {
   return with_head_dim(g.forward.shape.dim, [&](auto dim) {
-    const dim3 grid(group_blocks<dim(), kBackwardChannels>(g.partials * g.forward.shape.heads), 3);
+    const dim3 grid(group_blocks<dim(), kRowsChannels>(g.partials * g.forward.shape.heads), 3);
     mixer_rows_backward_kernel<T, dim()>
-        <<<grid, kMixerThreads, 0, stream>>>(g, Strips(g.forward.shape.length, kRowsBackwardStrip));
+        <<<grid, kMixerThreads, 0, stream>>>(g, Strips(g.forward.shape.length, kRowsStrip));
     return cudaGetLastError();
   });
 }

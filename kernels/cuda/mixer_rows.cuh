@@ -1,7 +1,7 @@
 // q_r, k_r, v_r of both directions from the raw projections, and back: short convolution, SiLU, L2 norm (mixer.h).
 //
 // A group of lanes walks a strip of tokens of one head; the last four tokens stay in registers, so a token is read once
-// for all taps. Four tokens are asked for at a time, before the four that came earlier are used.
+// for all taps of both directions. Four tokens are asked for at a time, before the four that came earlier are used.
 #pragma once
 
 #include "kernels/cuda/mixer_cuda.h"
@@ -10,7 +10,7 @@
 
 namespace comba::kernels::cuda {
 
-constexpr int kRowsBlocks = 4, kRowsBackwardBlocks = 2;  // an SM, that registers are kept for
+constexpr int kRowsBlocks = 5, kRowsBackwardBlocks = 3;  // an SM, that registers are kept for
 
 // A lane's taps of one direction; the last meets the token itself.
 template <int E>
@@ -34,119 +34,138 @@ __device__ inline int64_t taps_channel(const MixerShape& s, int direction, int p
   return ((direction * 3 + part) * s.heads + head) * s.dim + column;
 }
 
-// One group's place: head, strip of a sample; heads are neighbours in memory and so are their groups. The part (q, k or
-// v) is the block's, so that a block sums over rows or does not.
-struct StripPlace {
+// The forward pass: a group of lanes, one part of one head, a strip of steps of a sample. At step n the tokens n .. n + 3
+// give the forward direction's row n + 3 and the other's row n: each is read once for both. Steps go from -3 to T - 1.
+template <typename T, int D>
+struct RowsForward {
+  static constexpr int E = kRowsChannels;
+  static constexpr int kStepsAtOnce = 2;  // whose sums over a row hide each other's latency
+  using Group = LaneGroup<D, E>;
+  using Lane = Packed<T, E>;
+  const MixerRows<float>& p;
+  const MixerShape& s = p.shape;
+  int part, column, first, length;
   int64_t head, sample;
-  int first;  // first token
+  bool normalize;
+  LaneTaps<E> taps[2];
 
-  __device__ StripPlace(const MixerShape& s, const Strips& strips, int64_t item) {
-    head = item % s.heads;
-    item /= s.heads;
-    first = static_cast<int>(item % strips.count) * strips.size;
-    sample = item / strips.count;
+  // Heads are neighbours in memory and so are their groups. The part is the block's, so that a block sums over rows or
+  // does not; `length` is 0 where there is no such strip.
+  __device__ RowsForward(const MixerRows<float>& rows, const Strips& strips, int64_t strip)
+      : p(rows),
+        part(blockIdx.y),
+        column(Group::column()),
+        first(static_cast<int>(strip % strips.count) * strips.size - (kMixerTaps - 1)),
+        length(strip < s.batch * strips.count ? static_cast<int>(s.length) : 0),
+        head(Group::group() % s.heads),
+        sample(length > 0 ? strip / strips.count : 0),
+        normalize(p.normalize && part < 2),
+        taps{LaneTaps<E>(p.taps, taps_channel(s, 0, part, head, column)),
+             LaneTaps<E>(p.taps, taps_channel(s, 1, part, head, column))} {}
+
+  __device__ void walk(int steps) const {
+    const T* const x = static_cast<const T*>(p.qkv) + sample * p.batch_stride +
+                       part * p.part_stride + head * p.head_stride + column;
+    const int64_t stride = s.heads * D;
+    T* const y = static_cast<T*>(p.rows[part]) + (sample * s.length * s.heads + head) * D + column;
+    T* const other = y + s.batch * s.length * stride;
+    const auto load = [&](int t) {
+      return t >= 0 && t < length ? Lane::load(x + t * p.time_stride) : Lane{};
+    };
+    Lane ahead[4];
+    Channels<E> window[4];  // token n + j at step n: (n - first + j) % 4
+#pragma unroll
+    for (int k = 0; k < 3; ++k) {
+      window[k] = load(first + k).unpack();
+    }
+#pragma unroll
+    for (int k = 0; k < 4; ++k) {
+      ahead[k] = load(first + k + 3);
+    }
+    for (int from = first; from < first + steps; from += 4) {
+      Lane now[4];
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        now[k] = ahead[k];
+        ahead[k] = load(from + k + 7);
+      }
+#pragma unroll
+      for (int k = 0; k < 4; k += kStepsAtOnce) {
+        Channels<E> u[kStepsAtOnce][2] = {};
+        float squares[kStepsAtOnce][2];
+#pragma unroll
+        for (int m = 0; m < kStepsAtOnce; ++m) {
+          window[(k + m + 3) % 4] = now[k + m].unpack();
+#pragma unroll
+          for (int j = 0; j < kMixerTaps; ++j) {
+            add_product(u[m][0], taps[0].w[j], window[(k + m + j) % 4]);
+            add_product(u[m][1], taps[1].w[j], window[(k + m + 3 - j) % 4]);
+          }
+#pragma unroll
+          for (int direction = 0; direction < 2; ++direction) {
+            Channels<E>& row = u[m][direction];
+            row = product(row, sigmoid(row));
+            squares[m][direction] = dot(row, row);
+          }
+        }
+        if (normalize) {
+          Group::sum_all(squares);
+        }
+#pragma unroll
+        for (int m = 0; m < kStepsAtOnce; ++m) {
+          const int t = from + k + m;
+          store(y + (t + 3) * stride, u[m][0], squares[m][0], t + 3 >= 0 && t + 3 < length);
+          store(other + t * stride, u[m][1], squares[m][1], t >= 0 && t < length);
+        }
+      }
+    }
+  }
+  __device__ void store(T* at, const Channels<E>& u, float square, bool present) const {
+    const float scale = normalize ? rsqrtf(square + static_cast<float>(kRowNormEps)) : 1.f;
+    if (present) {
+      Lane::pack(product(scale, u)).store(at);
+    }
   }
 };
 
 template <typename T, int D>
 __global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
     mixer_rows_kernel(const __grid_constant__ MixerRows<float> p, const Strips strips) {
-  constexpr int E = kForwardChannels<D>;
-  using Group = LaneGroup<D, E>;
-  using Lane = Packed<T, E>;
-  const MixerShape& s = p.shape;
-  const int part = blockIdx.y % 3, direction = blockIdx.y / 3;
-  const bool reversed = direction == 1, normalize = p.normalize && part < 2;
-  StripPlace place(s, strips, Group::group());
-  const bool present = place.sample < s.batch;
-  if (!present) {
-    place = StripPlace(s, strips, 0);
-  }
-  const int column = Group::column(), length = static_cast<int>(s.length);
-  const LaneTaps<E> taps(p.taps, taps_channel(s, direction, part, place.head, column));
-  const int64_t start = reversed ? s.length - 1 - place.first : place.first;
-  const int64_t in = reversed ? -p.time_stride : p.time_stride;
-  const int64_t out = reversed ? -s.heads * D : s.heads * D;
-  const T* const x = static_cast<const T*>(p.qkv) + place.sample * p.batch_stride +
-                     part * p.part_stride + place.head * p.head_stride + start * p.time_stride +
-                     column;
-  T* const y =
-      static_cast<T*>(p.rows[part]) +
-      (((direction * s.batch + place.sample) * s.length + start) * s.heads + place.head) * D +
-      column;
-  // Token n of the strip in the direction's order, from -3 on.
-  const int before = -place.first, end = present ? length - place.first : 0;
-  const auto load = [&](int n) { return n >= before && n < end ? Lane::load(x + n * in) : Lane{}; };
-  Lane ahead[4];
-  Channels<E> window[4];
-#pragma unroll
-  for (int n = 0; n < 3; ++n) {
-    window[n] = load(n - 3).unpack();
-  }
-#pragma unroll
-  for (int n = 0; n < 4; ++n) {
-    ahead[n] = load(n);
-  }
-  for (int n = 0; n < strips.size; n += 4) {
-    Lane now[4];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      now[k] = ahead[k];
-      ahead[k] = n + 4 < strips.size ? load(n + k + 4) : Lane{};
-    }
-    Channels<E> u[4] = {};
-    float squares[4];
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      window[(k + 3) % 4] = now[k].unpack();
-#pragma unroll
-      for (int j = 0; j < kMixerTaps; ++j) {
-        add_product(u[k], taps.w[j], window[(k + j) % 4]);
-      }
-      u[k] = product(u[k], sigmoid(u[k]));
-      squares[k] = dot(u[k], u[k]);
-    }
-    if (normalize) {
-      Group::sum_all({&squares[0], &squares[1], &squares[2], &squares[3]});
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      const float scale = normalize ? rsqrtf(squares[k] + static_cast<float>(kRowNormEps)) : 1.f;
-      if (n + k < end) {
-        Lane::pack(product(scale, u[k])).store(y + (n + k) * out);
-      }
-    }
-  }
+  const int64_t strip = RowsForward<T, D>::Group::group() / p.shape.heads;
+  RowsForward<T, D>(p, strips, strip).walk(strips.size);
 }
 
 // The gradient of a direction's convolution output at one token. First what is summed over the row, then the rest.
 template <int E>
 struct RowGradient {
-  Channels<E> pre = {}, s, grad;
-  float square, along;
+  Channels<E> u, slope, grad;  // SiLU, its derivative, what the row was given
 
-  // x[(first + j) % 4]: the four tokens by time.
+  // x[(first + j) % 4]: the four tokens by time. `sums`: <u, u> and <u, given>.
   template <bool kReversed>
   __device__ void begin(const Channels<E> (&x)[4], int first, const LaneTaps<E>& taps,
-                        const Channels<E>& given) {
+                        const Channels<E>& given, float (&sums)[2]) {
+    u = {};
 #pragma unroll
     for (int j = 0; j < kMixerTaps; ++j) {
-      add_product(pre, taps.w[j], x[(first + (kReversed ? kMixerTaps - 1 - j : j)) % 4]);
+      add_product(u, taps.w[j], x[(first + (kReversed ? kMixerTaps - 1 - j : j)) % 4]);
     }
-    s = sigmoid(pre);
+#pragma unroll
+    for (int i = 0; i < E; ++i) {
+      const float s = sigmoid(u.at[i]);
+      u.at[i] *= s;
+      slope.at[i] = fmaf(u.at[i], 1.f - s, s);
+    }
     grad = given;
-    const Channels<E> u = product(pre, s);
-    square = dot(u, u);
-    along = dot(u, grad);
+    sums[0] = dot(u, u);
+    sums[1] = dot(u, grad);
   }
-  __device__ Channels<E> end(bool normalized) {
-    const float scale = normalized ? rsqrtf(square + static_cast<float>(kRowNormEps)) : 1.f;
-    const float part = normalized ? -along * scale * scale : 0.f;
+  __device__ Channels<E> end(bool normalized, const float (&sums)[2]) const {
+    const float scale = normalized ? rsqrtf(sums[0] + static_cast<float>(kRowNormEps)) : 1.f;
+    const float part = normalized ? -sums[1] * scale * scale * scale : 0.f;
     Channels<E> out;
 #pragma unroll
     for (int i = 0; i < E; ++i) {
-      const float u = pre.at[i] * s.at[i];
-      out.at[i] = scale * fmaf(part, u, grad.at[i]) * s.at[i] * fmaf(pre.at[i], 1.f - s.at[i], 1.f);
+      out.at[i] = fmaf(part, u.at[i], scale * grad.at[i]) * slope.at[i];
     }
     return out;
   }
@@ -155,7 +174,7 @@ struct RowGradient {
 // One group of the backward pass: a part of one head, some of the samples' strips.
 template <typename T, int D>
 struct RowsBackward {
-  static constexpr int E = kBackwardChannels;
+  static constexpr int E = kRowsChannels;
   using Group = LaneGroup<D, E>;
   using Lane = Packed<T, E>;
   const MixerRowGradients<float>& g;
@@ -210,13 +229,14 @@ struct RowsBackward {
         const int n = base + k, newest = (k + 3) % 4;
         window[newest] = tokens[k].unpack();
         RowGradient<E> forward, reverse;
-        forward.template begin<false>(window, k, taps[0], up[k].unpack());
-        reverse.template begin<true>(window, k, taps[1], down[k].unpack());
+        float sums[2][2];  // of both
+        forward.template begin<false>(window, k, taps[0], up[k].unpack(), sums[0]);
+        reverse.template begin<true>(window, k, taps[1], down[k].unpack(), sums[1]);
         if (normalize) {
-          Group::sum_all({&forward.square, &forward.along, &reverse.square, &reverse.along});
+          Group::sum_all(sums);
         }
-        later[newest] = forward.end(normalize);
-        earlier[newest] = reverse.end(normalize);
+        later[newest] = forward.end(normalize, sums[0]);
+        earlier[newest] = reverse.end(normalize, sums[1]);
         Channels<E> dx = {};
 #pragma unroll
         for (int j = 0; j < kMixerTaps; ++j) {

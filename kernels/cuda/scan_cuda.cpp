@@ -26,8 +26,8 @@ using namespace cuda;  // NOLINT(google-build-using-namespace): our own launcher
 constexpr int64_t kScratchBytes = int64_t{1} << 30, kTensorScratchBytes = int64_t{1} << 29;
 constexpr int64_t kTensorBlocks = 528;
 
-constexpr int64_t kBatchAndChunksDims[] = {1, 3};
-constexpr at::IntArrayRef kBatchAndChunks = kBatchAndChunksDims;
+constexpr int64_t kBatchAndSpansDims[] = {1, 3};
+constexpr at::IntArrayRef kBatchAndSpans = kBatchAndSpansDims;
 
 // Calls body with the launchers of the inputs' dtype.
 template <typename Body>
@@ -212,7 +212,7 @@ struct TensorGradientMemory {
     result.log_alpha = at::empty_like(problem.log_alpha);
     result.beta = at::empty_like(problem.beta);
     result.c = at::empty_like(problem.c);
-    grad_d = at::empty({directions, problem.q.size(1), problem.q.size(3), (length + 15) / 16},
+    grad_d = at::empty({directions, problem.q.size(1), problem.q.size(3), tensor_spans(length)},
                        gate_options);
     const int64_t at_a_time = std::max(kTensorBlocks, kTensorScratchBytes / block_bytes);
     scratch = at::empty({std::min(blocks, at_a_time) * block_bytes}, options.dtype(at::kByte));
@@ -252,7 +252,7 @@ bool bidirectional_backward(const ScanProblem& problem, const at::Tensor& grad_o
                                           c10::cuda::getCurrentCUDAStream());
         });
     result = memory.result;
-    result.d = memory.grad_d.sum(kBatchAndChunks);
+    result.d = memory.grad_d.sum(kBatchAndSpans);
     return done;
   };
   return (shared_rows && merge != "none" && attempt(true)) || attempt(false);

@@ -63,15 +63,16 @@ struct TensorGradients {
   void *grad_q = nullptr, *grad_k = nullptr,
        *grad_v = nullptr;  // [B, T, H, D] (shared rows) or [R, B, T, H, D]
   float *grad_log_alpha = nullptr, *grad_beta = nullptr, *grad_c = nullptr;  // [R, B, T, H]
-  float* grad_d = nullptr;  // [R, B, H, ceil(T / 16)]
+  float* grad_d = nullptr;  // [R, B, H, tensor_spans(T)]
   void* scratch = nullptr;
   int64_t scratch_bytes =
       0;  // at least tensor_scratch_bytes() of one block; more blocks run at a time with more
 };
 
-// Scratch of a block: per direction and chunk S, dS [D, D] and V', dR [16, D], half-width.
+// Spans of a sequence, and the scratch of a block: per direction and span S, dS [D, D] and V', dR [32, D], half-width.
+inline int64_t tensor_spans(int64_t length) { return (length + 31) / 32; }
 inline int64_t tensor_scratch_bytes(int64_t length, int64_t dim, bool shared_rows) {
-  return (shared_rows ? 2 : 1) * ((length + 15) / 16) * 4 * dim * (dim + 16);
+  return (shared_rows ? 2 : 1) * tensor_spans(length) * 4 * dim * (dim + 32);
 }
 
 // The launchers of one input dtype (cuda/instances/scan_<dtype>.cu), for tasks scratch.first .. + count.

@@ -199,14 +199,14 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
   } else {
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();
-      using Gradients = GradientBlock<D, kDirections>;
+      using Gradients = SpanMemory<T, D, kDirections>;
       const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
       if (std::max<int64_t>(bytes, sizeof(Gradients)) > shared_limit ||
           !tensor_fits<kDirections>(params.length)) {
         return cudaErrorInvalidConfiguration;
       }
       const int64_t total = params.tasks() / kDirections;
-      const int chunks = tensor_chunks(params.length);
+      const int64_t spans = tensor_spans(params.length);
       const int64_t fit =
           gradients.scratch_bytes / tensor_scratch_bytes(params.length, D, shared_rows);
       auto backward = tensor_backward_arguments<T>(params, gradients);
@@ -219,7 +219,7 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
                                TensorBlock<T, D, kDirections>::kThreads, bytes, stream, backward);
         if (status == cudaSuccess) {
           status =
-              launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>, blocks * chunks,
+              launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>, blocks * spans,
                                  Gradients::kThreads, sizeof(Gradients), stream, backward);
         }
       }

@@ -8,6 +8,7 @@
 namespace comba::kernels::cuda {
 
 constexpr int kTensorChunk = 16;  // C
+constexpr int kTensorSpan = 32;   // tokens that the backward pass takes at a time, two chunks
 // exp() of it is zero in fp32, and sums of it stay finite where log alpha is -inf.
 constexpr float kLogAlphaFloor = -200.f;
 constexpr float kLog2E = 1.4426950408889634f;
@@ -209,40 +210,41 @@ struct alignas(16) Factors {
   float read, beta, query, write;
 };
 
-// What a lane knows of token i = lane & 15 (in scan order) of a chunk; logarithms to base 2.
+// What a lane knows of token i = lane & 15 (in scan order) of a chunk, or of token i = lane of a span; logarithms to
+// base 2.
 struct TokenGates {
   float g, e, c, beta;
-  float end;  // G, the same in all lanes of the token's half-warp
+  float end;  // G, the same in all lanes of the token's chunk or span
 };
 
 // As they come from memory.
 struct RawGates {
   float log_alpha, c, beta;
 };
-template <typename Block>
+template <int kTokens = kTensorChunk, typename Block>
 __device__ RawGates load_gates(const Block& b, int chunk, int local) {
-  const int i = b.lane & 15;
-  const int64_t t = int64_t{chunk} * kTensorChunk + (b.reversed(local) ? 15 - i : i);
+  const int i = b.lane % kTokens;
+  const int64_t t = int64_t{chunk} * kTokens + (b.reversed(local) ? kTokens - 1 - i : i);
   const bool present = chunk >= 0 && t < b.p.length;
   const int64_t at = present ? b.gate_index(local, t) : 0;
   return {present ? b.p.log_alpha[at] : 0.f, present ? b.p.c[at] : 0.f,
           present ? b.p.beta[at] : 0.f};
 }
-template <typename Block>
+template <int kTokens = kTensorChunk, typename Block>
 __device__ TokenGates sum_gates(const Block& b, const RawGates& raw) {
-  const int i = b.lane & 15;
+  const int i = b.lane % kTokens;
   TokenGates gates;
   gates.g = kLog2E * fmaxf(raw.log_alpha, kLogAlphaFloor);
   gates.c = raw.c;
   gates.beta = raw.beta;
 #pragma unroll
-  for (int step = 1; step < 16; step *= 2) {
-    const float before = __shfl_up_sync(~0u, gates.g, step, 16);
+  for (int step = 1; step < kTokens; step *= 2) {
+    const float before = __shfl_up_sync(~0u, gates.g, step, kTokens);
     gates.g += i >= step ? before : 0.f;
   }
-  const float before = __shfl_up_sync(~0u, gates.g, 1, 16);
+  const float before = __shfl_up_sync(~0u, gates.g, 1, kTokens);
   gates.e = b.p.decayed_feedback ? gates.g : (i > 0 ? before : 0.f);
-  gates.end = __shfl_sync(~0u, gates.g, 15, 16);
+  gates.end = __shfl_sync(~0u, gates.g, kTokens - 1, kTokens);
   return gates;
 }
 

@@ -3,21 +3,30 @@
 // With the notation of tensor_forward.cuh, dO the gradient of the output and dS of the state after a chunk:
 //   dV' = P^T dO + diag(exp(G - g)) K dS,   dR = M^T dV'
 //   dS  <- exp(G) dS + (diag(scale exp(g)) (Q - d K))^T dO - (diag(c exp(e)) K)^T dR
-// Leaves S before, dS after, V' and dR of every chunk for tensor_gradients.cuh, as the operand fragments that it needs.
+// Leaves S before and dS after every span of two chunks, V' and dR of every chunk for tensor_gradients.cuh, as the
+// operand fragments that it needs.
 #pragma once
 
 #include "kernels/cuda/tensor_state.cuh"
 
 namespace comba::kernels::cuda {
 
-// What a chunk of a direction leaves, as operand fragments of 16 bytes a lane.
+// What a span of a direction leaves, as operand fragments of 16 bytes a lane.
 template <int D>
-struct ChunkScratch {
+struct SpanStates {
   static constexpr int kTiles = D / 16;
-  uint4 state[kTiles][kTiles][32];       // of Dv, of Dk: operands b (k = Dv, columns = Dk)
-  uint4 grad_state[kTiles][kTiles][32];  // the same of dS
-  uint4 update[kTiles][32];              // of Dv: operand a of V' (rows = tokens, k = Dv)
-  uint4 grad_update[kTiles][32];         // the same of dR
+  uint4 state[kTiles][kTiles][32];  // before it; of Dv, of Dk: operands b (k = Dv, columns = Dk)
+  uint4 grad_state[kTiles][kTiles][32];  // after it; the same of dS
+};
+template <int D>
+struct ChunkUpdates {
+  uint4 update[D / 16][32];       // of Dv: operand a of V' (rows = tokens, k = Dv)
+  uint4 grad_update[D / 16][32];  // the same of dR
+};
+template <int D>
+struct SpanScratch {
+  SpanStates<D> states;
+  ChunkUpdates<D> updates[2];  // of its chunks in time order
 };
 
 template <typename T>
@@ -25,18 +34,23 @@ struct TensorBackward {
   TensorScan<T> scan;  // o is not used
   const T* grad_o = nullptr;
   RowStrides grad_o_strides;
-  void* scratch = nullptr;  // ChunkScratch [block][direction][chunk]
+  void* scratch = nullptr;  // SpanScratch [block][direction][span]
   // outputs
   T *grad_q = nullptr, *grad_k = nullptr,
     *grad_v = nullptr;  // [B, T, H, D] (merged) or [R, B, T, H, D]
   float *grad_log_alpha = nullptr, *grad_beta = nullptr, *grad_c = nullptr;  // [R, B, T, H]
-  float* grad_d = nullptr;                                                   // [R, B, H, chunks]
+  float* grad_d = nullptr;                                                   // [R, B, H, spans]
 };
 
 template <int D, int kDirections>
-__device__ ChunkScratch<D>& scratch_of(void* scratch, int64_t block, int local, int chunks,
-                                       int chunk) {
-  return static_cast<ChunkScratch<D>*>(scratch)[(block * kDirections + local) * chunks + chunk];
+__device__ SpanScratch<D>& scratch_of(void* scratch, int64_t block, int local, int chunks,
+                                      int span) {
+  return static_cast<SpanScratch<D>*>(
+      scratch)[(block * kDirections + local) * ((chunks + 1) / 2) + span];
+}
+// Whether a walk that goes up or down comes into a span with this chunk.
+__device__ inline bool enters_span(int chunk, int chunks, bool down) {
+  return down ? chunk % 2 == 1 || chunk == chunks - 1 : chunk % 2 == 0;
 }
 
 template <typename T, int D, int kDirections>
@@ -46,10 +60,12 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
   const int tile = walk.first_row / 16;
   WarpState<T, D, kMTiles> state;
   const auto step = [&](int, int chunk, const ChunkPlace& place) {
-    auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk);
-    state.store(kept.state, tile, b.lane);
+    auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
+    if (enters_span(chunk, b.chunks, walk.reversed)) {
+      state.store(kept.states.state, tile, b.lane);
+    }
     advance(state, walk, place, [&](int mt, const float(&update)[2][4]) {
-      kept.update[tile + mt][b.lane] = transposed_fragment<T>(update);
+      kept.updates[chunk % 2].update[tile + mt][b.lane] = transposed_fragment<T>(update);
     });
   };
   if constexpr (kDirections == 2) {
@@ -72,8 +88,10 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
     const int products = b.products_offset(place);
     const uint32_t rows = b.rows_address(place), triangles = b.base + products;
     auto& kept =
-        scratch_of<D, kDirections>(backward.scratch, blockIdx.x, walk.local, b.chunks, chunk);
-    grad_state.store(kept.grad_state, tile, b.lane);
+        scratch_of<D, kDirections>(backward.scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
+    if (enters_span(chunk, b.chunks, !walk.reversed)) {
+      grad_state.store(kept.states.grad_state, tile, b.lane);
+    }
     float sum[kMTiles][2][4] = {};
     uint32_t tiles[D / 16];
     walk.addresses(tiles, rows, walk.row_tiles);
@@ -101,7 +119,7 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
       fragment<T>(update, sum[mt]);
       Half<T>::multiply(grad_r[0], update, m[0], m[1]);
       Half<T>::multiply(grad_r[1], update, m[2], m[3]);
-      kept.grad_update[tile + mt][b.lane] = transposed_fragment<T>(grad_r);
+      kept.updates[chunk % 2].grad_update[tile + mt][b.lane] = transposed_fragment<T>(grad_r);
       scaled_fragment<T>(from_q[mt], grad_o, [&](int half, int x) { return f[half][x].query; });
 #pragma unroll
       for (int half = 0; half < 2; ++half) {
