@@ -2,11 +2,9 @@
 
 #include "vision/base/error.h"
 #include "vision/base/files.h"
-#include "vision/base/log.h"
-#include "vision/engine/checkpoint.h"
+#include "vision/engine/weights.h"
 #include "vision/io/safetensors.h"
 
-#include <ATen/core/grad_mode.h>
 #include <nlohmann/json.hpp>
 
 namespace comba::classify {
@@ -15,55 +13,6 @@ namespace {
 
 constexpr const char* kConfigKey = "comba.config";
 constexpr const char* kClassesKey = "comba.classes";
-
-// The weights file inside a checkpoint folder, after every file of it was verified.
-fs::path file_in_checkpoint(const fs::path& folder, const std::string& weights) {
-  const vision::CheckpointState state = vision::verify_checkpoint(folder);
-  const std::string which = weights == "auto" ? state.best_weights : weights;
-  const fs::path file = folder / (which == "ema" ? "ema.safetensors" : "model.safetensors");
-  COMBA_CHECK(fs::exists(file), "loading {}: it holds no averaged weights; use --weights raw",
-              folder.string());
-  return file;
-}
-
-fs::path file_in_run(const fs::path& run, const std::string& weights) {
-  for (const char* name : {"best", "last"}) {
-    const fs::path folder = run / "checkpoints" / name;
-    if (!fs::exists(folder / "state.json")) {
-      continue;
-    }
-    try {
-      return file_in_checkpoint(folder, weights);
-    } catch (const Error& error) {
-      log::warning("{}; trying another checkpoint of {}", error.what(), run.string());
-    }
-  }
-  throw Error(
-      fmt::format("loading {}: it has no usable checkpoint (checkpoints/best or checkpoints/last)",
-                  run.string()));
-}
-
-fs::path find_weights(const fs::path& path, const std::string& weights) {
-  if (!fs::exists(path)) {
-    throw UsageError(
-        fmt::format("loading weights: {} does not exist; give a run folder, a checkpoint folder or "
-                    "a .safetensors file",
-                    path.string()));
-  }
-  if (!fs::is_directory(path)) {
-    return path;
-  }
-  if (fs::exists(path / "state.json")) {
-    return file_in_checkpoint(path, weights);
-  }
-  if (fs::is_directory(path / "checkpoints")) {
-    return file_in_run(path, weights);
-  }
-  throw UsageError(
-      fmt::format("loading weights: {} is neither a run folder (it has no checkpoints/) nor a "
-                  "checkpoint folder (it has no state.json)",
-                  path.string()));
-}
 
 std::vector<std::string> parse_classes(const std::string& text, const fs::path& path) {
   const nlohmann::json json = nlohmann::json::parse(text, nullptr, /*allow_exceptions=*/false);
@@ -77,38 +26,6 @@ std::vector<std::string> parse_classes(const std::string& text, const fs::path& 
     names.push_back(item.get<std::string>());
   }
   return names;
-}
-
-void load_tensors(Classifier& model, const std::map<std::string, at::Tensor>& tensors,
-                  const fs::path& path) {
-  const at::NoGradGuard no_grad;
-  size_t used = 0;
-  const auto load = [&](const std::string& name, at::Tensor target) {
-    const auto found = tensors.find(name);
-    COMBA_CHECK(found != tensors.end(), "loading {}: tensor {} is missing", path.string(), name);
-    COMBA_CHECK(
-        found->second.sizes() == target.sizes(),
-        "loading {}: tensor {} has {} elements in {} dimensions, the model of its configuration "
-        "expects {} in {}",
-        path.string(), name, found->second.numel(), found->second.dim(), target.numel(),
-        target.dim());
-    target.copy_(found->second);
-    ++used;
-  };
-  for (const auto& item : model->named_parameters()) {
-    load(item.key(), item.value());
-  }
-  for (const auto& item : model->named_buffers()) {
-    load(item.key(), item.value());
-  }
-  if (used != tensors.size()) {
-    for (const auto& [name, tensor] : tensors) {
-      const bool known =
-          model->named_parameters().contains(name) || model->named_buffers().contains(name);
-      COMBA_CHECK(known, "loading {}: tensor {} is unknown to the model of its configuration",
-                  path.string(), name);
-    }
-  }
 }
 
 }  // namespace
@@ -158,7 +75,7 @@ void read_given_description(const fs::path& config, const vision::SafetensorsFil
 Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::Device& device,
                    const fs::path& config) {
   Bundle bundle;
-  bundle.weights = find_weights(path, weights);
+  bundle.weights = vision::find_weights(path, weights);
   vision::SafetensorsFile file = vision::load_safetensors(bundle.weights);
   if (config.empty()) {
     read_own_description(file, bundle);
@@ -181,7 +98,7 @@ Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::
     bundle.config.data.eval = beside.data.eval;
   }
   bundle.model = Classifier(bundle.config.model, bundle.config.classes);
-  load_tensors(bundle.model, file.tensors, bundle.weights);
+  vision::load_weights(*bundle.model, file.tensors, bundle.weights);
   bundle.model->to(device);
   bundle.model->eval();
   return bundle;

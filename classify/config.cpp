@@ -61,18 +61,8 @@ void check_channels(const RunConfig& config) {
   check("data.std", config.data.std);
 }
 
-// Working directory first (what the user typed with --set), then the folder of the config file.
-std::string resolve_path(const std::string& path, const fs::path& folder) {
-  if (path.empty() || path == "synthetic" || fs::path(path).is_absolute()) {
-    return path;
-  }
-  for (const fs::path& candidate : {fs::current_path() / path, folder / path}) {
-    std::error_code ignored;
-    if (fs::exists(candidate, ignored)) {
-      return fs::weakly_canonical(candidate).string();
-    }
-  }
-  return path;  // opening it names the path; see open_source() for where it was looked for
+std::string resolve_images(const std::string& path, const fs::path& folder) {
+  return path.empty() || path == "synthetic" ? path : resolve_path(path, folder);
 }
 
 }  // namespace
@@ -104,21 +94,15 @@ std::string read_run_config_text(std::string_view text, const std::string& origi
   settle_geometry(table, config);
   vision::validate(config.model);
   check_channels(config);
-  config.data.train = resolve_path(config.data.train, folder);
-  config.data.eval = resolve_path(config.data.eval, folder);
+  config.data.train = resolve_images(config.data.train, folder);
+  config.data.eval = resolve_images(config.data.eval, folder);
   return table.dump();
 }
 
 std::string read_run_config(const fs::path& path, const std::vector<std::string>& assignments,
                             RunConfig& config) {
-  std::string text;
-  try {
-    text = read_file(path);
-  } catch (const Error& error) {
-    throw UsageError(fmt::format("reading the configuration: {}", error.what()));
-  }
-  return read_run_config_text(text, path.string(), fs::absolute(path).parent_path(), assignments,
-                              config);
+  return read_run_config_text(read_config_file(path), path.string(),
+                              fs::absolute(path).parent_path(), assignments, config);
 }
 
 std::string dump(const RunConfig& config) {

@@ -12,15 +12,10 @@
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/from_blob.h>
 #include <ATen/ops/softmax.h>
-#include <ATen/ops/tensor.h>
 #include <ATen/ops/topk.h>
 
 namespace comba::classify {
 namespace {
-
-at::Tensor per_channel(const std::vector<double>& values) {
-  return at::tensor(values, at::kDouble).view({1, -1, 1, 1});
-}
 
 void keep_examples(Evaluation& into, const datasets::Batch& batch, const BatchStream& stream,
                    const RunConfig& config, const at::Tensor& logits, const at::Tensor& predictions,
@@ -55,25 +50,6 @@ void keep_examples(Evaluation& into, const datasets::Batch& batch, const BatchSt
 }
 
 }  // namespace
-
-Normaliser::Normaliser(const std::vector<double>& mean, const std::vector<double>& std,
-                       const c10::Device& device)
-    : device_(device) {
-  const at::Tensor deviation = per_channel(std);
-  scale_ = deviation.mul(255.0).reciprocal().to(at::kFloat).to(device);
-  shift_ = per_channel(mean).div(deviation).neg().to(at::kFloat).to(device);
-}
-
-at::Tensor Normaliser::operator()(const at::Tensor& pixels) const {
-  at::Tensor moved = pixels;
-  if (device_.is_cuda()) {
-    moved = pixels.pin_memory().to(device_, /*non_blocking=*/true);
-  }
-  return moved.permute({0, 3, 1, 2})
-      .to(at::kFloat, false, false, at::MemoryFormat::Contiguous)
-      .mul_(scale_)
-      .add_(shift_);
-}
 
 at::Tensor pixels_of(const datasets::Batch& batch, int64_t image_size, int64_t channels) {
   const auto expected = static_cast<size_t>(batch.size * image_size * image_size * channels);

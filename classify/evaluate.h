@@ -5,6 +5,7 @@
 #include "classify/config.h"
 #include "classify/stream.h"
 #include "datasets/image.h"
+#include "vision/nn/normaliser.h"
 
 #include <cstdint>
 #include <string>
@@ -14,17 +15,7 @@
 
 namespace comba::classify {
 
-// pixels [N, S, S, C] uint8 (host) -> [N, C, S, S] fp32 on `device`, scaled to 0..1, mean and std applied
-class Normaliser {
- public:
-  Normaliser(const std::vector<double>& mean, const std::vector<double>& std,
-             const c10::Device& device);
-  at::Tensor operator()(const at::Tensor& pixels) const;
-
- private:
-  c10::Device device_;
-  at::Tensor scale_, shift_;  // [1, C, 1, 1] fp32
-};
+using vision::Normaliser;
 
 // The pixels of a batch as a tensor that borrows its memory: [N, S, S, C] uint8.
 at::Tensor pixels_of(const datasets::Batch& batch, int64_t image_size, int64_t channels);

@@ -1,28 +1,22 @@
 #include "datasets/loader.h"
 
 #include "datasets/decode.h"
+#include "datasets/ordered_batches.h"
 #include "datasets/sampler.h"
 #include "datasets/transform.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
 
 #include <algorithm>
-#include <condition_variable>
 #include <cstring>
-#include <exception>
 #include <mutex>
+#include <optional>
 #include <set>
-#include <thread>
 
 #include <opencv2/core/utility.hpp>
 
 namespace comba::datasets {
-namespace {
-constexpr int64_t kPrefetch = 3;  // batches under way or waiting
-}
 
-// Threads take one sample at a time from the batches [consumed, consumed + kPrefetch) in order; a batch lives in
-// slot (number % kPrefetch). One mutex guards all bookkeeping; decoding runs outside it.
 class Loader::Impl {
  public:
   Impl(std::shared_ptr<const ImageSource> source, LoaderOptions options)
@@ -33,22 +27,14 @@ class Loader::Impl {
                 "loading images: {} training images do not fill a batch of {}", source_->size(),
                 options_.batch_size);
     cv::setNumThreads(1);  // our threads are the parallelism
-    const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
-    const int64_t count = options_.threads > 0 ? options_.threads : cores;
-    for (int64_t i = 0; i < count; ++i) {
-      threads_.emplace_back([this] { work(); });
-    }
-  }
-
-  ~Impl() {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    wake_.notify_all();
-    for (std::thread& thread : threads_) {
-      thread.join();
-    }
+    batches_.emplace(
+        OrderedBatches<Batch>::Work{
+            .open = [this](int64_t number, Batch& batch) { return open(number, batch); },
+            .fill =
+                [this](int64_t number, int64_t place, Batch& batch) {
+                  fill({&batch, place, number * options_.batch_size + place});
+                }},
+        options_.threads);
   }
 
   int64_t batches_per_epoch() const {
@@ -57,25 +43,16 @@ class Loader::Impl {
   }
 
   void start(int64_t epoch, int64_t first_batch) {
-    std::unique_lock lock(mutex_);
-    running_ = false;
-    idle_.wait(lock, [&] { return active_ == 0; });
-    epoch_ = epoch;
-    consumed_ = next_batch_ = first_batch;
-    next_item_ = 0;
-    failure_ = nullptr;
-    order_ =
-        std::make_unique<Permutation>(source_->size(), options_.seed, static_cast<uint64_t>(epoch));
-    for (Slot& slot : slots_) {
-      slot.number = -1;
-    }
-    running_ = true;
-    lock.unlock();
-    wake_.notify_all();
+    batches_->start(first_batch, batches_per_epoch(), [&] {
+      epoch_ = epoch;
+      order_ = std::make_unique<Permutation>(source_->size(), options_.seed,
+                                             static_cast<uint64_t>(epoch));
+    });
   }
 
   bool next(Batch& batch) {
-    while (next_whole(batch)) {
+    COMBA_CHECK(order_ != nullptr, "loading images: next() before start()");
+    while (batches_->next(batch)) {
       drop_absent(batch);
       if (batch.size > 0) {
         return true;
@@ -85,43 +62,18 @@ class Loader::Impl {
   }
 
   int64_t bad_samples() const {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(bad_mutex_);
     return static_cast<int64_t>(bad_.size());
   }
 
  private:
   static constexpr int64_t kAbsent = -1;  // in place of an index
 
-  struct Slot {
-    int64_t number = -1;  // of the batch in it
-    int64_t left = 0;     // samples not yet written
-    Batch batch;
-  };
   struct Item {
-    Slot* slot;
+    Batch* batch;
     int64_t place;     // in the batch
     int64_t position;  // in the epoch's order
   };
-
-  // The next batch as the workers left it.
-  bool next_whole(Batch& batch) {
-    std::unique_lock lock(mutex_);
-    COMBA_CHECK(order_ != nullptr, "loading images: next() before start()");
-    if (consumed_ >= batches_per_epoch()) {
-      return false;
-    }
-    Slot& slot = slots_[consumed_ % kPrefetch];
-    ready_.wait(lock, [&] { return failure_ || (slot.number == consumed_ && slot.left == 0); });
-    if (failure_) {
-      std::rethrow_exception(failure_);
-    }
-    std::swap(batch, slot.batch);
-    slot.number = -1;
-    ++consumed_;
-    lock.unlock();
-    wake_.notify_all();
-    return true;
-  }
 
   // Takes out the samples that evaluation goes without.
   static void drop_absent(Batch& batch) {
@@ -144,68 +96,13 @@ class Loader::Impl {
     batch.indices.resize(kept);
   }
 
-  bool has_work() const {
-    return running_ && !failure_ && next_batch_ < batches_per_epoch() &&
-           next_batch_ < consumed_ + kPrefetch;
-  }
-
-  int64_t size_of(int64_t batch) const {
-    return std::min(options_.batch_size, source_->size() - batch * options_.batch_size);
-  }
-
-  // Needs the lock.
-  Item take() {
-    Slot& slot = slots_[next_batch_ % kPrefetch];
-    if (next_item_ == 0) {
-      open_slot(slot);
-    }
-    const Item item{&slot, next_item_, next_batch_ * options_.batch_size + next_item_};
-    if (++next_item_ == slot.batch.size) {
-      ++next_batch_;
-      next_item_ = 0;
-    }
-    return item;
-  }
-
-  void open_slot(Slot& slot) {
+  int64_t open(int64_t number, Batch& batch) const {
     const TransformOptions& t = options_.transform;
-    Batch& batch = slot.batch;
-    slot.number = next_batch_;
-    batch.size = slot.left = size_of(next_batch_);
+    batch.size = std::min(options_.batch_size, source_->size() - number * options_.batch_size);
     batch.pixels.resize(static_cast<size_t>(batch.size * t.image_size * t.image_size * t.channels));
     batch.labels.resize(batch.size);
     batch.indices.resize(batch.size);
-  }
-
-  void work() {
-    std::unique_lock lock(mutex_);
-    for (;;) {
-      wake_.wait(lock, [&] { return stop_ || has_work(); });
-      if (stop_) {
-        return;
-      }
-      const Item item = take();
-      ++active_;
-      lock.unlock();
-      std::exception_ptr failure;
-      try {
-        fill(item);
-      } catch (...) {
-        failure = std::current_exception();
-      }
-      lock.lock();
-      --active_;
-      --item.slot->left;
-      if (failure && !failure_) {
-        failure_ = failure;
-      }
-      if (item.slot->left == 0 || failure_) {
-        ready_.notify_all();
-      }
-      if (active_ == 0) {
-        idle_.notify_all();
-      }
-    }
+    return batch.size;
   }
 
   int64_t index_at(int64_t position) const {
@@ -232,7 +129,7 @@ class Loader::Impl {
         }
         COMBA_CHECK(bad_samples() < source_->size(), "loading images: no image could be read");
         if (!options_.training) {
-          item.slot->batch.indices[item.place] = kAbsent;
+          item.batch->indices[item.place] = kAbsent;
           return;
         }
       }
@@ -256,7 +153,7 @@ class Loader::Impl {
   }
 
   void write(const Item& item, int64_t index, const Image& image) const {
-    Batch& batch = item.slot->batch;
+    Batch& batch = *item.batch;
     std::memcpy(batch.pixels.data() + item.place * image.pixels.size(), image.pixels.data(),
                 image.pixels.size());
     batch.labels[item.place] = source_->label(index);
@@ -264,7 +161,7 @@ class Loader::Impl {
   }
 
   void note_bad(int64_t index, const Error& error) {
-    const std::lock_guard lock(mutex_);
+    const std::lock_guard lock(bad_mutex_);
     if (bad_.insert(index).second) {
       log::warning("bad sample {}: {}", bad_.size(), error.what());
     }
@@ -275,15 +172,11 @@ class Loader::Impl {
 
   const std::shared_ptr<const ImageSource> source_;
   const LoaderOptions options_;
-  mutable std::mutex mutex_;
-  std::condition_variable wake_, ready_, idle_;
   std::unique_ptr<Permutation> order_;
-  Slot slots_[kPrefetch];
-  int64_t epoch_ = 0, consumed_ = 0, next_batch_ = 0, next_item_ = 0, active_ = 0;
-  bool running_ = false, stop_ = false;
-  std::exception_ptr failure_;
+  int64_t epoch_ = 0;
+  mutable std::mutex bad_mutex_;
   std::set<int64_t> bad_;
-  std::vector<std::thread> threads_;
+  std::optional<OrderedBatches<Batch>> batches_;  // last: its threads use the rest
 };
 
 Loader::Loader(std::shared_ptr<const ImageSource> source, LoaderOptions options)

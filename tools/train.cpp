@@ -1,6 +1,7 @@
 // comba train: configuration in, run folder out.
 #include "classify/task.h"
 #include "tools/commands.h"
+#include "tracking/task.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
 #include "vision/engine/precision.h"
@@ -82,14 +83,15 @@ std::string describe(const vision::Metrics& metrics) {
   return text;
 }
 
-void print_result(const vision::TrainResult& result, const fs::path& run) {
+void print_result(const vision::TrainResult& result, const std::string& metric,
+                  const fs::path& run) {
   std::cout << fmt::format("trained      {} steps, {:.0f} img/s\n", result.steps,
                            result.images_per_second);
   std::cout << fmt::format("last epoch   {}\n", describe(result.last));
   if (!result.last_average.empty()) {
     std::cout << fmt::format("  averaged   {}\n", describe(result.last_average));
   }
-  std::cout << fmt::format("best top1    {:.4g} (epoch {}, {} weights)\n", result.best_metric,
+  std::cout << fmt::format("best {:<7} {:.4g} (epoch {}, {} weights)\n", metric, result.best_metric,
                            result.best_epoch + 1, result.best_weights);
   const fs::path best = run / "checkpoints" / "best";
   std::cout << fmt::format("report       {}\n", (run / "report.html").string());
@@ -99,29 +101,52 @@ void print_result(const vision::TrainResult& result, const fs::path& run) {
   std::cout << fmt::format("next         comba eval {}\n", run.string()) << std::flush;
 }
 
-void run_train(const Arguments& arguments) {
-  classify::RunConfig config;
-  const std::string resolved = classify::read_run_config(arguments.config, arguments.set, config);
+// A task and what its configuration says of the training.
+struct Job {
+  std::unique_ptr<vision::Task> task;
+  vision::TrainOptions train;
+  std::string resolved;  // the configuration
+  int64_t seed = 0;
+};
+
+Job open_job(const Arguments& arguments) {
   const c10::Device device = vision::choose_device(arguments.device);
+  Job job;
+  if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
+    tracking::TrackConfig config;
+    job.resolved = tracking::read_track_config(arguments.config, arguments.set, config);
+    job.task = std::make_unique<tracking::TrackTask>(config, device);
+    job.train = config.train;
+    job.seed = config.seed;
+  } else {
+    classify::RunConfig config;
+    job.resolved = classify::read_run_config(arguments.config, arguments.set, config);
+    job.task = std::make_unique<classify::ClassifyTask>(config, device);
+    job.train = config.train;
+    job.seed = config.seed;
+  }
+  return job;
+}
+
+void run_train(const Arguments& arguments) {
   const fs::path run = choose_run_folder(arguments);
-  classify::ClassifyTask task(config,
-                              device);  // before the folder exists: wrong data paths leave no trace
+  const Job job = open_job(arguments);  // before the folder exists: wrong data paths leave no trace
   fs::create_directories(run);
   log::set_file((run / "log.txt").string());
   int64_t parameters = 0;
-  for (const auto& parameter : task.model().parameters()) {
+  for (const auto& parameter : job.task->model().parameters()) {
     parameters += parameter.numel();
   }
   log::info("run {}: {} parameters on {}, {} steps an epoch, peak lr {:.3g} at {} images per step",
-            run.string(), parameters, device.str(), task.steps_per_epoch(), config.train.peak_lr(),
-            config.train.batch_size);
+            run.string(), parameters, job.task->model().parameters()[0].device().str(),
+            job.task->steps_per_epoch(), job.train.peak_lr(), job.train.batch_size);
   const vision::TrainResult result =
-      vision::train(task, config.train,
+      vision::train(*job.task, job.train,
                     {.folder = run,
                      .title = fmt::format("{} ({})", fs::path(arguments.config).stem().string(),
                                           run.filename().string()),
-                     .config = resolved,
-                     .seed = config.seed,
+                     .config = job.resolved,
+                     .seed = job.seed,
                      .resume = arguments.resume});
   if (result.signal != 0) {
     throw Interrupted(
@@ -130,7 +155,7 @@ void run_train(const Arguments& arguments) {
                     result.signal, result.steps, arguments.config, run.string()),
         result.signal);
   }
-  print_result(result, run);
+  print_result(result, job.task->primary_metric(), run);
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include "vision/base/files.h"
 
 #include <algorithm>
+#include <cctype>
 #include <cstdio>
 
 namespace comba::tracking {
@@ -34,6 +35,43 @@ std::vector<Box> read_truth(const fs::path& file) {
   return boxes;
 }
 
+// As the official folders have them; none where the annotations came without images.
+FrameFiles numbered_frames(const fs::path& folder, size_t count) {
+  FrameFiles frames{folder, {}, count};
+  frames.count = fs::exists(frames[0]) ? count : 0;
+  return frames;
+}
+
+// "a9" before "a10".
+bool by_number(const std::string& a, const std::string& b) {
+  size_t i = 0, j = 0;
+  const auto number = [](const std::string& text, size_t& at) {
+    const size_t first = std::min(text.find_first_not_of('0', at), text.size());
+    at = first;
+    while (at < text.size() && std::isdigit(static_cast<unsigned char>(text[at])) != 0) {
+      ++at;
+    }
+    return text.substr(first, at - first);
+  };
+  while (i < a.size() && j < b.size()) {
+    const bool digits = std::isdigit(static_cast<unsigned char>(a[i])) != 0 &&
+                        std::isdigit(static_cast<unsigned char>(b[j])) != 0;
+    if (!digits) {
+      if (a[i] != b[j]) {
+        return a[i] < b[j];
+      }
+      ++i;
+      ++j;
+      continue;
+    }
+    const std::string x = number(a, i), y = number(b, j);
+    if (x != y) {
+      return x.size() != y.size() ? x.size() < y.size() : x < y;
+    }
+  }
+  return a.size() - i != b.size() - j ? a.size() - i < b.size() - j : a < b;
+}
+
 // "key: value" of a meta_info.ini, or "".
 std::string meta_value(const std::string& text, const std::string& key) {
   const size_t at = text.find("\n" + key + ": ");
@@ -44,43 +82,12 @@ std::string meta_value(const std::string& text, const std::string& key) {
   return text.substr(begin, end == std::string::npos ? end : end - begin);
 }
 
-Sequence read_got10k_sequence(const fs::path& folder) {
-  Sequence s;
-  s.name = folder.filename().string();
-  s.truth = read_truth(folder / "groundtruth.txt");
-  COMBA_CHECK(fs::exists(folder / "cover.label"),
-              "reading {}: there is no cover.label; GOT-10k's test split has no public annotations "
-              "and is scored by its server: use its val split here",
-              folder.string());
-  s.visible = read_flags(folder / "cover.label", s.truth.size());
-  const fs::path meta = folder / "meta_info.ini";
-  const std::string text = read_file(meta), resolution = meta_value(text, "resolution");
-  COMBA_CHECK(std::sscanf(resolution.c_str(), "(%lf, %lf)", &s.width, &s.height) == 2 &&
-                  s.width > 0 && s.height > 0,
-              "reading {}: expected a line \"resolution: (width, height)\", got \"{}\"",
-              meta.string(), resolution);
-  s.object_class = meta_value(text, "object_class");
-  s.motion_class = meta_value(text, "motion_class");
-  return s;
-}
-
 std::string class_of(const std::string& name) { return name.substr(0, name.rfind('-')); }
-
-Sequence read_lasot_folder(const fs::path& folder) {
-  Sequence s;
-  s.name = folder.filename().string();
-  s.truth = read_truth(folder / "groundtruth.txt");
-  const auto occluded = read_flags(folder / "full_occlusion.txt", s.truth.size());
-  const auto outside = read_flags(folder / "out_of_view.txt", s.truth.size());
-  for (size_t i = 0; i < occluded.size(); ++i) {
-    s.visible.push_back(occluded[i] == 0 && outside[i] == 0 ? 1 : 0);
-  }
-  return s;
-}
 
 Sequence read_lasot_flat(const fs::path& root, const std::string& name) {
   Sequence s;
   s.name = name;
+  s.object_class = class_of(name);
   s.truth = read_truth(root / "annos" / (name + ".txt"));
   s.visible = read_flags(root / "absent" / (name + ".txt"), s.truth.size());
   for (uint8_t& flag : s.visible) {
@@ -105,12 +112,96 @@ std::vector<std::string> entries(const fs::path& folder, bool folders) {
   return names;
 }
 
-std::vector<std::string> lasot_names(const fs::path& root, bool flat) {
-  if (fs::exists(root / "testing_set.txt")) {
-    return read_names(root / "testing_set.txt");
+void check_folder(const fs::path& folder, const char* benchmark) {
+  COMBA_CHECK(fs::is_directory(folder),
+              "reading {}: expected the folder of {}'s annotations, there is {}", folder.string(),
+              benchmark, fs::exists(folder) ? "a file" : "nothing");
+}
+
+}  // namespace
+
+fs::path FrameFiles::operator[](size_t frame) const {
+  return folder / (names.empty() ? fmt::format("{:08}.jpg", frame + 1) : names[frame]);
+}
+
+FrameFiles list_frames(const fs::path& folder) {
+  static constexpr const char* kEndings[] = {".jpg", ".jpeg", ".png", ".bmp", ".webp",
+                                             ".ppm", ".pgm",  ".tif", ".tiff"};
+  COMBA_CHECK(fs::is_directory(folder), "reading frames: {} is not a folder", folder.string());
+  FrameFiles frames{folder, {}, 0};
+  for (const auto& entry : fs::directory_iterator(folder)) {
+    std::string ending = entry.path().extension().string();
+    std::transform(ending.begin(), ending.end(), ending.begin(),
+                   [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+    if (entry.is_regular_file() &&
+        std::find(std::begin(kEndings), std::end(kEndings), ending) != std::end(kEndings)) {
+      frames.names.push_back(entry.path().filename().string());
+    }
   }
-  if (flat) {
-    return entries(root / "annos", false);
+  std::sort(frames.names.begin(), frames.names.end(), by_number);
+  frames.count = frames.names.size();
+  COMBA_CHECK(frames.count > 0, "reading frames: {} holds no images", folder.string());
+  return frames;
+}
+
+Sequence read_got10k_sequence(const fs::path& folder) {
+  Sequence s;
+  s.name = folder.filename().string();
+  s.truth = read_truth(folder / "groundtruth.txt");
+  COMBA_CHECK(fs::exists(folder / "cover.label"),
+              "reading {}: there is no cover.label; GOT-10k's test split has no public annotations "
+              "and is scored by its server: use its val split here",
+              folder.string());
+  s.visible = read_flags(folder / "cover.label", s.truth.size());
+  s.frames = numbered_frames(folder, s.truth.size());
+  const fs::path meta = folder / "meta_info.ini";
+  const std::string text = read_file(meta), resolution = meta_value(text, "resolution");
+  COMBA_CHECK(std::sscanf(resolution.c_str(), "(%lf, %lf)", &s.width, &s.height) == 2 &&
+                  s.width > 0 && s.height > 0,
+              "reading {}: expected a line \"resolution: (width, height)\", got \"{}\"",
+              meta.string(), resolution);
+  s.object_class = meta_value(text, "object_class");
+  s.motion_class = meta_value(text, "motion_class");
+  return s;
+}
+
+std::vector<std::string> got10k_names(const fs::path& folder) {
+  check_folder(folder, "GOT-10k");
+  const fs::path list = folder / "list.txt";
+  COMBA_CHECK(fs::exists(list), "reading GOT-10k from {}: expected list.txt there{}",
+              folder.string(),
+              fs::is_directory(folder / "val") ? "; did you mean its folder val?" : "");
+  std::vector<std::string> names = read_names(list);
+  COMBA_CHECK(!names.empty(), "reading {}: expected names of sequences, got none", list.string());
+  return names;
+}
+
+std::vector<Sequence> read_got10k(const fs::path& folder) {
+  std::vector<Sequence> sequences;
+  for (const std::string& name : got10k_names(folder)) {
+    sequences.push_back(read_got10k_sequence(folder / name));
+  }
+  return sequences;
+}
+
+Sequence read_lasot_sequence(const fs::path& root, const std::string& name) {
+  const fs::path folder = root / class_of(name) / name;
+  Sequence s;
+  s.name = name;
+  s.object_class = class_of(name);
+  s.truth = read_truth(folder / "groundtruth.txt");
+  const auto occluded = read_flags(folder / "full_occlusion.txt", s.truth.size());
+  const auto outside = read_flags(folder / "out_of_view.txt", s.truth.size());
+  for (size_t i = 0; i < occluded.size(); ++i) {
+    s.visible.push_back(occluded[i] == 0 && outside[i] == 0 ? 1 : 0);
+  }
+  s.frames = numbered_frames(folder / "img", s.truth.size());
+  return s;
+}
+
+std::vector<std::string> lasot_names(const fs::path& root, const std::string& list) {
+  if (fs::exists(root / list)) {
+    return read_names(root / list);
   }
   std::vector<std::string> names;
   for (const std::string& group : entries(root, true)) {
@@ -123,37 +214,14 @@ std::vector<std::string> lasot_names(const fs::path& root, bool flat) {
   return names;
 }
 
-void check_folder(const fs::path& folder, const char* benchmark) {
-  COMBA_CHECK(fs::is_directory(folder),
-              "reading {}: expected the folder of {}'s annotations, there is {}", folder.string(),
-              benchmark, fs::exists(folder) ? "a file" : "nothing");
-}
-
-}  // namespace
-
-std::vector<Sequence> read_got10k(const fs::path& folder) {
-  check_folder(folder, "GOT-10k");
-  const fs::path list = folder / "list.txt";
-  COMBA_CHECK(fs::exists(list), "reading GOT-10k from {}: expected list.txt there{}",
-              folder.string(),
-              fs::is_directory(folder / "val") ? "; did you mean its folder val?" : "");
-  std::vector<Sequence> sequences;
-  for (const std::string& name : read_names(list)) {
-    sequences.push_back(read_got10k_sequence(folder / name));
-  }
-  COMBA_CHECK(!sequences.empty(), "reading {}: expected names of sequences, got none",
-              list.string());
-  return sequences;
-}
-
 std::vector<Sequence> read_lasot(const fs::path& folder) {
   check_folder(folder, "LaSOT");
   const bool flat = fs::is_directory(folder / "annos");
+  const bool listed = fs::exists(folder / "testing_set.txt");
   std::vector<Sequence> sequences;
-  for (const std::string& name : lasot_names(folder, flat)) {
-    sequences.push_back(flat ? read_lasot_flat(folder, name)
-                             : read_lasot_folder(folder / class_of(name) / name));
-    sequences.back().object_class = class_of(name);
+  for (const std::string& name : flat && !listed ? entries(folder / "annos", false)
+                                                 : lasot_names(folder, "testing_set.txt")) {
+    sequences.push_back(flat ? read_lasot_flat(folder, name) : read_lasot_sequence(folder, name));
   }
   COMBA_CHECK(!sequences.empty(),
               "reading LaSOT from {}: expected <class>/<sequence>/groundtruth.txt or annos/, found "

@@ -41,7 +41,7 @@ struct ScalarAdamW {
   }
 };
 
-constexpr AdamWOptions kOptions{
+const AdamWOptions kOptions{
     .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 0.0};
 
 TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {

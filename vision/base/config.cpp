@@ -197,6 +197,18 @@ toml::table parse(std::string_view text, const std::string& origin) {
 
 }  // namespace
 
+std::string read_config_file(const std::filesystem::path& path) {
+  try {
+    return read_file(path);
+  } catch (const Error& error) {
+    throw UsageError(fmt::format("reading the configuration: {}", error.what()));
+  }
+}
+
+std::string config_task(std::string_view text, const std::string& origin) {
+  return parse(text, origin)["task"].value_or(std::string("classify"));
+}
+
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates) {
   std::string best;
   size_t best_distance = std::max<size_t>(2, word.size() / 2);

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <cstdint>
+#include <filesystem>
 #include <limits>
 #include <string>
 #include <string_view>
@@ -61,6 +62,11 @@ class ConfigTable {
 
   std::vector<Key> keys_;
 };
+
+// The text of a configuration file; UsageError if it cannot be read.
+std::string read_config_file(const std::filesystem::path& path);
+// What the configuration is for: its key `task`, or "classify". UsageError if the text is not TOML.
+std::string config_task(std::string_view text, const std::string& origin);
 
 // The nearest of `candidates` by edit distance, or "" if nothing is near.
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates);

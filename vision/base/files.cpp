@@ -263,4 +263,17 @@ uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t previous) {
   return ~crc32c_table(bytes, start);
 }
 
+std::string resolve_path(const std::string& path, const std::filesystem::path& folder) {
+  if (std::filesystem::path(path).is_absolute()) {
+    return path;
+  }
+  for (const auto& candidate : {std::filesystem::current_path() / path, folder / path}) {
+    std::error_code ignored;
+    if (std::filesystem::exists(candidate, ignored)) {
+      return std::filesystem::weakly_canonical(candidate).string();
+    }
+  }
+  return path;
+}
+
 }  // namespace comba

@@ -70,4 +70,8 @@ class MappedFile {
 // Chain pieces by passing the previous value.
 uint32_t crc32c(std::span<const uint8_t> bytes, uint32_t previous = 0);
 
+// A path of a configuration: below the working directory (what the user typed with --set) or else below `folder`, that of the
+// configuration's file. As it stands if it is in neither; opening it names it.
+std::string resolve_path(const std::string& path, const std::filesystem::path& folder);
+
 }  // namespace comba

@@ -16,7 +16,8 @@ enum class RandomPurpose : uint32_t {
   mix = 5,
   initialise = 6,
   drop = 7,
-  synthesise = 8
+  synthesise = 8,
+  pair = 9
 };
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);

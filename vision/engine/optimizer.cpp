@@ -48,7 +48,9 @@ AdamW::AdamW(const torch::nn::Module& model, const AdamWOptions& options) : opti
     const at::Tensor parameter = item.value();
     slots_.push_back({item.key(), parameter, at::zeros_like(parameter.detach()),
                       at::zeros_like(parameter.detach()),
-                      takes_weight_decay(item.key(), parameter)});
+                      options.decay_all || takes_weight_decay(item.key(), parameter),
+                      options.lr_scale ? options.lr_scale(item.key()) : 1.0});
+    groups_.emplace(slots_.back().decay, slots_.back().lr_scale);
   }
   COMBA_CHECK(!slots_.empty(), "creating the optimizer: the model has no trainable parameters");
   const at::TensorOptions scalar =
@@ -85,15 +87,16 @@ void AdamW::step(double lr) {
   lr_.fill_(lr);
   steps_.add_(1.0).sub_(skip);
   skipped_.add_(skip);
-  update(skip, true);
-  update(skip, false);
+  for (const auto& [decay, lr_scale] : groups_) {
+    update(skip, decay, lr_scale);
+  }
   zero_grad();
 }
 
-void AdamW::update(const at::Tensor& skip, bool decay) {
+void AdamW::update(const at::Tensor& skip, bool decay, double lr_scale) {
   std::vector<at::Tensor> parameters, gradients, means, squares;
   for (const Slot& slot : slots_) {
-    if (slot.decay == decay && slot.parameter.grad().defined()) {
+    if (slot.decay == decay && slot.lr_scale == lr_scale && slot.parameter.grad().defined()) {
       parameters.push_back(slot.parameter);
       gradients.push_back(slot.parameter.grad());
       means.push_back(slot.mean);
@@ -104,7 +107,8 @@ void AdamW::update(const at::Tensor& skip, bool decay) {
     return;
   }
   const std::vector<at::Tensor> steps(parameters.size(), steps_);
-  at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, lr_, options_.beta1,
+  const at::Tensor lr = lr_scale == 1.0 ? lr_ : lr_ * lr_scale;
+  at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, lr, options_.beta1,
                     options_.beta2, decay ? options_.weight_decay : 0.0, options_.eps,
                     /*amsgrad=*/false,
                     /*maximize=*/false, /*grad_scale=*/{}, /*found_inf=*/skip);

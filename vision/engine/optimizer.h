@@ -3,7 +3,10 @@
 
 #include "vision/io/safetensors.h"
 
+#include <functional>
+#include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -17,6 +20,9 @@ struct AdamWOptions {
   double eps = 1e-8;
   double weight_decay = 0.05;
   double clip_grad = 0.0;  // global gradient norm; 0: off
+  bool decay_all = false;  // takes_weight_decay() is not asked
+  // The share of the learning rate that a parameter has, by its name; by default all of it.
+  std::function<double(const std::string&)> lr_scale;
 };
 
 // True for matrices and convolutions; false for vectors, scalars, biases, position embeddings, class tokens
@@ -46,12 +52,14 @@ class AdamW {
     std::string name;
     at::Tensor parameter, mean, square;  // all of one shape; first and second moment fp32
     bool decay;
+    double lr_scale;
   };
-  void update(const at::Tensor& skip, bool decay);
+  void update(const at::Tensor& skip, bool decay, double lr_scale);
 
   AdamWOptions options_;
   std::vector<Slot> slots_;
-  at::Tensor lr_, steps_, skipped_, norm_;  // 0-d fp32 on the model's device
+  std::set<std::pair<bool, double>> groups_;  // of decay and share of the rate
+  at::Tensor lr_, steps_, skipped_, norm_;    // 0-d fp32 on the model's device
 };
 
 }  // namespace comba::vision

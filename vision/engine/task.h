@@ -1,4 +1,4 @@
-// What the training loop needs from a task (classification now, tracking later).
+// What the training loop needs from a task (classification, tracking).
 #pragma once
 
 #include <cstdint>
@@ -26,6 +26,8 @@ class Task {
   virtual void start_epoch(int64_t epoch, int64_t first_step) = 0;
   // Fetches the next batch and returns its scalar loss in fp32, differentiable.
   virtual torch::Tensor next_loss() = 0;
+  // The share of the learning rate that a parameter has.
+  virtual double lr_scale(const std::string& /*parameter*/) const { return 1.0; }
   // Seconds spent waiting for data so far.
   virtual double data_wait_seconds() const { return 0.0; }
   // Evaluates `model` (the raw or the averaged weights) on the held-out data.

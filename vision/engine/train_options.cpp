@@ -14,10 +14,16 @@ void declare(ConfigTable& table, TrainOptions& o) {
       "train.lr_batch", &o.lr_batch,
       "train.lr is meant for this batch size and scaled by batch_size / lr_batch; 0: not scaled",
       {0, 1e6});
+  table.add_choice(
+      "train.schedule", &o.schedule, {"cosine", "step"},
+      "of the learning rate after the warm-up; step: a tenth from train.drop_epoch on");
+  table.add("train.drop_epoch", &o.drop_epoch, "where the step schedule drops", {0, 1e6});
   table.add("train.min_lr", &o.min_lr, "where the cosine ends", {0, 10});
   table.add("train.warmup_lr", &o.warmup_lr, "where the warm-up starts", {0, 10});
   table.add("train.warmup_epochs", &o.warmup_epochs, "length of the linear warm-up", {0, 1e6});
-  table.add("train.weight_decay", &o.weight_decay, "of matrices and convolutions only", {0, 10});
+  table.add("train.weight_decay", &o.weight_decay, "of what train.decay names", {0, 10});
+  table.add_choice("train.decay", &o.decay, {"matrices", "all"},
+                   "matrices: and convolutions, but no norms, biases, positions and gates");
   table.add("train.beta1", &o.beta1, "AdamW's decay of the first moment", {0, 0.999999});
   table.add("train.beta2", &o.beta2, "AdamW's decay of the second moment", {0, 0.999999});
   table.add("train.eps", &o.eps, "AdamW's epsilon", {0, 1});

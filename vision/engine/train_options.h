@@ -10,14 +10,17 @@ namespace comba::vision {
 
 struct TrainOptions {
   int64_t epochs = 300;
-  int64_t max_steps = 0;     // stop after so many optimizer steps; 0: after `epochs`
-  int64_t batch_size = 256;  // images per step
-  double lr = 5e-4;          // peak learning rate, for `lr_batch` images per step
-  int64_t lr_batch = 0;      // lr is scaled by batch_size / lr_batch; 0: used as it stands
+  int64_t max_steps = 0;            // stop after so many optimizer steps; 0: after `epochs`
+  int64_t batch_size = 256;         // images per step
+  double lr = 5e-4;                 // peak learning rate, for `lr_batch` images per step
+  int64_t lr_batch = 0;             // lr is scaled by batch_size / lr_batch; 0: used as it stands
+  std::string schedule = "cosine";  // cosine | step: a tenth of the rate from drop_epoch on
+  double drop_epoch = 240;
   double min_lr = 1e-5;
   double warmup_lr = 1e-6;
   double warmup_epochs = 5.0;
   double weight_decay = 0.05;
+  std::string decay = "matrices";  // what decays: matrices | all parameters
   double beta1 = 0.9;
   double beta2 = 0.999;
   double eps = 1e-8;

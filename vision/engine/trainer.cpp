@@ -177,12 +177,16 @@ void remove_leftovers(const fs::path& folder) {
 // The schedule spans the epochs even if max_steps stops earlier: a run that is cut short and later resumed
 // with a larger max_steps is the run that was never cut.
 Schedule make_schedule(const TrainOptions& options, int64_t steps_per_epoch) {
-  return {
-      .peak_lr = options.peak_lr(),
-      .min_lr = options.min_lr,
-      .warmup_lr = options.warmup_lr,
-      .warmup_steps = std::llround(options.warmup_epochs * static_cast<double>(steps_per_epoch)),
-      .total_steps = options.epochs * steps_per_epoch};
+  const auto steps = [&](double epochs) {
+    return std::llround(epochs * static_cast<double>(steps_per_epoch));
+  };
+  return {.shape = options.schedule == "step" ? Schedule::Shape::step : Schedule::Shape::cosine,
+          .peak_lr = options.peak_lr(),
+          .min_lr = options.min_lr,
+          .warmup_lr = options.warmup_lr,
+          .warmup_steps = steps(options.warmup_epochs),
+          .total_steps = options.epochs * steps_per_epoch,
+          .drop_step = steps(options.drop_epoch)};
 }
 
 Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
@@ -194,11 +198,14 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
       steps_per_epoch_(task.steps_per_epoch()),
       total_steps_(planned_steps(options, steps_per_epoch_)),
       schedule_(make_schedule(options, steps_per_epoch_)),
-      optimizer_(task.model(), {.beta1 = options.beta1,
-                                .beta2 = options.beta2,
-                                .eps = options.eps,
-                                .weight_decay = options.weight_decay,
-                                .clip_grad = options.clip_grad}) {
+      optimizer_(task.model(),
+                 {.beta1 = options.beta1,
+                  .beta2 = options.beta2,
+                  .eps = options.eps,
+                  .weight_decay = options.weight_decay,
+                  .clip_grad = options.clip_grad,
+                  .decay_all = options.decay == "all",
+                  .lr_scale = [&task](const std::string& name) { return task.lr_scale(name); }}) {
   COMBA_CHECK(
       steps_per_epoch_ > 0,
       "training: the training data does not fill one batch of {} images; lower train.batch_size",

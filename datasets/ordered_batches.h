@@ -1,0 +1,155 @@
+// Batches that worker threads fill a sample at a time and that come out in order, a few of them ahead.
+#pragma once
+
+#include <algorithm>
+#include <condition_variable>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <thread>
+#include <utility>
+#include <vector>
+
+namespace comba::datasets {
+
+// Threads take one sample at a time from the batches [consumed, consumed + kPrefetch) in order; a batch lives in slot
+// (number % kPrefetch). One mutex guards all bookkeeping; samples are filled outside it.
+template <typename Batch>
+class OrderedBatches {
+ public:
+  static constexpr int64_t kPrefetch = 3;  // batches under way or waiting
+
+  struct Work {
+    // Makes room in a batch that may have been used before; returns its number of samples, at least one.
+    std::function<int64_t(int64_t number, Batch& batch)> open;
+    // Fills one sample; on any thread. What it throws, next() throws.
+    std::function<void(int64_t number, int64_t place, Batch& batch)> fill;
+  };
+
+  // threads = 0: one per core.
+  OrderedBatches(Work work, int64_t threads) : work_(std::move(work)) {
+    const int64_t cores = std::max<int64_t>(1, std::thread::hardware_concurrency());
+    for (int64_t i = 0; i < (threads > 0 ? threads : cores); ++i) {
+      threads_.emplace_back([this] { run(); });
+    }
+  }
+  ~OrderedBatches() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    wake_.notify_all();
+    for (std::thread& thread : threads_) {
+      thread.join();
+    }
+  }
+  OrderedBatches(const OrderedBatches&) = delete;
+  OrderedBatches& operator=(const OrderedBatches&) = delete;
+
+  // Drops what was made and goes on with batches first .. end - 1. `prepare` runs while no sample is being filled.
+  void start(int64_t first, int64_t end, const std::function<void()>& prepare) {
+    std::unique_lock lock(mutex_);
+    running_ = false;
+    idle_.wait(lock, [&] { return active_ == 0; });
+    consumed_ = next_batch_ = first;
+    end_ = end;
+    next_place_ = 0;
+    failure_ = nullptr;
+    for (Slot& slot : slots_) {
+      slot.number = -1;
+    }
+    prepare();
+    running_ = true;
+    lock.unlock();
+    wake_.notify_all();
+  }
+
+  // Swaps the next batch with `batch`; false after the last.
+  bool next(Batch& batch) {
+    std::unique_lock lock(mutex_);
+    if (consumed_ >= end_) {
+      return false;
+    }
+    Slot& slot = slots_[consumed_ % kPrefetch];
+    ready_.wait(lock, [&] { return failure_ || (slot.number == consumed_ && slot.left == 0); });
+    if (failure_) {
+      std::rethrow_exception(failure_);
+    }
+    std::swap(batch, slot.batch);
+    slot.number = -1;
+    ++consumed_;
+    lock.unlock();
+    wake_.notify_all();
+    return true;
+  }
+
+ private:
+  struct Slot {
+    int64_t number = -1;         // of the batch in it
+    int64_t size = 0, left = 0;  // samples, and those not yet filled
+    Batch batch;
+  };
+
+  bool has_work() const {
+    return running_ && !failure_ && next_batch_ < end_ && next_batch_ < consumed_ + kPrefetch;
+  }
+
+  // The next sample's slot and place. Needs the lock.
+  std::pair<Slot*, int64_t> take() {
+    Slot& slot = slots_[next_batch_ % kPrefetch];
+    if (next_place_ == 0) {
+      slot.number = next_batch_;
+      slot.size = slot.left = work_.open(next_batch_, slot.batch);
+    }
+    const int64_t place = next_place_++;
+    if (next_place_ == slot.size) {
+      ++next_batch_;
+      next_place_ = 0;
+    }
+    return {&slot, place};
+  }
+
+  void run() {
+    std::unique_lock lock(mutex_);
+    for (;;) {
+      wake_.wait(lock, [&] { return stop_ || has_work(); });
+      if (stop_) {
+        return;
+      }
+      const auto [slot, place] = take();
+      const int64_t number = slot->number;
+      ++active_;
+      lock.unlock();
+      std::exception_ptr failure;
+      try {
+        work_.fill(number, place, slot->batch);
+      } catch (...) {
+        failure = std::current_exception();
+      }
+      lock.lock();
+      --active_;
+      --slot->left;
+      if (failure && !failure_) {
+        failure_ = failure;
+      }
+      if (slot->left == 0 || failure_) {
+        ready_.notify_all();
+      }
+      if (active_ == 0) {
+        idle_.notify_all();
+      }
+    }
+  }
+
+  const Work work_;
+  std::mutex mutex_;
+  std::condition_variable wake_, ready_, idle_;
+  Slot slots_[kPrefetch];
+  int64_t consumed_ = 0, next_batch_ = 0, end_ = 0, next_place_ = 0, active_ = 0;
+  bool running_ = false, stop_ = false;
+  std::exception_ptr failure_;
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace comba::datasets

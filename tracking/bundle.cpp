@@ -1,0 +1,88 @@
+#include "tracking/bundle.h"
+
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/engine/weights.h"
+#include "vision/io/safetensors.h"
+
+#include <ATen/core/grad_mode.h>
+
+namespace comba::tracking {
+namespace fs = std::filesystem;
+namespace {
+
+constexpr const char* kConfigKey = "comba.config";
+constexpr const char* kBackbone = "backbone.";
+
+std::string hash_of_file(const fs::path& path) {
+  const std::string bytes = read_file(path);
+  return fmt::format("{:08x}",
+                     crc32c({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}));
+}
+
+}  // namespace
+
+std::map<std::string, std::string> make_metadata(const TrackConfig& config) {
+  TrackConfig portable = config;
+  portable.data.train.clear();  // paths of the machine that trained it
+  portable.data.eval.clear();
+  portable.data.ratios.clear();
+  portable.init.clear();
+  return {{"format", "pt"}, {kConfigKey, dump(portable)}};
+}
+
+TrackerBundle load_tracker(const fs::path& path, const std::string& weights,
+                           const c10::Device& device) {
+  TrackerBundle bundle;
+  bundle.weights = vision::find_weights(path, weights);
+  const vision::SafetensorsFile file = vision::load_safetensors(bundle.weights);
+  const auto text = file.metadata.find(kConfigKey);
+  const std::string origin = bundle.weights.string() + " (metadata)";
+  COMBA_CHECK(text != file.metadata.end() && config_task(text->second, origin) == "track",
+              "loading {}: these are not the weights of a tracker; expected those that comba train "
+              "wrote for a configuration with task = \"track\"",
+              bundle.weights.string());
+  read_track_config_text(text->second, origin, bundle.weights.parent_path(), {}, bundle.config);
+  bundle.hash = hash_of_file(bundle.weights);
+  bundle.network = Network(bundle.config.network);
+  vision::load_weights(*bundle.network, file.tensors, bundle.weights);
+  bundle.network->to(device);
+  bundle.network->eval();
+  return bundle;
+}
+
+std::string weights_task(const fs::path& path) {
+  const fs::path weights = vision::find_weights(path, "auto");
+  const auto metadata = vision::load_safetensors(weights).metadata;
+  const auto text = metadata.find(kConfigKey);
+  return text == metadata.end() ? "" : config_task(text->second, weights.string());
+}
+
+void load_backbone(Network& network, const fs::path& path) {
+  const fs::path weights = vision::find_weights(path, "auto");
+  const vision::SafetensorsFile file = vision::load_safetensors(weights);
+  const bool tracker = std::any_of(file.tensors.begin(), file.tensors.end(), [](const auto& item) {
+    return item.first.starts_with(kBackbone);
+  });
+  const at::NoGradGuard no_grad;
+  const auto load = [&](const std::string& key, at::Tensor target) {
+    if (!key.starts_with(kBackbone)) {
+      return;
+    }
+    const std::string name = tracker ? key : key.substr(std::string(kBackbone).size());
+    const auto found = file.tensors.find(name);
+    COMBA_CHECK(found != file.tensors.end() && found->second.sizes() == target.sizes(),
+                "beginning with the backbone of {}: tensor {} is missing there or has another "
+                "shape; model.* has to be as it was trained",
+                weights.string(), name);
+    target.copy_(found->second);
+  };
+  for (const auto& item : network->named_parameters()) {
+    load(item.key(), item.value());
+  }
+  for (const auto& item : network->named_buffers()) {
+    load(item.key(), item.value());
+  }
+}
+
+}  // namespace comba::tracking

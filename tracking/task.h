@@ -1,0 +1,53 @@
+// Training a tracker as a task of the training loop.
+#pragma once
+
+#include "tracking/config.h"
+#include "tracking/pair_loader.h"
+#include "vision/engine/task.h"
+#include "vision/nn/normaliser.h"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace comba::tracking {
+
+class TrackTask final : public vision::Task {
+ public:
+  // Reads the annotations, seeds LibTorch's generators, makes the network on `device`.
+  TrackTask(const TrackConfig& config, const c10::Device& device);
+
+  torch::nn::Module& model() override { return *network_; }
+  int64_t steps_per_epoch() const override { return train_->batches_per_epoch(); }
+  int64_t batch_size() const override { return config_.train.batch_size; }
+  void start_epoch(int64_t epoch, int64_t first_step) override;
+  torch::Tensor next_loss() override;
+  double lr_scale(const std::string& parameter) const override;
+  double data_wait_seconds() const override { return data_wait_; }
+  // Over the same pairs every time: the losses, and IoU of the boxes that the highest cells give.
+  vision::Metrics evaluate() override;
+  std::string primary_metric() const override { return "iou"; }
+  std::string data_fingerprint() const override { return fingerprint_; }
+  std::map<std::string, std::string> weights_metadata() const override;
+  std::vector<std::pair<std::string, std::string>> report_sections() override;
+
+ private:
+  std::unique_ptr<PairLoader> open(const std::vector<std::string>& sets,
+                                   const std::vector<double>& ratios, bool training);
+  TrackingLoss loss_of(const PairBatch& batch);
+  void keep_picture(const PairBatch& batch, const at::Tensor& boxes);
+
+  TrackConfig config_;
+  c10::Device device_;
+  vision::Normaliser normalise_;
+  std::string fingerprint_;
+  std::unique_ptr<PairLoader> train_, eval_;
+  Network network_{nullptr};
+  PairBatch batch_;
+  double data_wait_ = 0.0;
+  std::vector<std::pair<std::string, std::string>> pictures_;  // caption, PNG
+};
+
+}  // namespace comba::tracking

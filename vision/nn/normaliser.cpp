@@ -1,0 +1,33 @@
+#include "vision/nn/normaliser.h"
+
+#include <ATen/ops/tensor.h>
+
+namespace comba::vision {
+namespace {
+
+at::Tensor per_channel(const std::vector<double>& values) {
+  return at::tensor(values, at::kDouble).view({1, -1, 1, 1});
+}
+
+}  // namespace
+
+Normaliser::Normaliser(const std::vector<double>& mean, const std::vector<double>& std,
+                       const c10::Device& device)
+    : device_(device) {
+  const at::Tensor deviation = per_channel(std);
+  scale_ = deviation.mul(255.0).reciprocal().to(at::kFloat).to(device);
+  shift_ = per_channel(mean).div(deviation).neg().to(at::kFloat).to(device);
+}
+
+at::Tensor Normaliser::operator()(const at::Tensor& pixels) const {
+  at::Tensor moved = pixels;
+  if (device_.is_cuda()) {
+    moved = pixels.pin_memory().to(device_, /*non_blocking=*/true);
+  }
+  return moved.permute({0, 3, 1, 2})
+      .to(at::kFloat, false, false, at::MemoryFormat::Contiguous)
+      .mul_(scale_)
+      .add_(shift_);
+}
+
+}  // namespace comba::vision
