@@ -2,61 +2,20 @@
 
 #include "datasets/imgcodecs_plugin.h"
 #include "datasets/jpeg.h"
+#include "datasets/plugin.h"
 #include "vision/base/error.h"
 
 #include <algorithm>
-#include <filesystem>
 #include <optional>
-
-#include <dlfcn.h>
 
 namespace comba::datasets {
 namespace {
 
-constexpr const char* kPluginName = "libcomba_imgcodecs.so";
-
-// Beside the executable, in lib/ beside its bin/, in the build tree, then wherever the loader
-// looks.
-void* open_plugin(std::string& reason) {
-  std::vector<std::string> places;
-  std::error_code error;
-  const auto self = std::filesystem::read_symlink("/proc/self/exe", error);
-  if (!error) {
-    places.push_back((self.parent_path() / kPluginName).string());
-    places.push_back((self.parent_path().parent_path() / "lib" / kPluginName).string());
-  }
-#ifdef COMBA_PLUGIN_DIR
-  places.push_back(std::string(COMBA_PLUGIN_DIR) + "/" + kPluginName);
-#endif
-  places.push_back(kPluginName);
-  for (const std::string& place : places) {
-    if (void* handle = dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL)) {
-      return handle;
-    }
-    if (const char* message = dlerror();
-        message != nullptr && (reason.empty() || std::filesystem::exists(place))) {
-      reason = message;
-    }
-  }
-  return nullptr;
-}
-
 const ImgcodecsPlugin& plugin() {
-  static const ImgcodecsPlugin* const loaded = [] {
-    std::string reason;
-    void* handle = open_plugin(reason);
-    COMBA_CHECK(handle != nullptr,
-                "loading {} (needed for images other than JPEG): {}; install libopencv-imgcodecs "
-                "or keep the "
-                "library in lib/ beside bin/",
-                kPluginName, reason);
-    using Entry = const ImgcodecsPlugin* (*)();
-    const auto entry = reinterpret_cast<Entry>(dlsym(handle, "comba_imgcodecs_plugin"));
-    COMBA_CHECK(entry != nullptr,
-                "loading {}: it has no comba_imgcodecs_plugin; it is of another version",
-                kPluginName);
-    return entry();
-  }();
+  using Entry = const ImgcodecsPlugin* (*)();
+  static const ImgcodecsPlugin* const loaded = reinterpret_cast<Entry>(
+      load_plugin("libcomba_imgcodecs.so", "comba_imgcodecs_plugin", "images other than JPEG",
+                  "install libopencv-imgcodecs or keep the library in lib/ beside bin/"))();
   return *loaded;
 }
 

@@ -23,6 +23,7 @@ int main(int argc, char** argv) {
   comba::tools::add_check_command(app);
   comba::tools::add_bench_command(app);
   comba::tools::add_score_command(app);
+  comba::tools::add_track_commands(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::CallForHelp& help) {

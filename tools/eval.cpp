@@ -2,6 +2,8 @@
 #include "classify/bundle.h"
 #include "classify/evaluate.h"
 #include "tools/commands.h"
+#include "tools/eval_tracker.h"
+#include "tracking/bundle.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
@@ -30,6 +32,7 @@ struct Arguments {
   std::string device = "auto";
   std::string config;
   int64_t batch = 0;
+  TrackerEvaluation tracker;
 };
 
 void apply(const Arguments& arguments, classify::RunConfig& config) {
@@ -99,6 +102,16 @@ void check_classes(const classify::Bundle& bundle, const classify::BatchStream& 
 }
 
 void run_eval(const Arguments& arguments) {
+  if (!arguments.tracker.benchmark.empty() ||
+      (arguments.config.empty() && tracking::weights_task(arguments.weights_path) == "track")) {
+    TrackerEvaluation tracker = arguments.tracker;
+    tracker.weights_path = arguments.weights_path;
+    tracker.weights = arguments.weights;
+    tracker.device = arguments.device;
+    tracker.data = arguments.data;
+    tracker.json = arguments.json;
+    return evaluate_tracker(tracker);
+  }
   const c10::Device device = vision::choose_device(arguments.device);
   classify::Bundle bundle =
       classify::load_bundle(arguments.weights_path, arguments.weights, device, arguments.config);
@@ -118,14 +131,16 @@ void run_eval(const Arguments& arguments) {
 }  // namespace
 
 void add_eval_command(CLI::App& app) {
-  CLI::App* command = app.add_subcommand("eval", "Measure the accuracy of trained weights");
+  CLI::App* command = app.add_subcommand(
+      "eval", "Measure trained weights on labelled images, or a tracker on a benchmark");
   auto arguments = std::make_shared<Arguments>();
   command
       ->add_option("RUN_OR_WEIGHTS", arguments->weights_path,
                    "run folder (its best checkpoint), checkpoint folder or .safetensors file")
       ->required();
-  command->add_option("--data", arguments->data,
-                      "pack or folder of class folders (default: the run's own)");
+  command->add_option(
+      "--data", arguments->data,
+      "pack or folder of class folders (default: the run's own); a tracker's benchmark");
   command->add_option("--split", arguments->split,
                       "split of the data (default: the run's data.eval_split)");
   command->add_option("--json", arguments->json,
@@ -140,7 +155,21 @@ void add_eval_command(CLI::App& app) {
       "--config", arguments->config,
       "the model's configuration, for weights of another program (timm's tensor names)");
   command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
-  command->footer("Example: comba eval runs/mnist5k-1 --json result.json");
+  command
+      ->add_option("--benchmark", arguments->tracker.benchmark,
+                   "for a tracker: whose layout --data has, got10k or lasot")
+      ->check(CLI::IsMember({"got10k", "lasot"}));
+  command->add_option(
+      "--out", arguments->tracker.out,
+      "for a tracker: result files go to a folder below this one (default: results); "
+      "sequences that have them are not tracked again");
+  command
+      ->add_option("--workers", arguments->tracker.workers,
+                   "for a tracker: sequences at a time (default: 1)")
+      ->check(CLI::Range(1, 256));
+  command->footer(
+      "Examples:\n  comba eval runs/mnist5k-1 --json result.json\n  comba eval runs/comba_t-1 "
+      "--benchmark got10k --data GOT-10k/val");
   command->callback([arguments] { run_eval(*arguments); });
 }
 

@@ -1,0 +1,143 @@
+#include "tracking/tracker.h"
+
+#include "vision/base/error.h"
+
+#include <algorithm>
+#include <chrono>
+#include <cstring>
+
+#include <ATen/ops/empty.h>
+
+namespace comba::tracking {
+namespace {
+
+constexpr double kMargin = 10;  // px of a box that stay in the image
+
+double seconds_since(std::chrono::steady_clock::time_point start) {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+}  // namespace
+
+Tracker::Tracker(const TrackerBundle& bundle, const c10::Device& device,
+                 const TrackerOptions& options)
+    : config_(bundle.config), options_(options), runner_(bundle, device) {}
+
+int Tracker::add(const datasets::Image& frame, const Box& box) {
+  const auto window = crop_window(box, config_.data.crops.template_factor);
+  if (!window || frame.channels != 3 || box.x >= frame.width || box.y >= frame.height ||
+      box.x + box.w <= 0 || box.y + box.h <= 0) {
+    throw UsageError(
+        fmt::format("tracking: the box {},{},{},{} (left, top, width, height) has no area inside "
+                    "the frame of {} x {} pixels",
+                    box.x, box.y, box.w, box.h, frame.width, frame.height));
+  }
+  State state;
+  state.templates.assign(
+      static_cast<size_t>(config_.network.templates),
+      crop_image(frame, *window, static_cast<int>(config_.network.template_size)));
+  states_.push_back(std::move(state));
+  objects_.push_back({next_id_, box, 1.0, false});
+  templates_changed_ = true;
+  return next_id_++;
+}
+
+void Tracker::remove(int id) {
+  const auto found = std::find_if(objects_.begin(), objects_.end(),
+                                  [id](const TrackedObject& o) { return o.id == id; });
+  if (found != objects_.end()) {
+    states_.erase(states_.begin() + (found - objects_.begin()));
+    objects_.erase(found);
+    templates_changed_ = true;
+  }
+}
+
+void Tracker::clear() {
+  objects_.clear();
+  states_.clear();
+}
+
+void Tracker::send_templates() {
+  const int64_t side = config_.network.template_size, count = config_.network.templates;
+  at::Tensor pixels = at::empty({static_cast<int64_t>(states_.size()), count, side, side, 3},
+                                at::TensorOptions().dtype(at::kByte));
+  uint8_t* to = pixels.mutable_data_ptr<uint8_t>();
+  for (const State& state : states_) {
+    for (const datasets::Image& image : state.templates) {
+      std::memcpy(to, image.pixels.data(), image.pixels.size());
+      to += image.pixels.size();
+    }
+  }
+  runner_.set_templates(pixels);
+  templates_changed_ = false;
+}
+
+const std::vector<TrackedObject>& Tracker::update(const datasets::Image& frame) {
+  COMBA_CHECK(frame.channels == 3, "tracking: expected a colour frame, got {} channels",
+              frame.channels);
+  times_ = {};
+  if (objects_.empty()) {
+    return objects_;
+  }
+  if (templates_changed_) {
+    send_templates();
+  }
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t side = config_.network.backbone.image_size;
+  at::Tensor pixels = at::empty({static_cast<int64_t>(objects_.size()), side, side, 3},
+                                at::TensorOptions().dtype(at::kByte));
+  std::vector<CropWindow> windows;
+  for (size_t n = 0; n < objects_.size(); ++n) {
+    const auto window =
+        crop_window(objects_[n].box, config_.data.crops.search_factor * states_[n].widening);
+    COMBA_CHECK(window.has_value(), "tracking: object {} has lost its box", objects_[n].id);
+    const datasets::Image crop = crop_image(frame, *window, static_cast<int>(side));
+    std::memcpy(pixels[static_cast<int64_t>(n)].mutable_data_ptr<uint8_t>(), crop.pixels.data(),
+                crop.pixels.size());
+    windows.push_back(*window);
+  }
+  times_.crop = seconds_since(start);
+  const auto began = std::chrono::steady_clock::now();
+  const std::vector<Answer> answers = runner_.run(pixels);
+  times_.network = seconds_since(began);
+  for (size_t n = 0; n < objects_.size(); ++n) {
+    take(objects_[n], states_[n], answers[n], windows[n], frame);
+  }
+  return objects_;
+}
+
+void Tracker::take(TrackedObject& object, State& state, const Answer& answer,
+                   const CropWindow& window, const datasets::Image& frame) {
+  object.score = answer.score;
+  object.lost = !(answer.score >= options_.lost_below);  // NaN is lost
+  if (object.lost) {
+    state.widening = std::min(state.widening * options_.widen, options_.widest);
+    return;
+  }
+  state.widening = 1;
+  const auto side = static_cast<int>(config_.network.backbone.image_size);
+  const Box in_crop{(answer.center_x - 0.5 * answer.width) * side,
+                    (answer.center_y - 0.5 * answer.height) * side, answer.width * side,
+                    answer.height * side};
+  object.box = clip_box(box_from_crop(in_crop, window, side), frame.width, frame.height, kMargin);
+  if (options_.update_every > 0 && state.templates.size() > 1) {
+    templates_changed_ = renew_template(object, state, frame) || templates_changed_;
+  }
+}
+
+bool Tracker::renew_template(TrackedObject& object, State& state, const datasets::Image& frame) {
+  if (object.score >= options_.update_above && object.score > state.best_score) {
+    if (const auto window = crop_window(object.box, config_.data.crops.template_factor)) {
+      state.best = crop_image(frame, *window, static_cast<int>(config_.network.template_size));
+      state.best_score = object.score;
+    }
+  }
+  if (++state.age % options_.update_every != 0 || state.best_score == 0) {
+    return false;
+  }
+  state.templates[1] = std::move(state.best);
+  state.best_score = 0;
+  return true;
+}
+
+}  // namespace comba::tracking
