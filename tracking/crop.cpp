@@ -34,6 +34,30 @@ std::vector<Tap> axis_taps(int origin, int side, int length, int size) {
   return taps;
 }
 
+constexpr int kNone = -2;  // no row of an image, not even the zeros beyond it
+
+// One row of the image at the columns' places, zeros where it has none.
+void resize_row(const datasets::Image& image, int row, const std::vector<Tap>& columns,
+                std::vector<float>& out) {
+  if (row < 0) {
+    std::fill(out.begin(), out.end(), 0.F);
+    return;
+  }
+  const uint8_t* const line = image.row(row);
+  const int channels = image.channels;
+  float* to = out.data();
+  for (const Tap& column : columns) {
+    const uint8_t* const first = line + std::max(column.first, 0) * channels;
+    const uint8_t* const second = line + std::max(column.second, 0) * channels;
+    const float has_first = column.first < 0 ? 0.F : 1.F,
+                has_second = column.second < 0 ? 0.F : 1.F;
+    for (int c = 0; c < channels; ++c) {
+      const float a = has_first * first[c];
+      *to++ = a + column.share * (has_second * second[c] - a);
+    }
+  }
+}
+
 double half_to_even(double x) { return std::nearbyint(x); }  // in the default rounding mode
 
 }  // namespace
@@ -63,23 +87,27 @@ datasets::Image crop_image(const datasets::Image& image, const CropWindow& windo
   const int channels = image.channels;
   datasets::Image out{size, size, channels,
                       std::vector<uint8_t>(static_cast<size_t>(size) * size * channels)};
+  const auto wide = static_cast<size_t>(size) * channels;
+  // The two image rows that a row of the crop lies between, already resized; many rows of a crop share them.
+  std::vector<float> upper(wide), lower(wide);
+  int upper_row = kNone, lower_row = kNone;
   for (int y = 0; y < size; ++y) {
     const Tap& row = rows[static_cast<size_t>(y)];
-    const uint8_t* const upper = row.first < 0 ? nullptr : image.row(row.first);
-    const uint8_t* const lower = row.second < 0 ? nullptr : image.row(row.second);
-    uint8_t* target = out.row(y);
-    for (const Tap& column : columns) {
-      for (int c = 0; c < channels; ++c) {
-        const auto value = [&](const uint8_t* line, int at) {
-          return line == nullptr || at < 0 ? 0.F : static_cast<float>(line[at * channels + c]);
-        };
-        const auto along = [&](const uint8_t* line) {
-          const float a = value(line, column.first);
-          return a + column.share * (value(line, column.second) - a);
-        };
-        const float top = along(upper);
-        *target++ = static_cast<uint8_t>(top + row.share * (along(lower) - top) + 0.5F);
-      }
+    if (row.first != upper_row && row.first == lower_row) {
+      std::swap(upper, lower);
+      std::swap(upper_row, lower_row);
+    }
+    if (row.first != upper_row) {
+      resize_row(image, row.first, columns, upper);
+      upper_row = row.first;
+    }
+    if (row.second != lower_row) {
+      resize_row(image, row.second, columns, lower);
+      lower_row = row.second;
+    }
+    uint8_t* const target = out.row(y);
+    for (size_t i = 0; i < wide; ++i) {
+      target[i] = static_cast<uint8_t>(upper[i] + row.share * (lower[i] - upper[i]) + 0.5F);
     }
   }
   return out;
