@@ -167,5 +167,29 @@ TEST(WeightDecay, SparesVectorsBiasesEmbeddingsAndTheRecurrence) {
   }
 }
 
+TEST(AdamW, AShareOfTheRateIsThatRate) {
+  Pair whole, shared;
+  AdamWOptions options = kOptions;
+  AdamW plain(whole, options);
+  options.lr_scale = [](const std::string& name) { return name == "bias" ? 0.25 : 1.0; };
+  options.decay_all = true;
+  AdamW scaled(shared, options);
+  AdamWOptions quarter = kOptions;
+  quarter.decay_all = true;
+  Pair slow;
+  AdamW slowly(slow, quarter);
+  for (int t = 1; t <= 5; ++t) {
+    for (Pair* model : {&whole, &shared, &slow}) {
+      model->set_gradients(std::sin(static_cast<float>(t)));
+    }
+    plain.step(0.01);
+    scaled.step(0.01);
+    slowly.step(0.0025);
+  }
+  EXPECT_TRUE(shared.weight.equal(whole.weight));
+  EXPECT_TRUE(shared.bias.equal(slow.bias)) << "a quarter of the rate, and decayed";
+  EXPECT_FALSE(shared.bias.equal(whole.bias));
+}
+
 }  // namespace
 }  // namespace comba::vision

@@ -33,5 +33,17 @@ TEST(Schedule, HasNoWarmUpWhenNoneIsAsked) {
   EXPECT_DOUBLE_EQ(schedule.lr(0), 2.0);
 }
 
+TEST(Schedule, TheStepShapeDropsToATenthOnce) {
+  const Schedule schedule{.shape = Schedule::Shape::step,
+                          .peak_lr = 4e-4,
+                          .warmup_steps = 0,
+                          .total_steps = 300,
+                          .drop_step = 240};
+  EXPECT_DOUBLE_EQ(schedule.lr(0), 4e-4);
+  EXPECT_DOUBLE_EQ(schedule.lr(239), 4e-4);
+  EXPECT_DOUBLE_EQ(schedule.lr(240), 4e-5);
+  EXPECT_DOUBLE_EQ(schedule.lr(299), 4e-5);
+}
+
 }  // namespace
 }  // namespace comba::vision
