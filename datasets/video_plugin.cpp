@@ -58,7 +58,7 @@ class Writer final : public VideoWriter {
 class CvWindow final : public Window {
  public:
   explicit CvWindow(std::string title) : title_(std::move(title)) {
-    cv::namedWindow(title_, cv::WINDOW_NORMAL | cv::WINDOW_KEEPRATIO);
+    cv::namedWindow(title_, cv::WINDOW_NORMAL | cv::WINDOW_KEEPRATIO | cv::WINDOW_GUI_NORMAL);
     cv::resizeWindow(title_, 960, 720);
     cv::setMouseCallback(title_, &CvWindow::on_mouse, this);
   }

@@ -69,6 +69,7 @@ void follow(const Arguments& arguments, datasets::VideoReader& reader) {
   }
   SessionOptions options = arguments.session;
   options.rate = options.rate > 0 ? options.rate : reader.rate();
+  options.title = "comba: " + fs::path(arguments.source).filename().string();
   TrackSession session(tracker, options);
   session.run(
       [&](datasets::Image& frame) {

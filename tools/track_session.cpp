@@ -83,7 +83,7 @@ TrackSession::TrackSession(tracking::Tracker& tracker, SessionOptions options)
 }
 
 double TrackSession::milliseconds_per_frame() const {
-  return number_ > 0 ? 1000 * seconds_ / static_cast<double>(number_) : 0;
+  return tracked_ > 0 ? 1000 * seconds_ / static_cast<double>(tracked_) : 0;
 }
 
 void TrackSession::run(const std::function<bool(datasets::Image&)>& next,
@@ -91,16 +91,17 @@ void TrackSession::run(const std::function<bool(datasets::Image&)>& next,
   datasets::Image frame;
   while (next(frame)) {
     ++number_;
-    const auto start = Clock::now();
     if (number_ == 1) {
       for (const tracking::Box& box : boxes) {
         tracker_.add(frame, box);
       }
       paused_ = window_ != nullptr && boxes.empty() && !options_.live;  // time to draw the first
-    } else {
+    } else if (!tracker_.objects().empty()) {
+      const auto start = Clock::now();
       tracker_.update(frame);
+      seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+      ++tracked_;
     }
-    seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
     if (window_ && !interact(frame)) {
       write(frame);
       break;
@@ -140,7 +141,8 @@ void TrackSession::write(const datasets::Image& frame) {
 std::vector<std::string> TrackSession::help() const {
   const double ms = milliseconds_per_frame();
   std::vector<std::string> lines = {
-      fmt::format("frame {}   {:.0f} frames/s{}", number_, ms > 0 ? 1000 / ms : 0.0,
+      fmt::format("frame {}{}{}", number_,
+                  ms > 0 ? fmt::format("   {:.0f} frames/s", 1000 / ms) : "",
                   paused_ ? "   paused" : ""),
       "drag: new object   r: forget all   s: save picture   q: quit"};
   if (!options_.live) {

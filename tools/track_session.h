@@ -50,7 +50,8 @@ class TrackSession {
   std::ofstream json_;
   int width_ = 0, height_ = 0;  // of the written video
   int64_t number_ = 0;          // of the frame, from 1
-  double seconds_ = 0;          // spent tracking
+  int64_t tracked_ = 0;         // frames in which there was something to follow
+  double seconds_ = 0;          // spent on them
   bool paused_ = false, step_ = false;
   std::optional<datasets::Drag> drag_;
 };

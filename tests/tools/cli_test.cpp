@@ -337,8 +337,108 @@ TEST_F(Cli, ScoreValidatesASubmission) {
   EXPECT_SAYS(outcome.err, "ours.zip: expected a zip file");
 }
 
+// A tracker of one block, trained for a step on made-up videos in val/.
+class TrackerCli : public Cli {
+ protected:
+  void SetUp() override {
+    Cli::SetUp();
+    std::ofstream(folder_ / "tiny.toml")
+        << "task = \"track\"\n[model]\nimage_size = 64\ntemplate_size = 32\nwidth = 64\ndepth = 1\n"
+           "head_width = 16\n[data]\ntrain = [\"got10k:val\"]\neval = [\"got10k:val\"]\nsamples = "
+           "8\n"
+           "eval_samples = 8\n[train]\nepochs = 1\nbatch_size = 8\nwarmup_epochs = 0\n";
+    ASSERT_EQ(run({"data", "synth", "got10k", "val", "--split", "val", "--sequences", "2",
+                   "--frames", "24", "--size", "160x120"})
+                  .code,
+              0);
+    const Outcome trained = run({"train", "tiny.toml", "--run", "run", "--device", "cpu"});
+    ASSERT_EQ(trained.code, 0) << trained.err;
+    EXPECT_SAYS(trained.out, "best iou");
+  }
+  Outcome track(const std::string& source, std::vector<std::string> more) const {
+    std::vector<std::string> arguments = {"track", source, "--weights", "run", "--device", "cpu"};
+    arguments.insert(arguments.end(), more.begin(), more.end());
+    return run(arguments);
+  }
+};
+
+TEST_F(TrackerCli, EvalTracksABenchmarkOnceAndScoresIt) {
+  const std::vector<std::string> arguments = {"eval",   "run",         "--benchmark", "got10k",
+                                              "--data", "val",         "--workers",   "2",
+                                              "--json", "scores.json", "--device",    "cpu"};
+  const Outcome first = run(arguments);
+  ASSERT_EQ(first.code, 0) << first.err;
+  EXPECT_SAYS(first.out, "GOT-10k, protocol got10k");
+  EXPECT_SAYS(first.out, "frames   48 in");
+  EXPECT_SAYS(first.out, "results  results/run-");
+  EXPECT_TRUE(fs::exists(folder_ / "scores.json"));
+  const Outcome again = run(arguments);
+  EXPECT_SAYS(again.out, "left     2 sequences that had their results");
+  const Outcome nowhere = run({"eval", "run"});
+  EXPECT_EQ(nowhere.code, 2);
+  EXPECT_SAYS(nowhere.err, "give --benchmark got10k|lasot and --data DIR");
+}
+
+TEST_F(TrackerCli, TrackWritesALineAFrame) {
+  const Outcome outcome = track("val/GOT-10k_Val_000001", {"--box", "20,20,40,30", "--box",
+                                                           "80 50 30 30", "--json", "b.jsonl"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_SAYS(outcome.out, "tracked  24 frames");
+  std::ifstream file(folder_ / "b.jsonl");
+  int64_t number = 0;
+  for (std::string line; std::getline(file, line);) {
+    const auto json = nlohmann::json::parse(line);
+    EXPECT_EQ(json["frame"], ++number);
+    ASSERT_EQ(json["objects"].size(), 2U);
+    EXPECT_EQ(json["objects"][1]["id"], 2);
+    EXPECT_EQ(json["objects"][1]["box"].size(), 4U);
+  }
+  EXPECT_EQ(number, 24);
+}
+
+TEST_F(TrackerCli, TrackWritesAVideoThatItCanRead) {
+  const Outcome made = track("val/GOT-10k_Val_000001", {"--box", "20,20,40,30", "--out", "v.avi"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  const Outcome read = track("v.avi", {"--box", "20,20,40,30", "--frames", "5"});
+  ASSERT_EQ(read.code, 0) << read.err;
+  EXPECT_SAYS(read.out, "tracked  5 frames");
+}
+
+TEST_F(TrackerCli, TrackSaysWhatItCannotFollow) {
+  std::ofstream(folder_ / "bad.mp4") << "no video";
+  fs::create_directories(folder_ / "empty");
+  struct Case {
+    std::string source;
+    std::vector<std::string> more;
+    int code;
+    std::string says;
+  };
+  const std::vector<std::string> box = {"--box", "20,20,40,30"};
+  const std::string video = "val/GOT-10k_Val_000001";
+  for (const Case& c : std::vector<Case>{
+           {video, {}, 2, "give --box left,top,width,height"},
+           {video, {"--box", "1,2,3"}, 1, "expected four numbers"},
+           {video, {"--box", "1,2,0,4"}, 2, "expected left,top,width,height"},
+           {video, {"--box", "900,2,3,4"}, 2, "no area inside the frame of 160 x 120"},
+           {"absent.mp4", box, 1, "absent.mp4: there is no such file"},
+           {"bad.mp4", box, 1, "opening the video bad.mp4"},
+           {"empty", box, 1, "empty holds no images"}}) {
+    const Outcome outcome = track(c.source, c.more);
+    EXPECT_EQ(outcome.code, c.code) << c.says;
+    EXPECT_SAYS(outcome.err, c.says);
+  }
+  std::ofstream(folder_ / video / "00000007.jpg") << "";
+  const Outcome broken = track(video, {"--box", "20,20,40,30", "--json", "b.jsonl"});
+  EXPECT_EQ(broken.code, 1);
+  EXPECT_SAYS(broken.err, "00000007.jpg");
+  const Outcome camera = run({"webcam", "--weights", "run", "--camera", "63", "--box", "1,1,9,9"});
+  EXPECT_EQ(camera.code, 1);
+  EXPECT_SAYS(camera.err, "/dev/video63");
+}
+
 TEST_F(Cli, HelpTeaches) {
-  for (const char* command : {"train", "eval", "predict", "score got10k", "score lasot"}) {
+  for (const char* command :
+       {"train", "eval", "predict", "score got10k", "score lasot", "track", "webcam"}) {
     std::istringstream words(command);
     std::vector<std::string> arguments;
     for (std::string word; words >> word;) {
@@ -347,7 +447,8 @@ TEST_F(Cli, HelpTeaches) {
     arguments.push_back("--help");
     const Outcome outcome = run(arguments);
     EXPECT_EQ(outcome.code, 0);
-    EXPECT_SAYS(outcome.out, "Example: comba");
+    EXPECT_SAYS(outcome.out, "Example");
+    EXPECT_SAYS(outcome.out, "comba " + std::string(command).substr(0, 5));
   }
 }
 
