@@ -4,6 +4,7 @@
 #include "datasets/jpeg.h"
 #include "datasets/plugin.h"
 #include "vision/base/error.h"
+#include "vision/base/files.h"
 
 #include <algorithm>
 #include <optional>
@@ -74,6 +75,12 @@ Image decode_image(std::span<const uint8_t> bytes, int channels, const std::stri
   const std::string problem = plugin().decode(bytes, channels, image);
   COMBA_CHECK(problem.empty(), "decoding {}: {}", name, problem);
   return image;
+}
+
+Image read_image(const std::filesystem::path& path, int channels) {
+  const std::string bytes = read_file(path);
+  return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, channels,
+                      path.string());
 }
 
 std::string encode_png(const Image& image) {

@@ -5,6 +5,7 @@
 #include "datasets/image.h"
 
 #include <cstdint>
+#include <filesystem>
 #include <span>
 #include <string>
 #include <vector>
@@ -23,6 +24,9 @@ struct ImageSize {
 // naming the image when it is empty, truncated, corrupt, of an unknown format or larger than
 // kMaxPixels.
 Image decode_image(std::span<const uint8_t> bytes, int channels, const std::string& name);
+
+// The same of a file.
+Image read_image(const std::filesystem::path& path, int channels);
 
 // PNG bytes of a grey or RGB image.
 std::string encode_png(const Image& image);

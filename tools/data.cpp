@@ -6,6 +6,8 @@
 #include "datasets/shrink.h"
 #include "datasets/transform.h"
 #include "tools/commands.h"
+#include "tracking/parallel.h"
+#include "tracking/training_data.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
@@ -32,7 +34,7 @@ using datasets::Image;
 using datasets::ImageSource;
 
 struct Arguments {
-  std::string source, split, out, json;
+  std::string source, folder, split, out, json;
   int64_t short_side = 0, quality = 90, threads = 0, count = 32, columns = 8, side = 96,
           channels = 3;
   bool strict = false, train = false;
@@ -150,7 +152,36 @@ void run_pack(const Arguments& a) {
              source->size() - static_cast<int64_t>(rejected.size()), source->classes().size());
 }
 
+// The videos of a benchmark: got10k, lasot, trackingnet or video, and their folder.
+void run_check_videos(const Arguments& a) {
+  const auto videos = tracking::list_videos(a.source + ":" + a.folder);
+  std::vector<std::vector<std::string>> problems(videos.size());
+  Progress progress("checking", static_cast<int64_t>(videos.size()), "sequences");
+  std::atomic<int64_t> done = 0;
+  std::mutex mutex;
+  tracking::parallel_for(videos.size(), static_cast<int>(thread_count(a)), [&](size_t n) {
+    problems[n] = tracking::video_problems(videos[n]);
+    const std::lock_guard lock(mutex);
+    progress.update(++done);
+  });
+  progress.finish();
+  size_t bad = 0, count = 0;
+  for (const auto& lines : problems) {
+    bad += lines.empty() ? 0 : 1;
+    count += lines.size();
+    for (const std::string& line : lines) {
+      fmt::print("{}\n", line);
+    }
+  }
+  fmt::print("{}: {} sequences, {} with problems\n", a.folder, videos.size(), bad);
+  COMBA_CHECK(bad == 0, "checking {}: {} problems in {} of {} sequences (listed above)", a.folder,
+              count, bad, videos.size());
+}
+
 void run_check(const Arguments& a) {
+  if (!a.folder.empty()) {
+    return run_check_videos(a);
+  }
   const auto source = datasets::open_images(a.source, a.split);
   std::mutex mutex;
   std::map<int64_t, std::string> problems;
@@ -292,7 +323,12 @@ void add_data_command(CLI::App& app) {
   pack->callback([a] { run_pack(*a); });
 
   CLI::App* check = add_verb(*data, "check", "Decodes every image and names every problem", a);
-  check->footer("Example:\n  comba data check datasets/samples/mnist5k --split train");
+  check->add_option("DIR", a->folder,
+                    "the videos' folder, where the first argument is their layout: got10k, lasot, "
+                    "trackingnet or video");
+  check->footer(
+      "Examples:\n  comba data check datasets/samples/mnist5k --split train\n  comba data check "
+      "got10k GOT-10k/val");
   check->callback([a] { run_check(*a); });
 
   CLI::App* stats =

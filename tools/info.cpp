@@ -2,6 +2,7 @@
 #include "classify/classifier.h"
 #include "classify/config.h"
 #include "tools/commands.h"
+#include "tracking/config.h"
 #include "vision/base/files.h"
 #include "vision/model_cost.h"
 
@@ -29,8 +30,11 @@ struct Part {
 };
 
 std::string part_of(const std::string& parameter) {
-  // Blocks are shown by their children, everything else by its first component.
-  const int depth = parameter.starts_with("blocks.") ? 3 : 1;
+  // Blocks are shown by their children, everything else by its first component; a tracker's backbone is one deeper.
+  const std::string_view backbone = "backbone.";
+  const int outer = parameter.starts_with(backbone) ? 1 : 0;
+  const auto inner = std::string_view(parameter).substr(outer == 1 ? backbone.size() : 0);
+  const int depth = outer + (inner.starts_with("blocks.") ? 3 : 1);
   size_t at = 0;
   for (int i = 0; i < depth; ++i) {
     const size_t dot = parameter.find('.', at);
@@ -63,36 +67,72 @@ int64_t total_of(const std::vector<Part>& parts) {
   return total;
 }
 
-void run(const Arguments& arguments) {
+void print_parts(const std::vector<Part>& parts) {
+  fmt::print("{:<28}{:>10}{:>16}\n", "module", "tensors", "parameters");
+  for (const Part& part : parts) {
+    fmt::print("{:<28}{:>10}{:>16}\n", part.name, part.tensors, fmt::group_digits(part.parameters));
+  }
+  fmt::print("{:<38}{:>16}\n\n", "total", fmt::group_digits(total_of(parts)));
+}
+
+void write_json(const Arguments& arguments, nlohmann::ordered_json json,
+                const std::vector<Part>& parts) {
+  if (arguments.json.empty()) {
+    return;
+  }
+  for (const Part& part : parts) {
+    json["modules"].push_back(
+        {{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
+  }
+  write_file_atomic(arguments.json, json.dump(2) + "\n");
+}
+
+void describe_classifier(const Arguments& arguments) {
   classify::RunConfig config;
   classify::read_run_config(arguments.config, arguments.assignments, config);
   const int64_t classes = config.classes > 0 ? config.classes : kImageNetClasses;
   const classify::Classifier model(config.model, classes);
   const std::vector<Part> parts = parts_of(*model);
-  const int64_t total = total_of(parts);
   const vision::ModelCost cost = vision::model_cost(config.model, classes);
-
-  fmt::print("{:<28}{:>10}{:>16}\n", "module", "tensors", "parameters");
-  for (const Part& part : parts) {
-    fmt::print("{:<28}{:>10}{:>16}\n", part.name, part.tensors, fmt::group_digits(part.parameters));
-  }
-  fmt::print("{:<38}{:>16}\n", "total", fmt::group_digits(total));
-  fmt::print("\ninput {0}x{0}x{1}, {2} patches, {3} classes{4}\n", config.model.image_size,
+  print_parts(parts);
+  fmt::print("input {0}x{0}x{1}, {2} patches, {3} classes{4}\n", config.model.image_size,
              config.model.in_channels, config.model.patches(), classes,
              config.classes > 0 ? "" : " (the data may have another number)");
   fmt::print(
       "GMACs an image: {:.3f} dense, {:.3f} with token mixing (recurrence or attention products)\n",
       cost.dense / 1e9, cost.total() / 1e9);
-  if (!arguments.json.empty()) {
-    nlohmann::ordered_json json{{"config", arguments.config}, {"classes", classes},
-                                {"parameters", total},        {"macs_dense", cost.dense},
-                                {"macs_total", cost.total()}, {"patches", config.model.patches()}};
-    for (const Part& part : parts) {
-      json["modules"].push_back(
-          {{"name", part.name}, {"tensors", part.tensors}, {"parameters", part.parameters}});
-    }
-    write_file_atomic(arguments.json, json.dump(2) + "\n");
-  }
+  write_json(arguments,
+             {{"config", arguments.config},
+              {"classes", classes},
+              {"parameters", total_of(parts)},
+              {"macs_dense", cost.dense},
+              {"macs_total", cost.total()},
+              {"patches", config.model.patches()}},
+             parts);
+}
+
+void describe_tracker(const Arguments& arguments) {
+  tracking::TrackConfig config;
+  tracking::read_track_config(arguments.config, arguments.assignments, config);
+  const tracking::NetworkConfig& network = config.network;
+  const std::vector<Part> parts = parts_of(*tracking::Network(network));
+  const int64_t side = network.template_size / network.backbone.patch_size;
+  const int64_t tokens = network.templates * side * side + network.backbone.patches();
+  print_parts(parts);
+  fmt::print("search {0}x{0}, {1} template{2} {3}x{3}, {4} tokens, map {5}x{5}\n",
+             network.backbone.image_size, network.templates, network.templates > 1 ? "s" : "",
+             network.template_size, tokens, network.cells());
+  write_json(arguments,
+             {{"config", arguments.config},
+              {"parameters", total_of(parts)},
+              {"tokens", tokens},
+              {"cells", network.cells()}},
+             parts);
+}
+
+void run(const Arguments& arguments) {
+  const std::string task = config_task(read_config_file(arguments.config), arguments.config);
+  task == "track" ? describe_tracker(arguments) : describe_classifier(arguments);
 }
 
 }  // namespace
@@ -105,7 +145,9 @@ void add_info_command(CLI::App& app) {
   command->add_option("--set", arguments->assignments, "Overrides a key, e.g. --set model.depth=6")
       ->allow_extra_args(false);
   command->add_option("--json", arguments->json, "Also writes the figures to this file");
-  command->footer("Example:\n  comba info configs/imagenet/comba_t.toml");
+  command->footer(
+      "Examples:\n  comba info configs/imagenet/comba_t.toml\n  comba info "
+      "configs/tracking/comba_t.toml");
   command->callback([arguments] { run(*arguments); });
 }
 

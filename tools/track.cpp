@@ -4,7 +4,6 @@
 #include "tools/track_session.h"
 #include "tracking/box_file.h"
 #include "vision/base/error.h"
-#include "vision/base/files.h"
 #include "vision/engine/precision.h"
 
 #include <filesystem>
@@ -44,10 +43,7 @@ class FolderReader final : public datasets::VideoReader {
     if (next_ >= frames_.count) {
       return false;
     }
-    const fs::path path = frames_[next_++];
-    const std::string bytes = read_file(path);
-    frame = datasets::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()},
-                                   3, path.string());
+    frame = datasets::read_image(frames_[next_++], 3);
     return true;
   }
   int64_t count() const override { return static_cast<int64_t>(frames_.count); }

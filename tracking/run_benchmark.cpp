@@ -20,12 +20,6 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-datasets::Image read_frame(const fs::path& path) {
-  const std::string bytes = read_file(path);
-  return datasets::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, 3,
-                                path.string());
-}
-
 struct ResultPaths {
   fs::path boxes, times;
 };
@@ -60,7 +54,7 @@ SequenceResult track_sequence(const Assignment& work, Tracker& tracker,
   tracker.clear();
   for (size_t n = 0; n < work.frames.count; ++n) {
     const auto start = Clock::now();
-    const datasets::Image frame = read_frame(work.frames[n]);
+    const datasets::Image frame = datasets::read_image(work.frames[n], 3);
     result.spent.decode += seconds_since(start);
     const auto began = Clock::now();
     Box box = work.first;

@@ -1,5 +1,6 @@
 #include "tracking/training_data.h"
 
+#include "datasets/decode.h"
 #include "tracking/box_file.h"
 #include "tracking/parallel.h"
 #include "vision/base/error.h"
@@ -19,24 +20,6 @@ namespace fs = std::filesystem;
 // OSTrack 33b5e12, lib/train/data/sampler.py: with one template and one search image.
 constexpr size_t kLeastFrames = 20;
 constexpr std::ptrdiff_t kLeastUsable = 5;
-
-// Repeated first frames, boxes outside of the image (got-10k/toolkit issue 10), sizes that change within a sequence
-// (visionml/pytracking issue 98 and others), wrong boxes (issue 29).
-bool known_bad(const std::string& name) {
-  constexpr const char* kPrefix = "GOT-10k_Train_";
-  if (!name.starts_with(kPrefix)) {
-    return false;
-  }
-  static const std::set<int> kOthers = {9058, 9059, 7947, 5996, 4419, 1636, 1638};
-  const int number = std::atoi(name.c_str() + std::string(kPrefix).size());
-  return (number >= 8623 && number <= 8637) || kOthers.contains(number);
-}
-
-// What to read: a name and how to read it, so that it can be done on any thread.
-struct Entry {
-  std::string name;
-  std::function<TrainingVideo()> read;
-};
 
 void use_boxes_with_area(TrainingVideo& video) {
   video.usable.resize(video.truth.size(), 1);
@@ -98,24 +81,24 @@ std::vector<fs::path> subfolders(const fs::path& folder) {
   return found;
 }
 
-std::vector<Entry> got10k_entries(const fs::path& folder) {
-  std::vector<Entry> entries;
+std::vector<ListedVideo> got10k_entries(const fs::path& folder) {
+  std::vector<ListedVideo> entries;
   for (const std::string& name : got10k_names(folder)) {
     entries.push_back({name, [=] { return read_got10k_video(folder / name); }});
   }
   return entries;
 }
 
-std::vector<Entry> lasot_entries(const fs::path& folder) {
-  std::vector<Entry> entries;
+std::vector<ListedVideo> lasot_entries(const fs::path& folder) {
+  std::vector<ListedVideo> entries;
   for (const std::string& name : lasot_names(folder, "training_set.txt")) {
     entries.push_back({name, [=] { return from_sequence(read_lasot_sequence(folder, name)); }});
   }
   return entries;
 }
 
-std::vector<Entry> trackingnet_entries(const fs::path& folder) {
-  std::vector<Entry> entries;
+std::vector<ListedVideo> trackingnet_entries(const fs::path& folder) {
+  std::vector<ListedVideo> entries;
   for (const fs::path& part : subfolders(folder)) {
     if (!fs::is_directory(part / "frames") || !part.filename().string().starts_with("TRAIN_")) {
       continue;
@@ -129,9 +112,9 @@ std::vector<Entry> trackingnet_entries(const fs::path& folder) {
   return entries;
 }
 
-std::vector<Entry> own_entries(const fs::path& folder) {
+std::vector<ListedVideo> own_entries(const fs::path& folder) {
   const bool single = fs::exists(folder / "groundtruth.txt");
-  std::vector<Entry> entries;
+  std::vector<ListedVideo> entries;
   for (const fs::path& video : single ? std::vector<fs::path>{folder} : subfolders(folder)) {
     if (fs::exists(video / "groundtruth.txt")) {
       entries.push_back({video.filename().string(), [=] { return read_own_video(video); }});
@@ -141,12 +124,12 @@ std::vector<Entry> own_entries(const fs::path& folder) {
 }
 
 // Those of `all` that the file names, in its order.
-std::vector<Entry> chosen(const std::vector<Entry>& all, const fs::path& file) {
+std::vector<ListedVideo> chosen(const std::vector<ListedVideo>& all, const fs::path& file) {
   std::map<std::string, size_t> places;
   for (size_t i = 0; i < all.size(); ++i) {
     places.emplace(all[i].name, i);
   }
-  std::vector<Entry> entries;
+  std::vector<ListedVideo> entries;
   for (const std::string& line : read_names(file)) {
     size_t place = 0;
     const auto [end, error] = std::from_chars(line.data(), line.data() + line.size(), place);
@@ -162,8 +145,20 @@ std::vector<Entry> chosen(const std::vector<Entry>& all, const fs::path& file) {
 
 }  // namespace
 
-TrainingSet read_training_set(const std::string& specification, bool skip_known_bad, int threads) {
-  using Lister = std::vector<Entry> (*)(const fs::path&);
+// Repeated first frames, boxes outside of the image (got-10k/toolkit issue 10), sizes that change within a sequence
+// (visionml/pytracking issue 98 and others), wrong boxes (issue 29).
+bool known_bad(const std::string& name) {
+  constexpr const char* kPrefix = "GOT-10k_Train_";
+  if (!name.starts_with(kPrefix)) {
+    return false;
+  }
+  static const std::set<int> kOthers = {9058, 9059, 7947, 5996, 4419, 1636, 1638};
+  const int number = std::atoi(name.c_str() + std::string(kPrefix).size());
+  return (number >= 8623 && number <= 8637) || kOthers.contains(number);
+}
+
+std::vector<ListedVideo> list_videos(const std::string& specification) {
+  using Lister = std::vector<ListedVideo> (*)(const fs::path&);
   static const std::map<std::string, Lister> kKinds = {{"got10k", &got10k_entries},
                                                        {"lasot", &lasot_entries},
                                                        {"trackingnet", &trackingnet_entries},
@@ -180,10 +175,12 @@ TrainingSet read_training_set(const std::string& specification, bool skip_known_
       specification.substr(colon + 1, hash == std::string::npos ? hash : hash - colon - 1);
   COMBA_CHECK(fs::is_directory(folder), "training data \"{}\": there is no folder {}",
               specification, folder.string());
-  std::vector<Entry> entries = kind->second(folder);
-  if (hash != std::string::npos) {
-    entries = chosen(entries, specification.substr(hash + 1));
-  }
+  const std::vector<ListedVideo> entries = kind->second(folder);
+  return hash == std::string::npos ? entries : chosen(entries, specification.substr(hash + 1));
+}
+
+TrainingSet read_training_set(const std::string& specification, bool skip_known_bad, int threads) {
+  const std::vector<ListedVideo> entries = list_videos(specification);
   TrainingSet set{specification, {}, 0};
   std::vector<TrainingVideo> videos(entries.size());
   parallel_for(entries.size(), threads, [&](size_t i) {
@@ -204,6 +201,44 @@ TrainingSet read_training_set(const std::string& specification, bool skip_known_
               "target in view",
               specification, entries.size(), kLeastFrames, kLeastUsable);
   return set;
+}
+
+std::vector<std::string> video_problems(const ListedVideo& listed) {
+  std::vector<std::string> problems;
+  TrainingVideo video;
+  try {
+    video = listed.read();
+  } catch (const Error& error) {
+    return {error.what()};
+  }
+  if (known_bad(listed.name)) {
+    problems.push_back(fmt::format("{}: its labels are known to be wrong", listed.name));
+  }
+  int width = 0, height = 0;
+  for (size_t n = 0; n < video.truth.size(); ++n) {
+    const fs::path path = video.frames[n];
+    try {
+      const datasets::Image image = datasets::read_image(path, 3);
+      if (n == 0) {
+        width = image.width;
+        height = image.height;
+      }
+      if (image.width != width || image.height != height) {
+        problems.push_back(fmt::format("{}: {} x {} pixels, the first frame has {} x {}",
+                                       path.string(), image.width, image.height, width, height));
+      }
+      const Box& box = video.truth[n];
+      if (video.usable[n] != 0 && (box.x >= image.width || box.y >= image.height ||
+                                   box.x + box.w <= 0 || box.y + box.h <= 0)) {
+        problems.push_back(fmt::format("{}: the box {},{},{},{} lies outside of the {} x {} pixels",
+                                       path.string(), box.x, box.y, box.w, box.h, image.width,
+                                       image.height));
+      }
+    } catch (const Error& error) {
+      problems.push_back(error.what());
+    }
+  }
+  return problems;
 }
 
 std::string fingerprint(const std::vector<TrainingSet>& sets) {

@@ -10,6 +10,7 @@
 
 #include "tracking/benchmark.h"
 
+#include <functional>
 #include <string>
 #include <vector>
 
@@ -27,6 +28,20 @@ struct TrainingSet {
   std::vector<TrainingVideo> videos;  // those that are long enough, in the order of the list
   int left_out = 0;                   // too short, or known to be wrong
 };
+
+// The videos that a specification names, and how to read the annotations of each, on any thread.
+struct ListedVideo {
+  std::string name;
+  std::function<TrainingVideo()> read;  // throws Error naming the file that is missing or broken
+};
+std::vector<ListedVideo> list_videos(const std::string& specification);
+
+// Whether a sequence of GOT-10k's training set has labels that are known to be wrong.
+bool known_bad(const std::string& name);
+
+// What is wrong with a video, a line each: annotations that cannot be read, frames that are missing, unreadable or of another
+// size than the first, boxes of visible targets that lie outside of the image. Decodes every frame.
+std::vector<std::string> video_problems(const ListedVideo& video);
 
 // Reads all annotations; no image. `skip_known_bad`: leaves out the sequences of GOT-10k's training set whose labels are
 // known to be wrong. Throws UsageError for an unknown kind, Error naming the file that is missing or broken.

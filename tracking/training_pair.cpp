@@ -1,19 +1,12 @@
 #include "tracking/training_pair.h"
 
 #include "datasets/decode.h"
-#include "vision/base/files.h"
 
 #include <algorithm>
 #include <cmath>
 
 namespace comba::tracking {
 namespace {
-
-datasets::Image read_image(const std::filesystem::path& path) {
-  const std::string bytes = read_file(path);
-  return datasets::decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, 3,
-                                path.string());
-}
 
 // Rec. 601 luma, as cv::COLOR_RGB2GRAY, in all channels.
 void make_grey(datasets::Image& image) {
@@ -98,9 +91,9 @@ void declare(ConfigTable& table, CropOptions& o) {
 PairFrames read_frames(const PairDraw& draw) {
   PairFrames frames;
   for (const size_t frame : draw.templates) {
-    frames.templates.push_back(read_image(draw.video->frames[frame]));
+    frames.templates.push_back(datasets::read_image(draw.video->frames[frame], 3));
   }
-  frames.search = read_image(draw.video->frames[draw.search]);
+  frames.search = datasets::read_image(draw.video->frames[draw.search], 3);
   return frames;
 }
 

@@ -379,6 +379,19 @@ TEST_F(TrackerCli, EvalTracksABenchmarkOnceAndScoresIt) {
   EXPECT_SAYS(nowhere.err, "give --benchmark got10k|lasot and --data DIR");
 }
 
+TEST_F(TrackerCli, DataCheckNamesEveryProblemOfABenchmark) {
+  const Outcome good = run({"data", "check", "got10k", "val"});
+  EXPECT_EQ(good.code, 0) << good.err;
+  EXPECT_SAYS(good.out, "val: 2 sequences, 0 with problems");
+  std::ofstream(folder_ / "val/GOT-10k_Val_000002/00000003.jpg") << "";
+  fs::remove(folder_ / "val/GOT-10k_Val_000001/absence.label");
+  const Outcome bad = run({"data", "check", "got10k", "val"});
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_SAYS(bad.out, "absence.label");
+  EXPECT_SAYS(bad.out, "00000003.jpg");
+  EXPECT_SAYS(bad.err, "2 problems in 2 of 2 sequences");
+}
+
 TEST_F(TrackerCli, TrackWritesALineAFrame) {
   const Outcome outcome = track("val/GOT-10k_Val_000001", {"--box", "20,20,40,30", "--box",
                                                            "80 50 30 30", "--json", "b.jsonl"});

@@ -48,6 +48,29 @@ datasets::Image noise(int width, int height, uint64_t seed) {
 
 bool same(const Box& a, const Box& b) { return a == b; }
 
+TEST(TrackConfig, EveryShippedOneBuildsATracker) {
+  int count = 0;
+  for (const auto& entry : std::filesystem::directory_iterator(
+           std::filesystem::path(COMBA_SOURCE_DIR) / "configs/tracking")) {
+    SCOPED_TRACE(entry.path().string());
+    TrackConfig config;
+    read_track_config(entry.path(), {"model.depth=1"}, config);
+    EXPECT_NO_THROW(Network{config.network});
+    EXPECT_FALSE(config.data.train.empty());
+    EXPECT_EQ(config.data.ratios.size(), config.data.train.size());
+    ++count;
+  }
+  EXPECT_GE(count, 7);
+}
+
+TEST(TrackConfig, WhatContradictsItselfIsRefused) {
+  for (const std::string set : {"model.in_channels=1", "data.mean=[0.5]", "data.ratios=[1,2,3]",
+                                "model.templates=3", "train.schedule=linear"}) {
+    TrackConfig config;
+    EXPECT_THROW(read_track_config_text(kTiny, "tiny", ".", {set}, config), UsageError) << set;
+  }
+}
+
 TEST(Tracker, ABoxDoesNotChangeWhileItsTargetIsLost) {
   TrackerOptions options;
   options.lost_below = 1;  // every frame

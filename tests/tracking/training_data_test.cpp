@@ -1,4 +1,5 @@
 // Annotations to train on, in the layouts they come in, and which frames of them make a sample.
+#include "datasets/decode.h"
 #include "tests/tracking/folder.h"
 #include "tracking/pair_sampler.h"
 #include "vision/base/error.h"
@@ -111,6 +112,30 @@ TEST_F(TrainingDataTest, TheFingerprintKnowsBoxesAndFlags) {
   EXPECT_EQ(fingerprint({read(all)}), before);
   write("got/A/cover.label", "0\n" + lines(19, "8"));
   EXPECT_NE(fingerprint({read(all)}), before);
+}
+
+TEST_F(TrainingDataTest, EveryProblemOfAVideoIsNamed) {
+  const auto jpeg = [](int width, int height) {
+    return datasets::encode_jpeg(
+        {height, width, 3, std::vector<uint8_t>(static_cast<size_t>(width) * height * 3, 90)}, 90);
+  };
+  for (int i = 1; i <= 20; ++i) {
+    write(fmt::format("own/cat/{}.jpg", i), jpeg(64, 48));
+  }
+  write("own/cat/groundtruth.txt", lines(10, "1,2,3,4") + "70,2,3,4\n" + lines(9, "1,2,3,4"));
+  write("own/cat/5.jpg", jpeg(60, 48));
+  write("own/cat/7.jpg", "no image");
+  write("own/dog/1.jpg", jpeg(64, 48));
+  write("own/dog/groundtruth.txt", "1,2,3\n");
+  const auto videos = list_videos("video:" + (root / "own").string());
+  ASSERT_EQ(videos.size(), 2U);
+  const auto cat = video_problems(videos[0]), dog = video_problems(videos[1]);
+  ASSERT_EQ(cat.size(), 3U);
+  EXPECT_NE(cat[0].find("5.jpg: 60 x 48 pixels, the first frame has 64 x 48"), std::string::npos);
+  EXPECT_NE(cat[1].find("7.jpg"), std::string::npos);
+  EXPECT_NE(cat[2].find("11.jpg: the box 70,2,3,4 lies outside"), std::string::npos);
+  ASSERT_EQ(dog.size(), 1U);
+  EXPECT_NE(dog[0].find("groundtruth.txt:1"), std::string::npos);
 }
 
 TrainingSet made_up(const std::string& name, int videos, const std::vector<uint8_t>& usable) {

@@ -1,7 +1,6 @@
 // Errors are part of the interface: what was being done, which input, expected, got, remedy.
 #pragma once
 
-#include <source_location>
 #include <stdexcept>
 #include <string>
 
@@ -21,14 +20,16 @@ enum ExitCode : int {
 // A failure the user can read. `what()` is the message alone; `where()` is "file.cpp:123" for logs.
 class Error : public std::runtime_error {
  public:
-  explicit Error(const std::string& message,
-                 std::source_location where = std::source_location::current())
-      : std::runtime_error(message), where_(where) {}
+  // The builtins of GCC and clang rather than std::source_location, which clang 14 does not have.
+  explicit Error(const std::string& message, const char* file = __builtin_FILE(),
+                 int line = __builtin_LINE())
+      : std::runtime_error(message), file_(file), line_(line) {}
   std::string where() const;
   virtual ExitCode exit_code() const { return kExitRuntime; }
 
  private:
-  std::source_location where_;
+  const char* file_;
+  int line_;
 };
 
 // A wrong argument or configuration (exit code 2).
