@@ -5,7 +5,8 @@ set -euo pipefail
 root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 target="$1" seconds="$2"
 folder="$(mktemp -d)"
-trap 'rm -rf "$folder" /dev/shm/comba_fuzz_*' EXIT
+export COMBA_FUZZ_FOLDER="$(mktemp -d -p /dev/shm)" # files that the target writes, in memory
+trap 'rm -rf "$folder" "$COMBA_FUZZ_FOLDER"' EXIT
 printf 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned long) { return 0; }\n' >"$folder/none.cpp"
 clang++ -fsanitize=fuzzer,address,undefined "$folder/none.cpp" -o "$folder/none" 2>/dev/null ||
   { echo "skipped: there is no clang++ with libFuzzer"; exit 77; }
@@ -21,5 +22,5 @@ printf '10,20,30,40\n10,20,30,40\n\0008\n8\n\000[METAINFO]\nresolution: (64, 48)
   >"$folder/corpus/got10k"
 printf '10,20,30,40\n10,20,30,40\n\0000,1\n\0000,0\n\00010,20,30,40\n10,21,nan,40\n' >"$folder/corpus/lasot"
 "$folder/fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
-  "$folder/corpus" 2>"$folder/log" || { tail -40 "$folder/log"; exit 1; }
+  -artifact_prefix="$folder/" "$folder/corpus" 2>"$folder/log" || { tail -40 "$folder/log"; exit 1; }
 grep -E "stat::number_of_executed_units|stat::new_units_added" "$folder/log"

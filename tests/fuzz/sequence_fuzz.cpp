@@ -6,18 +6,17 @@
 
 #include <array>
 #include <cstdint>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <string>
 #include <string_view>
 
-#include <unistd.h>
-
 namespace fs = std::filesystem;
 
 namespace {
 
-const fs::path kRoot = fs::path("/dev/shm") / ("comba_fuzz_" + std::to_string(getpid()));
+const fs::path kRoot = std::getenv("COMBA_FUZZ_FOLDER");  // of this process alone
 
 // Pieces are separated by a zero byte; missing ones are empty.
 template <size_t kCount>
