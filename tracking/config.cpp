@@ -92,7 +92,6 @@ std::string read_track_config_text(std::string_view text, const std::string& ori
                                    const std::vector<std::string>& assignments,
                                    TrackConfig& config) {
   config = TrackConfig{};
-  config.network.backbone.image_size = 256;
   ConfigTable table;
   declare(table, config);
   table.read_text(text, origin);

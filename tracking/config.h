@@ -36,6 +36,8 @@ struct TrackConfig {
   TrackingLossWeights loss;
   double backbone_lr = 0.1;  // share of train.lr
   vision::TrainOptions train;
+
+  TrackConfig() { network.backbone.image_size = 256; }  // OSTrack's search image
 };
 
 // Registers every key of a tracking config.
