@@ -89,6 +89,16 @@ struct Rows {
   }
 };
 
+// The scan's problem over the rows as the operator gets them.
+ScanProblem raw_scan_problem(const MixerProblem& problem, const at::Tensor& log_alpha,
+                             const at::Tensor& beta, const at::Tensor& c, const OptionalTensor& d,
+                             double scale, bool decayed_feedback) {
+  const at::Tensor q = problem.qkv.select(2, 0), k = problem.qkv.select(2, 1),
+                   v = problem.qkv.select(2, 2);
+  check_bidirectional_scan(q, k, v, log_alpha, beta, c, d, "none");
+  return bidirectional_problem(q, k, v, log_alpha, beta, c, d, scale, decayed_feedback);
+}
+
 at::Tensor scan_rows(const Rows& rows, const at::Tensor& log_alpha, const at::Tensor& beta,
                      const at::Tensor& c, const OptionalTensor& d, double scale,
                      bool decayed_feedback) {
@@ -163,9 +173,16 @@ std::tuple<at::Tensor, at::Tensor> run_mixer(const MixerBackend& backend, const 
                                              std::string_view merge, double norm_eps) {
   const MixerProblem problem =
       make_problem(qkv, taps, gate, norm_weight, normalize, merge, norm_eps);
-  const Rows rows(qkv);
-  backend.rows(problem, rows.of);
-  const at::Tensor o = scan_rows(rows, log_alpha, beta, c, d, scale, decayed_feedback);
+  at::Tensor o;
+  if (backend.scan != nullptr) {
+    o = backend.scan(problem,
+                     raw_scan_problem(problem, log_alpha, beta, c, d, scale, decayed_feedback));
+  }
+  if (!o.defined()) {
+    const Rows rows(qkv);
+    backend.rows(problem, rows.of);
+    o = scan_rows(rows, log_alpha, beta, c, d, scale, decayed_feedback);
+  }
   const at::Tensor merged = at::empty(o.sizes().slice(1), o.options());
   const at::Tensor y = at::empty(merged.sizes(), o.options());
   backend.output(problem, o, merged, y);

@@ -1,6 +1,7 @@
 // The CUDA backend of the mixer operator: device guard, stream, partial sums, launches.
 #include "kernels/cuda/mixer_cuda.h"
 
+#include "kernels/cuda/convolved_scan.h"
 #include "kernels/mixer_operators.h"
 
 #include <algorithm>
@@ -122,7 +123,11 @@ at::Tensor output_backward(const MixerProblem& problem, const at::Tensor& merged
   return partial.sum(0);
 }
 
-constexpr MixerBackend kBackend{&rows, &rows_backward, &output, &output_backward};
+at::Tensor scan(const MixerProblem& given, const ScanProblem& raw) {
+  return cuda::convolved_scan(raw, padded(given).taps, given.normalize);
+}
+
+constexpr MixerBackend kBackend{&rows, &rows_backward, &output, &output_backward, &scan};
 
 }  // namespace
 

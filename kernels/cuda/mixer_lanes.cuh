@@ -1,6 +1,8 @@
 // E neighbouring channels a lane, D / E lanes a row: what the kernels around the scan are made of.
 #pragma once
 
+#include "kernels/cuda/mixer_cuda.h"
+
 #include <cstdint>
 
 #include <cuda_bf16.h>
@@ -130,6 +132,23 @@ __device__ inline Channels<E> load_floats(const float* at) {
   }
   return x;
 }
+
+// A lane's taps of one direction; the last meets the token itself.
+template <int E>
+struct LaneTaps {
+  Channels<E> w[kMixerTaps];
+
+  __device__ LaneTaps(const float* taps, int64_t channel) {
+#pragma unroll
+    for (int i = 0; i < E; ++i) {
+      const float4 four = reinterpret_cast<const float4*>(taps)[channel + i];
+      w[0].at[i] = four.x;
+      w[1].at[i] = four.y;
+      w[2].at[i] = four.z;
+      w[3].at[i] = four.w;
+    }
+  }
+};
 
 constexpr int kMixerThreads = 128;
 // Of a lane: around the convolution and in backward passes, where registers are short, and elsewhere.

@@ -12,23 +12,6 @@ namespace comba::kernels::cuda {
 
 constexpr int kRowsBlocks = 5, kRowsBackwardBlocks = 3;  // an SM, that registers are kept for
 
-// A lane's taps of one direction; the last meets the token itself.
-template <int E>
-struct LaneTaps {
-  Channels<E> w[kMixerTaps];
-
-  __device__ LaneTaps(const float* taps, int64_t channel) {
-#pragma unroll
-    for (int i = 0; i < E; ++i) {
-      const float4 four = reinterpret_cast<const float4*>(taps)[channel + i];
-      w[0].at[i] = four.x;
-      w[1].at[i] = four.y;
-      w[2].at[i] = four.z;
-      w[3].at[i] = four.w;
-    }
-  }
-};
-
 __device__ inline int64_t taps_channel(const MixerShape& s, int direction, int part, int64_t head,
                                        int column) {
   return ((direction * 3 + part) * s.heads + head) * s.dim + column;

@@ -1,6 +1,7 @@
 // The CUDA backend of the scan operators: device guard, stream, scratch memory, launches.
 #include "kernels/cuda/scan_cuda.h"
 
+#include "kernels/cuda/convolved_scan.h"
 #include "kernels/scan_operators.h"
 
 #include <limits>
@@ -141,6 +142,27 @@ at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
   }
   return merged ? o[0] + o[1] : o;
 }
+
+}  // namespace
+
+at::Tensor cuda::convolved_scan(const ScanProblem& raw, const at::Tensor& taps, bool normalize) {
+  const auto params = make_params<float>(raw);
+  if (!half_width(raw) || !takes_tensor_cores(raw) || params.key_dim > 64 ||
+      params.tasks() > kTensorBlocks ||
+      tensor_segments(params.tasks(), params.length, params.key_dim) > 1) {
+    return {};
+  }
+  const c10::cuda::CUDAGuard guard(raw.q.device());
+  const at::Tensor o = at::empty(raw.v.sizes(), raw.v.options());
+  const RowConvolution convolution{taps.const_data_ptr<float>(), normalize};
+  const bool done = launch_on_tensor_cores(raw, false, [&](auto launcher, bool, int limit) {
+    return launcher.tensor_convolved(params, convolution, o.data_ptr(), limit,
+                                     c10::cuda::getCurrentCUDAStream());
+  });
+  return done ? o : at::Tensor();
+}
+
+namespace {
 
 // The scratch tensors, kept alive while the kernels are queued.
 struct ScratchMemory {

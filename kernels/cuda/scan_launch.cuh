@@ -173,6 +173,27 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, const Tenso
 }
 
 template <typename T>
+cudaError_t ScanLauncher<T>::tensor_convolved(const ScanParams<float>& params,
+                                              const RowConvolution& convolution, void* o,
+                                              int shared_limit, cudaStream_t stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    return cudaErrorInvalidConfiguration;
+  } else {
+    return with_tensor_shape(params.key_dim, /*shared_rows=*/false, [&](auto dim, auto) {
+      constexpr int D = dim();
+      constexpr int64_t kBytes = tensor_shared_bytes<D, 1>(0) + ConvolvedRows<T, D>::kBytes;
+      if (kBytes > shared_limit) {
+        return cudaErrorInvalidConfiguration;
+      }
+      TensorScan<T> scan{params, static_cast<T*>(o)};
+      scan.convolution = convolution;
+      return launch_with_memory(scan_convolved_kernel<T, D>, params.tasks(),
+                                TensorBlock<T, D, 1>::kThreads, kBytes, stream, scan);
+    });
+  }
+}
+
+template <typename T>
 TensorBackward<T> tensor_backward_arguments(const ScanParams<float>& params,
                                             const TensorGradients& g) {
   TensorBackward<T> backward;

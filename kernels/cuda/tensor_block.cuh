@@ -45,7 +45,7 @@ COMBA_HOST_DEVICE constexpr int segment_chunks(int chunks, int segments) {
 // Three for each group of four chunks; T = 208 at D = 64 leaves room for two blocks an SM by 16 bytes.
 constexpr int kBarriers = 10, kBarrierBytes = 3 * kBarriers * 8;
 template <int D, int kDirections>
-constexpr int64_t tensor_shared_bytes(int64_t length) {
+COMBA_HOST_DEVICE constexpr int64_t tensor_shared_bytes(int64_t length) {
   using Rows = TensorRows<D, kDirections>;
   constexpr int64_t kProducts = TensorProducts<kDirections>::kBytes, kGroup = kTensorGroup<D>;
   return kDirections == 2
@@ -63,6 +63,7 @@ struct TensorScan {
   // the next one.
   int segments = 1;
   const float* states = nullptr;  // [tasks, segments - 1, D, D] S^T after each segment but the last
+  RowConvolution convolution;
 };
 
 // The places of a chunk's rows and products.

@@ -19,6 +19,7 @@
 // Shared memory: see tensor_shared_bytes; D = 64, T <= 208, both directions: 115,648 bytes, two blocks an SM on sm_90.
 #pragma once
 
+#include "kernels/cuda/tensor_convolution.cuh"
 #include "kernels/cuda/tensor_state.cuh"
 
 namespace comba::kernels::cuda {
@@ -37,8 +38,8 @@ struct Meeting {
   }
 };
 
-// `initial`: S^T [D, D] before the block's first chunk, or null for zero.
-template <typename T, int D, int kDirections>
+// `initial`: S^T [D, D] before the block's first chunk, or null for zero. kConvolve: q, k and v are raw, see ConvolvedRows.
+template <bool kConvolve, typename T, int D, int kDirections>
 __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const float* initial) {
   using Block = TensorBlock<T, D, kDirections>;
   using Rows = TensorRows<D, kDirections>;
@@ -110,8 +111,11 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
   };
   if constexpr (kDirections == 2) {
     sweep_ready(b, walk.reversed, made_barriers(b), b.turn % 2, step);
+  } else if constexpr (kConvolve) {
+    sweep_groups(b, walk.reversed, ConvolvedRows<T, D>{b, walk.reversed, b.scan.convolution}, step);
   } else {
-    sweep_groups(b, walk.reversed, {b.p.v, b.p.v_strides}, step);
+    sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
+                 step);
   }
 }
 
@@ -128,7 +132,7 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
     if (threadIdx.x < 32 * Block::kWalkers) {
       be_walker<D>();
       for (int turn = 0; n < count; n += gridDim.x, ++turn) {
-        walk_outputs(Block(scan, tensor_memory, n, turn), nullptr);
+        walk_outputs<false>(Block(scan, tensor_memory, n, turn), nullptr);
         // The next task's first output takes the place of this one's last.
         asm volatile("bar.sync 3, %0;" ::"r"(32 * Block::kWalkers) : "memory");
       }
@@ -150,8 +154,16 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
         initial = scan.states + (int64_t{n} * (scan.segments - 1) + segment - 1) * D * D;
       }
     }
-    walk_outputs(TensorBlock<T, D, 1>(scan, tensor_memory, n, segment), initial);
+    walk_outputs<false>(TensorBlock<T, D, 1>(scan, tensor_memory, n, segment), initial);
   }
+}
+
+// Of one direction of raw rows.
+template <typename T, int D>
+__global__ void __launch_bounds__(TensorBlock<T, D, 1>::kThreads, TensorBlock<T, D, 1>::kMinBlocks)
+    scan_convolved_kernel(const __grid_constant__ TensorScan<T> scan) {
+  extern __shared__ __align__(128) char tensor_memory[];
+  walk_outputs<true>(TensorBlock<T, D, 1>(scan, tensor_memory, blockIdx.x), nullptr);
 }
 
 }  // namespace comba::kernels::cuda

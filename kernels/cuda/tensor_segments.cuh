@@ -34,7 +34,8 @@ __global__ void __launch_bounds__(TensorBlock<T, D, 1>::kThreads, TensorBlock<T,
       y = row == column + 1 ? 1.f : 0.f;
     });
   }
-  sweep_groups(b, walk.reversed, {transition ? nullptr : b.p.v, b.p.v_strides},
+  sweep_groups(b, walk.reversed,
+               StoredRows<T, D>{b, walk.reversed, {transition ? nullptr : b.p.v, b.p.v_strides}},
                [&](int, int, const ChunkPlace& place) {
                  advance(state, walk, place, [](int, const float(&)[2][4]) {});
                });

@@ -148,18 +148,33 @@ __device__ void sweep_ready(const TensorBlock<T, D, 2>& b, bool down, const Grou
   }
 }
 
-// All warps of a block of one direction load, make and walk: step(n, chunk, place) for every step, down or up.
-template <typename T, int D, typename Step>
-__device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const ValueRows& values,
-                             const Step& step) {
+// Where a sweep of one direction has its chunks from: q and k as they are, and `values`.
+template <typename T, int D>
+struct StoredRows {
+  static constexpr bool kPrepared = true;
   using Block = TensorBlock<T, D, 1>;
   using Rows = typename Block::Rows;
-  const auto load = [&](int first) {
-    const int end = min(first + Block::kGroup, b.end);
+  const Block& b;
+  bool down;
+  ValueRows values;
+
+  // Starts copying chunks first .. end - 1 of the sweep.
+  __device__ void load(int first, int end) const {
     b.load_rows({{Rows::kKey, b.p.k, b.p.k_strides},
                  {Rows::kQuery, b.p.q, b.p.q_strides},
                  {Rows::kValue, values.data, values.strides}},
                 first, end, down);
+  }
+};
+
+// All warps of a block of one direction load, make and walk: step(n, chunk, place) for every step, down or up.
+// `source`: StoredRows or, to be prepared when they have come, ConvolvedRows.
+template <typename T, int D, typename Source, typename Step>
+__device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const Source& source,
+                             const Step& step) {
+  using Block = TensorBlock<T, D, 1>;
+  const auto load = [&](int first) {
+    source.load(first, min(first + Block::kGroup, b.end));
     asm volatile("cp.async.commit_group;");
   };
   __syncthreads();  // an earlier sweep is over
@@ -173,6 +188,10 @@ __device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const Val
     asm volatile("cp.async.wait_group 0;");
     __syncthreads();
     load(end);
+    if constexpr (!Source::kPrepared) {
+      source.prepare(first, end);
+      __syncthreads();
+    }
     if (own < end) {
       const ChunkPlace place = b.place(own, chunk);
       char* const products = b.memory + b.products_offset(place);

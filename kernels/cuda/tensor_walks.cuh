@@ -71,7 +71,8 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
   if constexpr (kDirections == 2) {
     sweep_ready(b, walk.reversed, made_barriers(b), 0, step);
   } else {
-    sweep_groups(b, walk.reversed, {b.p.v, b.p.v_strides}, step);
+    sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
+                 step);
   }
 }
 
@@ -140,7 +141,9 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
   if constexpr (kDirections == 2) {
     sweep_ready(b, !walk.reversed, rows_barriers(b), 1, step);
   } else {
-    sweep_groups(b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}, step);
+    sweep_groups(b, !walk.reversed,
+                 StoredRows<T, D>{b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}},
+                 step);
   }
 }
 

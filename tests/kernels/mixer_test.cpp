@@ -10,6 +10,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv1d.h>
 #include <ATen/ops/ones.h>
@@ -44,6 +45,8 @@ const MixerCase kCases[] = {
     {.name = "head_dim_16", .length = 20, .dim = 16},
     {.name = "head_dim_64", .length = 70, .heads = 3, .dim = 64},
     {.name = "head_dim_128", .length = 40, .heads = 1, .dim = 128},
+    {.name = "groups_of_head_dim_128", .batch = 1, .length = 150, .heads = 2, .dim = 128},
+    {.name = "groups_of_head_dim_32", .length = 70},
     {.name = "two_taps", .taps = 2},
     {.name = "one_tap_one_token", .length = 1, .taps = 1},
     {.name = "shorter_than_the_taps", .length = 3},
@@ -331,6 +334,30 @@ void expect_samples_match(const MixerCase& c, const std::vector<int64_t>& sample
     for (const size_t i : {0, 2, 3, 4, 6}) {  // qkv, gates, output gate: of a sample alone
       const auto& [name, gradient] = got.gradients[i];
       expect_near(name, gradient.narrow(i == 0 || i == 6 ? 0 : 1, b, 1), want.gradients[i].second);
+    }
+  }
+}
+
+// Few tasks have their convolutions in the scan, many before it.
+TEST(CudaMixer, ASampleOfALargeBatchHasTheBitsItHasAlone) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  for (const int64_t dim : {32, 64}) {
+    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+      const MixerCase c{.name = "", .batch = 200, .length = 101, .heads = 3, .dim = dim};
+      const MixerInputs all = leaves(make_mixer_inputs(c, dtype), at::Device(at::kCUDA, 0));
+      const at::NoGradGuard no_grad;
+      const at::Tensor together = mixer(all, options_of(c));
+      for (const int64_t b : {0, 117, 199}) {
+        MixerInputs one = all;
+        one.qkv = all.qkv.narrow(0, b, 1);
+        one.gate = all.gate.narrow(0, b, 1);
+        for (at::Tensor* gates : {&one.log_alpha, &one.beta, &one.c}) {
+          *gates = gates->narrow(1, b, 1);
+        }
+        EXPECT_TRUE(mixer(one, options_of(c))[0].equal(together[b])) << dim << " " << dtype;
+      }
     }
   }
 }
