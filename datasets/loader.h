@@ -23,6 +23,8 @@ struct TransformOptions {
   double rotate = 0.0;           // degrees, uniform in +-rotate (training only)
   double zoom = 0.0;             // uniform scale in 1 +- zoom (training only)
   double flip = 0.5;             // probability of a horizontal flip (training only)
+  std::string augment;           // see AugmentPolicy (training only)
+  double jitter = 0.0;           // of brightness, contrast and colour (training only)
   double eval_crop = 0.875;      // centre crop share after the short side is resized
 };
 

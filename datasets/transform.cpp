@@ -1,5 +1,6 @@
 #include "datasets/transform.h"
 
+#include "datasets/augment.h"
 #include "vision/base/error.h"
 #include "vision/base/random.h"
 
@@ -10,58 +11,54 @@
 namespace comba::datasets {
 namespace {
 
-cv::Mat view(const Image& image) {
+cv::Mat view(Image& image) {
   return cv::Mat(image.height, image.width, image.channels == 1 ? CV_8UC1 : CV_8UC3,
-                 const_cast<uint8_t*>(image.pixels.data()));
+                 image.pixels.data());
 }
 
-Image from_mat(const cv::Mat& mat) {
-  Image image{mat.rows, mat.cols, mat.channels(), {}};
-  image.pixels.resize(mat.total() * mat.channels());
-  cv::Mat packed(mat.rows, mat.cols, mat.type(), image.pixels.data());
-  mat.copyTo(packed);
-  return image;
-}
-
-// Area averaging when shrinking (antialiased), cubic otherwise.
-cv::Mat resized(const cv::Mat& source, int height, int width) {
-  if (source.rows == height && source.cols == width) {
-    return source;
+Image part(const Image& image, const ImageBox& box) {
+  Image out{box.height, box.width, image.channels, {}};
+  out.pixels.reserve(static_cast<size_t>(box.height) * box.width * image.channels);
+  for (int y = 0; y < box.height; ++y) {
+    const uint8_t* const row = image.row(box.y + y) + ptrdiff_t{box.x} * image.channels;
+    out.pixels.insert(out.pixels.end(), row, row + ptrdiff_t{box.width} * image.channels);
   }
-  cv::Mat out;
-  const bool shrinks = source.rows >= height && source.cols >= width;
-  cv::resize(source, out, cv::Size(width, height), 0, 0,
-             shrinks ? cv::INTER_AREA : cv::INTER_CUBIC);
   return out;
 }
 
-cv::Mat centre(const cv::Mat& source, int size) {
-  const int y = (source.rows - size) / 2, x = (source.cols - size) / 2;
-  return source(cv::Rect(x, y, size, size));
-}
-
 // Rotation and zoom about the centre, then a shift, in one warp; black comes in from outside.
-cv::Mat jittered(const cv::Mat& source, const TransformOptions& options, RandomStream& random) {
+Image jittered(Image image, const TransformOptions& options, RandomStream& random) {
   const double angle = random.uniform(-options.rotate, options.rotate);
   const double zoom = random.uniform(1.0 - options.zoom, 1.0 + options.zoom);
   const auto shift = static_cast<double>(options.shift);
   const double x = random.uniform(-shift, shift), y = random.uniform(-shift, shift);
   cv::Mat matrix = cv::getRotationMatrix2D(
-      cv::Point2f((source.cols - 1) / 2.f, (source.rows - 1) / 2.f), angle, zoom);
+      cv::Point2f((image.width - 1) / 2.f, (image.height - 1) / 2.f), angle, zoom);
   matrix.at<double>(0, 2) += x;
   matrix.at<double>(1, 2) += y;
-  cv::Mat out;
-  cv::warpAffine(source, out, matrix, source.size(), cv::INTER_LINEAR, cv::BORDER_CONSTANT);
+  Image out{image.height, image.width, image.channels, {}};
+  out.pixels.resize(image.pixels.size());
+  cv::Mat target = view(out);
+  cv::warpAffine(view(image), target, matrix, target.size(), cv::INTER_LINEAR, cv::BORDER_CONSTANT);
   return out;
 }
 
-cv::Mat evaluation_crop(const cv::Mat& source, const TransformOptions& options) {
+// Every side is rounded as torchvision rounds it.
+Image evaluation_crop(const Image& image, const TransformOptions& options) {
   const auto size = static_cast<int>(options.image_size);
-  const auto target = std::max(size, static_cast<int>(std::lround(size / options.eval_crop)));
-  const double factor = static_cast<double>(target) / std::min(source.rows, source.cols);
-  const int height = std::max(size, static_cast<int>(std::lround(source.rows * factor)));
-  const int width = std::max(size, static_cast<int>(std::lround(source.cols * factor)));
-  return centre(resized(source, height, width), size);
+  const int target = std::max(size, static_cast<int>(size / options.eval_crop));
+  const int shorter = std::min(image.height, image.width);
+  const auto scaled = [&](int side) {
+    return side == shorter
+               ? target
+               : static_cast<int>(static_cast<double>(int64_t{target} * side) / shorter);
+  };
+  const int height = scaled(image.height), width = scaled(image.width);
+  const Image whole = resample(image, {0, 0, image.height, image.width}, height, width);
+  const auto start = [&](int side) {
+    return static_cast<int>(std::nearbyint((side - size) / 2.0));
+  };
+  return part(whole, {start(height), start(width), size, size});
 }
 
 }  // namespace
@@ -80,11 +77,18 @@ void declare(ConfigTable& table, TransformOptions& o) {
   table.add("data.rotate", &o.rotate, "largest rotation of train_crop = shift, degrees", {0, 180});
   table.add("data.zoom", &o.zoom, "largest change of scale of train_crop = shift", {0, 0.9});
   table.add("data.flip", &o.flip, "probability of a horizontal flip in training", {0, 1});
+  table.add("data.augment", &o.augment,
+            "\"\", \"rand-m9-mstd0.5-inc1\" (RandAugment in timm's notation) or \"3a\" "
+            "(3-Augment), in training");
+  table.add(
+      "data.jitter", &o.jitter,
+      "colour jitter of brightness, contrast and saturation in training; not beside RandAugment",
+      {0, 1});
   table.add("data.eval_crop", &o.eval_crop, "centre crop share in evaluation", {0.01, 1});
 }
 
-CropBox random_resized_box(int height, int width, const TransformOptions& options, uint64_t seed,
-                           int64_t epoch, int64_t index) {
+ImageBox random_resized_box(int height, int width, const TransformOptions& options, uint64_t seed,
+                            int64_t epoch, int64_t index) {
   RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index),
                       RandomPurpose::crop);
   const double area = static_cast<double>(height) * width;
@@ -113,27 +117,29 @@ Image transform_for_training(const Image& image, const TransformOptions& options
   const auto size = static_cast<int>(options.image_size);
   RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index),
                       RandomPurpose::augment);
-  const cv::Mat source = view(image);
-  cv::Mat out;
+  Image out;
   if (options.train_crop == "random_resized") {
-    const CropBox box = random_resized_box(image.height, image.width, options, seed, epoch, index);
-    out = resized(source(cv::Rect(box.x, box.y, box.width, box.height)), size, size);
+    const ImageBox box = random_resized_box(image.height, image.width, options, seed, epoch, index);
+    out = resample(image, box, size, size);
   } else {
-    out = evaluation_crop(source, options);
+    out = evaluation_crop(image, options);
     if (options.train_crop == "shift") {
-      out = jittered(out, options, random);
+      out = jittered(std::move(out), options, random);
     }
   }
   if (random.uniform() < options.flip) {
-    cv::Mat flipped;
-    cv::flip(out, flipped, 1);
-    out = flipped;
+    const cv::Mat pixels = view(out);
+    cv::flip(pixels, pixels, 1);
   }
-  return from_mat(out);
+  for (const AugmentStep& step :
+       draw_augmentation(AugmentPolicy::parse(options.augment, options.jitter), random)) {
+    augment(out, step);
+  }
+  return out;
 }
 
 Image transform_for_evaluation(const Image& image, const TransformOptions& options) {
-  return from_mat(evaluation_crop(view(image), options));
+  return evaluation_crop(image, options);
 }
 
 }  // namespace comba::datasets

@@ -3,6 +3,7 @@
 
 #include "datasets/image.h"
 #include "datasets/loader.h"
+#include "datasets/resample.h"
 
 namespace comba::datasets {
 
@@ -10,15 +11,12 @@ namespace comba::datasets {
 Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed,
                              int64_t epoch, int64_t index);
 
-// Short side to image_size / eval_crop, then the centre.
+// Short side to image_size / eval_crop, then the centre: torchvision's Resize (bicubic) and CenterCrop on Pillow.
 Image transform_for_evaluation(const Image& image, const TransformOptions& options);
 
 // The box of an Inception-style crop: area share in [scale_min, 1], aspect log-uniform in [ratio_min,
 // 1 / ratio_min], ten tries, then the centre (torchvision's RandomResizedCrop).
-struct CropBox {
-  int y, x, height, width;  // px
-};
-CropBox random_resized_box(int height, int width, const TransformOptions& options, uint64_t seed,
-                           int64_t epoch, int64_t index);
+ImageBox random_resized_box(int height, int width, const TransformOptions& options, uint64_t seed,
+                            int64_t epoch, int64_t index);
 
 }  // namespace comba::datasets

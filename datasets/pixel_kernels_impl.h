@@ -1,0 +1,139 @@
+// kKernels of one instruction set, see pixel_kernels.h; included once for each.
+#pragma once
+
+#include "datasets/pixel_kernels.h"
+
+#include <cstring>
+
+namespace comba::datasets {
+namespace {
+
+using Bytes4 = uint8_t __attribute__((vector_size(4)));
+using Bytes8 = uint8_t __attribute__((vector_size(8)));
+using Ints4 = int32_t __attribute__((vector_size(16)));
+using Ints8 = int32_t __attribute__((vector_size(32)));
+using Floats4 = float __attribute__((vector_size(16)));
+
+template <typename Bytes>
+Bytes load_bytes(const uint8_t* at) {
+  Bytes bytes;
+  std::memcpy(&bytes, at, sizeof bytes);
+  return bytes;
+}
+Ints4 load_pixel(const uint8_t* at) {
+  return __builtin_convertvector(load_bytes<Bytes4>(at), Ints4);
+}
+
+// Not std::clamp: no function with a name that other files share may be built for one instruction set.
+int clamped(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
+
+constexpr int32_t kHalf = 1 << (kResampleBits - 1);
+
+template <typename Ints>
+Ints rounded(Ints sum) {
+  sum >>= kResampleBits;
+  sum = sum < 0 ? Ints{} : sum;
+  return sum > 255 ? Ints{} + 255 : sum;
+}
+
+void resize_grey_row(const uint8_t* row, const ResampleWeights& w, uint8_t* out) {
+  for (int i = 0; i < w.outputs; ++i) {
+    const int32_t* const weight = w.weight + ptrdiff_t{i} * w.stride;
+    int32_t sum = kHalf;
+    for (int j = 0; j < w.count[i]; ++j) {
+      sum += row[w.first[i] + j] * weight[j];
+    }
+    out[i] = static_cast<uint8_t>(clamped(sum >> kResampleBits, 0, 255));
+  }
+}
+
+void resize_row(const uint8_t* row, int width, int channels, const ResampleWeights& w,
+                uint8_t* spread, uint8_t* out) {
+  if (channels == 1) {
+    resize_grey_row(row, w, out);
+    return;
+  }
+  for (int x = 0; x < width; ++x) {
+    for (int c = 0; c < 3; ++c) {
+      spread[4 * x + c] = row[3 * x + c];
+    }
+  }
+  for (int i = 0; i < w.outputs; ++i) {
+    const int32_t* const weight = w.weight + ptrdiff_t{i} * w.stride;
+    const uint8_t* const from = spread + ptrdiff_t{4} * w.first[i];
+    Ints4 sum = Ints4{} + kHalf;
+    for (int j = 0; j < w.count[i]; ++j) {
+      sum += load_pixel(from + 4 * j) * weight[j];
+    }
+    const Bytes4 pixel = __builtin_convertvector(rounded(sum), Bytes4);
+    std::memcpy(out + 3 * i, &pixel, 3);
+  }
+}
+
+void resize_column(const uint8_t* rows, ptrdiff_t pitch, int bytes, const ResampleWeights& w,
+                   int index, uint8_t* out) {
+  const int32_t* const weight = w.weight + ptrdiff_t{index} * w.stride;
+  const uint8_t* const from = rows + w.first[index] * pitch;
+  const int count = w.count[index];
+  int x = 0;
+  for (; x + 8 <= bytes; x += 8) {
+    Ints8 sum = Ints8{} + kHalf;
+    for (int j = 0; j < count; ++j) {
+      sum += __builtin_convertvector(load_bytes<Bytes8>(from + j * pitch + x), Ints8) * weight[j];
+    }
+    const Bytes8 eight = __builtin_convertvector(rounded(sum), Bytes8);
+    std::memcpy(out + x, &eight, 8);
+  }
+  for (; x < bytes; ++x) {
+    int32_t sum = kHalf;
+    for (int j = 0; j < count; ++j) {
+      sum += from[j * pitch + x] * weight[j];
+    }
+    out[x] = static_cast<uint8_t>(clamped(sum >> kResampleBits, 0, 255));
+  }
+}
+
+// The cubic through four values at -1, 0, 1, 2 with a = -1, at `at` in [0, 1).
+Floats4 cubic(Floats4 a, Floats4 b, Floats4 c, Floats4 d, float at) {
+  return b + at * ((c - a) + at * ((2.f * (a - b) + c - d) + at * (b - a - c + d)));
+}
+
+void warp(const uint8_t* source, int height, int width, const AffineMap& m, uint8_t* out) {
+  for (int y = 0; y < height; ++y) {
+    for (int x = 0; x < width; ++x, out += 3) {
+      const double in_x = m.xx * (x + 0.5) + m.xy * (y + 0.5) + m.x0;
+      const double in_y = m.yx * (x + 0.5) + m.yy * (y + 0.5) + m.y0;
+      if (!(in_x >= 0 && in_x < width && in_y >= 0 && in_y < height)) {
+        continue;
+      }
+      // The cast rounds up below zero, which only -1/2 .. 0 is.
+      const int left = static_cast<int>(in_x + 0.5) - 1, top = static_cast<int>(in_y + 0.5) - 1;
+      const auto at_x = static_cast<float>(in_x - 0.5 - left);
+      const auto at_y = static_cast<float>(in_y - 0.5 - top);
+      int columns[4];
+      Floats4 line[4];
+      for (int i = 0; i < 4; ++i) {
+        columns[i] = 4 * clamped(left - 1 + i, 0, width - 1);
+      }
+      for (int i = 0; i < 4; ++i) {
+        const uint8_t* const row =
+            source + ptrdiff_t{4} * width * clamped(top - 1 + i, 0, height - 1);
+        Floats4 value[4];
+        for (int j = 0; j < 4; ++j) {
+          value[j] = __builtin_convertvector(load_pixel(row + columns[j]), Floats4);
+        }
+        line[i] = cubic(value[0], value[1], value[2], value[3], at_x);
+      }
+      Floats4 pixel = cubic(line[0], line[1], line[2], line[3], at_y);
+      pixel = pixel < 0.f ? Floats4{} : pixel;
+      pixel = pixel > 255.f ? Floats4{} + 255.f : pixel;
+      const Bytes4 bytes = __builtin_convertvector(__builtin_convertvector(pixel, Ints4), Bytes4);
+      std::memcpy(out, &bytes, 3);
+    }
+  }
+}
+
+constexpr PixelKernels kKernels{&resize_row, &resize_column, &warp};
+
+}  // namespace
+}  // namespace comba::datasets
