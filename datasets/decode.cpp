@@ -77,6 +77,16 @@ Image decode_image(std::span<const uint8_t> bytes, int channels, const std::stri
   return image;
 }
 
+DecodedPart decode_part(std::span<const uint8_t> bytes, int channels, const std::string& name,
+                        const BoxChoice& choose, int least_side) {
+  if (is_jpeg(bytes)) {
+    return decode_jpeg_part(bytes, channels, name, choose, least_side);
+  }
+  Image image = decode_image(bytes, channels, name);
+  const ImageBox box = choose(image.height, image.width);
+  return {std::move(image), double(box.y), double(box.x), double(box.height), double(box.width)};
+}
+
 Image read_image(const std::filesystem::path& path, int channels) {
   const std::string bytes = read_file(path);
   return decode_image({reinterpret_cast<const uint8_t*>(bytes.data()), bytes.size()}, channels,

@@ -6,6 +6,7 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <functional>
 #include <span>
 #include <string>
 #include <vector>
@@ -25,7 +26,20 @@ struct ImageSize {
 // kMaxPixels.
 Image decode_image(std::span<const uint8_t> bytes, int channels, const std::string& name);
 
-// The same of a file.
+// The box of an image that is wanted, once its size is known.
+using BoxChoice = std::function<ImageBox(int height, int width)>;
+// A decoded part and where the wanted box lies in it, px.
+struct DecodedPart {
+  Image image;
+  double y = 0, x = 0, height = 0, width = 0;
+};
+// Decodes no more than a box needs. A JPEG whose box keeps `least_side` px at half or a quarter of its size is decoded
+// at that size; at full size the pixels are those of decode_image(). Errors as there, but damage beyond the box may go
+// unseen.
+DecodedPart decode_part(std::span<const uint8_t> bytes, int channels, const std::string& name,
+                        const BoxChoice& choose, int least_side);
+
+// decode_image() of a file.
 Image read_image(const std::filesystem::path& path, int channels);
 
 // PNG bytes of a grey or RGB image.

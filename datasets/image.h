@@ -21,4 +21,9 @@ struct Image {
   }
 };
 
+// Part of an image.
+struct ImageBox {
+  int y = 0, x = 0, height = 0, width = 0;  // px
+};
+
 }  // namespace comba::datasets

@@ -4,10 +4,12 @@
 #include "datasets/decode.h"
 #include "vision/base/error.h"
 
+#include <algorithm>
 #include <csetjmp>
 #include <cstddef>
 #include <cstdio>
 #include <cstdlib>
+#include <cstring>
 
 #include <jpeglib.h>
 
@@ -80,29 +82,88 @@ bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
   return true;
 }
 
-bool read_pixels(Decoder& decoder, int channels, Image& image, uint8_t* row) {
+// What is read of an image, and at which size.
+struct Region {
+  int eighths = 8;  // of the full size, done by the inverse transform
+  ImageBox box;     // at that size
+};
+
+// Columns of whole minimum coded units around those of the region: chroma of a cut edge is interpolated otherwise.
+constexpr int kMargin = 32;  // px
+
+// Begins decoding where only the region's columns come out; sets how many are on its left, and all of them.
+void start(jpeg_decompress_struct& info, const Region& region, int channels, JDIMENSION& left,
+           JDIMENSION& width) {
+  const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
+  info.out_color_space = cmyk ? JCS_CMYK : channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  info.scale_num = static_cast<unsigned>(region.eighths);
+  info.scale_denom = 8;
+  jpeg_start_decompress(&info);
+  const auto all = static_cast<int>(info.output_width);
+  const int begin = std::max(0, region.box.x - kMargin);
+  const int end = std::min(all, region.box.x + region.box.width + kMargin);
+  JDIMENSION first = static_cast<JDIMENSION>(begin);
+  width = static_cast<JDIMENSION>(end - begin);
+  if (end - begin < all) {
+    jpeg_crop_scanline(&info, &first, &width);
+  }
+  left = static_cast<JDIMENSION>(region.box.x) - first;
+}
+
+// Rows of the region into `image`; `row` holds one of the whole image with four channels.
+bool read_pixels(Decoder& decoder, const Region& region, Image& image, uint8_t* row) {
   if (setjmp(decoder.errors.escape) != 0) {
     return false;
   }
   jpeg_decompress_struct& info = decoder.info;
-  const bool cmyk = info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK;
-  info.out_color_space = cmyk ? JCS_CMYK : channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
-  jpeg_start_decompress(&info);
-  while (info.output_scanline < info.output_height) {
-    const int y = static_cast<int>(info.output_scanline);
-    JSAMPROW target = cmyk ? row : image.row(y);
+  JDIMENSION left = 0, width = 0;
+  start(info, region, image.channels, left, width);
+  const bool cmyk = info.out_color_space == JCS_CMYK,
+             whole = width == static_cast<JDIMENSION>(image.width);
+  if (region.box.y > 0) {
+    jpeg_skip_scanlines(&info, static_cast<JDIMENSION>(region.box.y));
+  }
+  for (int y = 0; y < image.height; ++y) {
+    JSAMPROW target = cmyk || !whole ? row : image.row(y);
     jpeg_read_scanlines(&info, &target, 1);
     if (cmyk) {
-      cmyk_row(row, image.width, info.saw_Adobe_marker != 0, channels, image.row(y));
+      cmyk_row(row + 4 * left, image.width, info.saw_Adobe_marker != 0, image.channels,
+               image.row(y));
+    } else if (!whole) {
+      std::memcpy(image.row(y), row + left * image.channels,
+                  static_cast<size_t>(image.width) * image.channels);
     }
   }
-  jpeg_finish_decompress(&info);
+  if (info.output_scanline == info.output_height) {
+    jpeg_finish_decompress(&info);
+  }
   return true;
+}
+
+// The least of full, half and quarter size (for others there is no fast transform) that leaves both sides of the box
+// `least` px.
+Region choose_region(const ImageBox& box, int least, int height, int width) {
+  Region region;
+  for (const int eighths : {4, 2}) {
+    if (std::min(box.height, box.width) * eighths / 8 < least) {
+      break;
+    }
+    region.eighths = eighths;
+  }
+  // Outwards to whole pixels of that size.
+  const auto scaled_end = [&](int end, int side) {
+    return std::min((end * region.eighths + 7) / 8, (side * region.eighths + 7) / 8);
+  };
+  const int y = box.y * region.eighths / 8, x = box.x * region.eighths / 8;
+  region.box = {y, x, scaled_end(box.y + box.height, height) - y,
+                scaled_end(box.x + box.width, width) - x};
+  return region;
 }
 
 }  // namespace
 
-Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::string& name) {
+DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const std::string& name,
+                             const BoxChoice& choose, int least_side) {
   Decoder decoder{};
   struct Cleanup {
     jpeg_decompress_struct* info;
@@ -113,14 +174,24 @@ Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::strin
   COMBA_CHECK(width * height <= kMaxPixels,
               "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}", name,
               width, height, kMaxPixels);
-  Image image{static_cast<int>(height), static_cast<int>(width), channels, {}};
-  image.pixels.resize(static_cast<size_t>(width) * height * channels);
+  const ImageBox wanted = choose(static_cast<int>(height), static_cast<int>(width));
+  const Region region =
+      choose_region(wanted, least_side, static_cast<int>(height), static_cast<int>(width));
+  Image image{region.box.height, region.box.width, channels, {}};
+  image.pixels.resize(static_cast<size_t>(image.width) * image.height * channels);
   std::vector<uint8_t> row(static_cast<size_t>(width) * 4);
-  COMBA_CHECK(read_pixels(decoder, channels, image, row.data()), "decoding {}: {}", name,
+  COMBA_CHECK(read_pixels(decoder, region, image, row.data()), "decoding {}: {}", name,
               decoder.errors.message);
   COMBA_CHECK(decoder.errors.base.num_warnings == 0, "decoding {}: damaged JPEG: {}", name,
               decoder.errors.warning);
-  return image;
+  const double scale = region.eighths / 8.0;
+  return {std::move(image), wanted.y * scale - region.box.y, wanted.x * scale - region.box.x,
+          wanted.height * scale, wanted.width * scale};
+}
+
+Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::string& name) {
+  const auto all = [](int height, int width) { return ImageBox{0, 0, height, width}; };
+  return decode_jpeg_part(bytes, channels, name, all, kMaxPixels).image;
 }
 
 namespace {

@@ -139,9 +139,11 @@ class Loader::Impl {
   Image load(int64_t index) const {
     const EncodedSample sample = source_->read(index);
     const TransformOptions& t = options_.transform;
-    const Image image = decode_image(sample.bytes, static_cast<int>(t.channels), sample.name);
-    return options_.training ? transform_for_training(image, t, options_.seed, epoch_, index)
-                             : transform_for_evaluation(image, t);
+    if (options_.training) {
+      return decode_for_training(sample.bytes, sample.name, t, options_.seed, epoch_, index);
+    }
+    return transform_for_evaluation(
+        decode_image(sample.bytes, static_cast<int>(t.channels), sample.name), t);
   }
 
   Image grey() const {

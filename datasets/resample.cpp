@@ -24,9 +24,11 @@ struct AxisWeights {
   std::vector<int32_t> weight, first, count;
   int stride;
 
-  AxisWeights(int inputs, int outputs, ResampleFilter filter) {
+  // `start` and `length` in inputs.
+  AxisWeights(double start, double length, int outputs, ResampleFilter filter) {
     const bool cubic = filter == ResampleFilter::bicubic;
-    const double scale = static_cast<double>(inputs) / outputs;
+    const auto begin = static_cast<int>(start), end = static_cast<int>(std::ceil(start + length));
+    const double scale = length / outputs;
     const double stretch = std::max(scale, 1.0);  // of the filter, so that every input counts
     const double support = (cubic ? 2.0 : 1.0) * stretch;
     stride = 2 * static_cast<int>(std::ceil(support)) + 1;
@@ -35,9 +37,9 @@ struct AxisWeights {
     count.resize(outputs);
     std::vector<double> exact(stride);
     for (int i = 0; i < outputs; ++i) {
-      const double centre = (i + 0.5) * scale;
-      first[i] = std::max(0, static_cast<int>(centre - support + 0.5));
-      count[i] = std::min(inputs, static_cast<int>(centre + support + 0.5)) - first[i];
+      const double centre = start + (i + 0.5) * scale;
+      first[i] = std::max(begin, static_cast<int>(std::max(0.0, centre - support + 0.5)));
+      count[i] = std::min(end, static_cast<int>(centre + support + 0.5)) - first[i];
       double sum = 0.0;
       for (int j = 0; j < count[i]; ++j) {
         const double x = (j + first[i] - centre + 0.5) * (1.0 / stretch);
@@ -56,26 +58,34 @@ struct AxisWeights {
   }
 };
 
-}  // namespace
+struct RealBox {
+  double y, x, height, width;  // px
 
-Image resample(const Image& image, const ImageBox& box, int height, int width,
-               ResampleFilter filter) {
+  bool whole_rows() const { return y == std::floor(y) && height == std::floor(height); }
+  bool whole_columns() const { return x == std::floor(x) && width == std::floor(width); }
+};
+
+Image resample_box(const Image& image, const RealBox& box, int height, int width,
+                   ResampleFilter filter) {
   const int channels = image.channels, bytes = width * channels;
-  const AxisWeights columns(box.width, width, filter), rows(box.height, height, filter);
+  const auto top = static_cast<int>(box.y);
+  const int lines = static_cast<int>(std::ceil(box.y + box.height)) - top;
+  const AxisWeights columns(box.x, box.width, width, filter);
+  const AxisWeights rows(box.y - top, box.height, height, filter);
   const PixelKernels& kernels = pixel_kernels();
-  std::vector<uint8_t> narrow(static_cast<size_t>(box.height) * bytes);
-  std::vector<uint8_t> spread(static_cast<size_t>(box.width) * 4 + 4);
-  for (int y = 0; y < box.height; ++y) {
-    const uint8_t* const from = image.row(box.y + y) + ptrdiff_t{box.x} * channels;
+  std::vector<uint8_t> narrow(static_cast<size_t>(lines) * bytes);
+  std::vector<uint8_t> spread(static_cast<size_t>(image.width) * 4 + 4);
+  for (int y = 0; y < lines; ++y) {
+    const uint8_t* const from = image.row(top + y);
     uint8_t* const to = narrow.data() + static_cast<size_t>(y) * bytes;
-    if (width == box.width) {  // all weights are one
-      std::memcpy(to, from, bytes);
+    if (width == box.width && box.whole_columns()) {  // all weights are one
+      std::memcpy(to, from + static_cast<ptrdiff_t>(box.x) * channels, bytes);
     } else {
-      kernels.resize_row(from, box.width, channels, columns.view(), spread.data(), to);
+      kernels.resize_row(from, image.width, channels, columns.view(), spread.data(), to);
     }
   }
   Image out{height, width, channels, {}};
-  if (height == box.height) {
+  if (height == box.height && box.whole_rows()) {
     out.pixels = std::move(narrow);
     return out;
   }
@@ -84,6 +94,18 @@ Image resample(const Image& image, const ImageBox& box, int height, int width,
     kernels.resize_column(narrow.data(), bytes, bytes, rows.view(), y, out.row(y));
   }
   return out;
+}
+
+}  // namespace
+
+Image resample(const Image& image, const ImageBox& box, int height, int width,
+               ResampleFilter filter) {
+  return resample_box(image, {double(box.y), double(box.x), double(box.height), double(box.width)},
+                      height, width, filter);
+}
+
+Image resample(const DecodedPart& part, int height, int width, ResampleFilter filter) {
+  return resample_box(part.image, {part.y, part.x, part.height, part.width}, height, width, filter);
 }
 
 }  // namespace comba::datasets

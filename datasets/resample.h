@@ -2,19 +2,18 @@
 // 12), to the bit: a model's top-1 moves by tenths of a point with another filter.
 #pragma once
 
-#include "datasets/image.h"
+#include "datasets/decode.h"
 
 namespace comba::datasets {
 
 enum class ResampleFilter { bilinear, bicubic };  // triangle; Keys' cubic with a = -1/2
 
-// Part of an image.
-struct ImageBox {
-  int y = 0, x = 0, height = 0, width = 0;  // px
-};
-
 // The box of the image as height x width pixels; nothing outside the box is looked at.
 Image resample(const Image& image, const ImageBox& box, int height, int width,
+               ResampleFilter filter = ResampleFilter::bicubic);
+
+// A box whose edges may cut pixels: these count as a whole, nothing beyond them.
+Image resample(const DecodedPart& part, int height, int width,
                ResampleFilter filter = ResampleFilter::bicubic);
 
 }  // namespace comba::datasets

@@ -1,6 +1,7 @@
 #include "datasets/transform.h"
 
 #include "datasets/augment.h"
+#include "datasets/resample.h"
 #include "vision/base/error.h"
 #include "vision/base/random.h"
 
@@ -112,17 +113,28 @@ ImageBox random_resized_box(int height, int width, const TransformOptions& optio
   return {(height - h) / 2, (width - w) / 2, h, w};
 }
 
-Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed,
-                             int64_t epoch, int64_t index) {
+namespace {
+
+// What is decoded for training: the part that a random crop needs, or all.
+BoxChoice choice(const TransformOptions& options, uint64_t seed, int64_t epoch, int64_t index) {
+  if (options.train_crop == "random_resized") {
+    return [=, &options](int height, int width) {
+      return random_resized_box(height, width, options, seed, epoch, index);
+    };
+  }
+  return [](int height, int width) { return ImageBox{0, 0, height, width}; };
+}
+
+Image transformed(const DecodedPart& part, const TransformOptions& options, uint64_t seed,
+                  int64_t epoch, int64_t index) {
   const auto size = static_cast<int>(options.image_size);
   RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index),
                       RandomPurpose::augment);
   Image out;
   if (options.train_crop == "random_resized") {
-    const ImageBox box = random_resized_box(image.height, image.width, options, seed, epoch, index);
-    out = resample(image, box, size, size);
+    out = resample(part, size, size);
   } else {
-    out = evaluation_crop(image, options);
+    out = evaluation_crop(part.image, options);
     if (options.train_crop == "shift") {
       out = jittered(std::move(out), options, random);
     }
@@ -131,11 +143,29 @@ Image transform_for_training(const Image& image, const TransformOptions& options
     const cv::Mat pixels = view(out);
     cv::flip(pixels, pixels, 1);
   }
-  for (const AugmentStep& step :
-       draw_augmentation(AugmentPolicy::parse(options.augment, options.jitter), random)) {
+  const AugmentPolicy policy = AugmentPolicy::parse(options.augment, options.jitter);
+  for (const AugmentStep& step : draw_augmentation(policy, random)) {
     augment(out, step);
   }
   return out;
+}
+
+}  // namespace
+
+Image decode_for_training(std::span<const uint8_t> bytes, const std::string& name,
+                          const TransformOptions& options, uint64_t seed, int64_t epoch,
+                          int64_t index) {
+  const DecodedPart part =
+      decode_part(bytes, static_cast<int>(options.channels), name,
+                  choice(options, seed, epoch, index), static_cast<int>(options.image_size));
+  return transformed(part, options, seed, epoch, index);
+}
+
+Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed,
+                             int64_t epoch, int64_t index) {
+  const ImageBox box = choice(options, seed, epoch, index)(image.height, image.width);
+  return transformed({image, double(box.y), double(box.x), double(box.height), double(box.width)},
+                     options, seed, epoch, index);
 }
 
 Image transform_for_evaluation(const Image& image, const TransformOptions& options) {

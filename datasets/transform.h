@@ -1,13 +1,17 @@
-// A decoded image -> a square network input, for training (random, keyed) or evaluation.
+// An encoded image -> a square network input, for training (random, keyed) or evaluation.
 #pragma once
 
-#include "datasets/image.h"
+#include "datasets/decode.h"
 #include "datasets/loader.h"
-#include "datasets/resample.h"
 
 namespace comba::datasets {
 
-// Every draw is a function of (seed, epoch, index). Returns [image_size, image_size, channels].
+// Every draw is a function of (seed, epoch, index). Returns [image_size, image_size, channels]; throws as decode_image().
+Image decode_for_training(std::span<const uint8_t> bytes, const std::string& name,
+                          const TransformOptions& options, uint64_t seed, int64_t epoch,
+                          int64_t index);
+
+// The same of an image that is decoded already, from its full size.
 Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed,
                              int64_t epoch, int64_t index);
 

@@ -1,9 +1,11 @@
 // Decoding: the right pixels from good files, a message that names the file from all others.
 #include "datasets/decode.h"
 
+#include "datasets/resample.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/datasets/pictures.h"
 #include "vision/base/error.h"
+#include "vision/base/random.h"
 
 #include <cstdio>
 #include <cstdlib>
@@ -23,6 +25,15 @@ int largest_difference(const Image& a, const Image& b) {
     largest = std::max(largest, std::abs(int{a.pixels[i]} - int{b.pixels[i]}));
   }
   return largest;
+}
+
+double mean_difference(const Image& a, const Image& b) {
+  EXPECT_EQ(a.pixels.size(), b.pixels.size());
+  double sum = 0;
+  for (size_t i = 0; i < std::min(a.pixels.size(), b.pixels.size()); ++i) {
+    sum += std::abs(int{a.pixels[i]} - int{b.pixels[i]});
+  }
+  return sum / static_cast<double>(a.pixels.size());
 }
 
 // A JPEG of one colour with any number of components.
@@ -57,6 +68,34 @@ std::string one_colour_jpeg(J_COLOR_SPACE space, std::initializer_list<uint8_t> 
   return bytes;
 }
 
+// A JPEG whose chroma is subsampled `across` and `down`.
+std::string sampled_jpeg(const Image& image, int across, int down) {
+  jpeg_compress_struct info{};
+  jpeg_error_mgr errors{};
+  info.err = jpeg_std_error(&errors);
+  jpeg_create_compress(&info);
+  unsigned char* buffer = nullptr;
+  unsigned long size = 0;
+  jpeg_mem_dest(&info, &buffer, &size);
+  info.image_width = static_cast<JDIMENSION>(image.width);
+  info.image_height = static_cast<JDIMENSION>(image.height);
+  info.input_components = 3;
+  info.in_color_space = JCS_RGB;
+  jpeg_set_defaults(&info);
+  info.comp_info[0].h_samp_factor = across;
+  info.comp_info[0].v_samp_factor = down;
+  jpeg_start_compress(&info, TRUE);
+  for (int y = 0; y < image.height; ++y) {
+    auto* row = const_cast<JSAMPROW>(image.row(y));
+    jpeg_write_scanlines(&info, &row, 1);
+  }
+  jpeg_finish_compress(&info);
+  jpeg_destroy_compress(&info);
+  std::string bytes(reinterpret_cast<char*>(buffer), size);
+  std::free(buffer);
+  return bytes;
+}
+
 // Sets height and width in the frame header of a baseline JPEG.
 std::string with_claimed_size(std::string jpeg, int height, int width) {
   const size_t frame = jpeg.find("\xff\xc0");
@@ -79,6 +118,112 @@ TEST(Decode, PngKeepsEveryPixelInRgbOrder) {
     EXPECT_EQ(back.height, 17);
     EXPECT_EQ(back.width, 23);
     EXPECT_EQ(back.pixels, image.pixels);
+  }
+}
+
+// The pictures of a part test: noisy, so that every column and row tells on a wrong one.
+Image noisy_picture(int height, int width, int channels) {
+  Image image = picture(height, width, channels);
+  RandomStream random(1, 2, 3, RandomPurpose::synthesise);
+  for (uint8_t& value : image.pixels) {
+    value = static_cast<uint8_t>(std::clamp<int64_t>(value + random.below(81) - 40, 0, 255));
+  }
+  return image;
+}
+
+// Through OpenCV, which can write progressive files and other samplings of chroma.
+std::string opencv_jpeg(const Image& image, std::vector<int> parameters) {
+  const cv::Mat rgb(image.height, image.width, image.channels == 3 ? CV_8UC3 : CV_8UC1,
+                    const_cast<uint8_t*>(image.pixels.data()));
+  std::vector<uint8_t> bytes;
+  cv::imencode(".jpg", rgb, bytes, parameters);
+  return {bytes.begin(), bytes.end()};
+}
+
+void expect_part_of(const std::string& jpeg, const ImageBox& box, int channels) {
+  const Image whole = decode_image(as_bytes(jpeg), channels, "j");
+  const DecodedPart part =
+      decode_part(as_bytes(jpeg), channels, "j", [&](int, int) { return box; }, 1 << 20);
+  ASSERT_EQ(part.image.height, box.height);
+  ASSERT_EQ(part.image.width, box.width);
+  EXPECT_EQ(part.y, 0);
+  EXPECT_EQ(part.x, 0);
+  for (int y = 0; y < box.height; ++y) {
+    const uint8_t* const row = whole.row(box.y + y) + static_cast<ptrdiff_t>(box.x) * channels;
+    ASSERT_TRUE(
+        std::equal(row, row + static_cast<ptrdiff_t>(box.width) * channels, part.image.row(y)))
+        << "row " << y << " of " << box.height << " x " << box.width << " at " << box.y << ", "
+        << box.x;
+  }
+}
+
+TEST(DecodePart, HasThePixelsOfTheWholeImage) {
+  const std::vector<std::string> files = {
+      encode_jpeg(noisy_picture(210, 317, 3), 90),
+      encode_jpeg(noisy_picture(210, 317, 1), 90),
+      opencv_jpeg(noisy_picture(210, 317, 3), {cv::IMWRITE_JPEG_PROGRESSIVE, 1}),
+      opencv_jpeg(noisy_picture(210, 317, 3), {cv::IMWRITE_JPEG_RST_INTERVAL, 3}),
+      sampled_jpeg(noisy_picture(210, 317, 3), 1, 1),
+      sampled_jpeg(noisy_picture(210, 317, 3), 2, 1),
+      sampled_jpeg(noisy_picture(210, 317, 3), 1, 2),
+      sampled_jpeg(noisy_picture(210, 317, 3), 4, 1),
+  };
+  RandomStream random(4, 5, 6, RandomPurpose::synthesise);
+  for (size_t file = 0; file < files.size(); ++file) {
+    for (int i = 0; i < 60; ++i) {
+      SCOPED_TRACE(file);
+      const int height = 1 + static_cast<int>(random.below(210)),
+                width = 1 + static_cast<int>(random.below(317));
+      const ImageBox box{static_cast<int>(random.below(211 - height)),
+                         static_cast<int>(random.below(318 - width)), height, width};
+      expect_part_of(files[file], box, i % 3 == 0 ? 1 : 3);
+    }
+  }
+}
+
+TEST(DecodePart, OfCmykAndPngIsRightToo) {
+  const std::string cmyk = one_colour_jpeg(JCS_CMYK, {200, 30, 120, 255}, true);
+  expect_part_of(cmyk, {3, 5, 7, 9}, 3);
+  const std::string png = encode_png(noisy_picture(30, 20, 3));
+  const DecodedPart part =
+      decode_part(as_bytes(png), 3, "p", [](int, int) { return ImageBox{2, 3, 10, 11}; }, 5);
+  EXPECT_EQ(part.image.height, 30);
+  EXPECT_EQ(part.y, 2);
+  EXPECT_EQ(part.x, 3);
+  EXPECT_EQ(part.height, 10);
+  EXPECT_EQ(part.width, 11);
+}
+
+TEST(DecodePart, IsDecodedSmallerWhenTheBoxStaysLargeEnough) {
+  const std::string jpeg = encode_jpeg(picture(600, 800, 3), 95);
+  const ImageBox box{101, 203, 402, 411};
+  const auto at = [&](int least) {
+    return decode_part(as_bytes(jpeg), 3, "j", [&](int, int) { return box; }, least);
+  };
+  EXPECT_EQ(at(202).height, 402);
+  EXPECT_EQ(at(201).height, 201);
+  EXPECT_EQ(at(101).height, 201);
+  const DecodedPart quarter = at(100);
+  EXPECT_EQ(quarter.height, 100.5);
+  EXPECT_EQ(quarter.width, 102.75);
+  EXPECT_EQ(quarter.y, 0.25);
+  EXPECT_EQ(quarter.x, 0.75);
+  // The same picture, whichever way it became small.
+  const Image full = resample(at(500), 96, 96);
+  EXPECT_LE(mean_difference(resample(at(201), 96, 96), full), 1.0);
+  EXPECT_LE(mean_difference(resample(quarter, 96, 96), full), 1.0);
+}
+
+TEST(DecodePart, DamageIsNamed) {
+  const std::string jpeg = encode_jpeg(noisy_picture(200, 300, 3), 90);
+  for (const size_t size : {size_t{0}, size_t{2}, size_t{100}, jpeg.size() / 4}) {
+    const std::string cut = jpeg.substr(0, size);
+    const std::string problem = message_of<Error>([&] {
+      decode_part(
+          as_bytes(cut), 3, "some/file",
+          [](int h, int w) { return ImageBox{h / 2, w / 2, h / 2, w / 2}; }, 1000);
+    });
+    EXPECT_NE(problem.find("some/file"), std::string::npos) << size;
   }
 }
 
