@@ -377,6 +377,7 @@ void add_bench_command(CLI::App& app) {
       "no cache holds what it reads. Example: comba bench scan --shape 256,197,3,64 --json "
       "scan.json");
   scan->callback([arguments] { run_bench(*arguments); });
+  add_bench_loader_command(*bench);
 }
 
 }  // namespace comba::tools
