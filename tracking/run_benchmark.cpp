@@ -2,9 +2,9 @@
 
 #include "datasets/decode.h"
 #include "tracking/box_file.h"
-#include "tracking/parallel.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
+#include "vision/base/parallel.h"
 
 #include <algorithm>
 #include <chrono>

@@ -2,6 +2,7 @@
 #include "datasets/decode.h"
 #include "tests/tracking/folder.h"
 #include "tracking/pair_sampler.h"
+#include "tracking/video_problems.h"
 #include "vision/base/error.h"
 
 #include <map>
@@ -38,7 +39,7 @@ TEST_F(TrainingDataTest, Got10kUsesFramesThatAreNotAbsentAndCovered) {
   const TrainingSet set = read("got10k:" + (root / "got").string());
   ASSERT_EQ(set.videos.size(), 1U);
   const TrainingVideo& video = set.videos[0];
-  EXPECT_EQ(video.frames[4], root / "got" / "A" / "00000005.jpg");
+  EXPECT_EQ(video.frame_name(4), (root / "got" / "A" / "00000005.jpg").string());
   EXPECT_EQ(video.usable[0], 1);
   EXPECT_EQ(video.usable[1], 0) << "covered";
   EXPECT_EQ(video.usable[2], 0) << "absent";
@@ -79,7 +80,7 @@ TEST_F(TrainingDataTest, TrackingNetAndOwnVideosAreRead) {
   write("net/TRAIN_0/frames/x/0.jpg", "");
   const TrainingSet net = read("trackingnet:" + (root / "net").string());
   ASSERT_EQ(net.videos.size(), 1U);
-  EXPECT_EQ(net.videos[0].frames[19].filename(), "19.jpg");
+  EXPECT_EQ(net.videos[0].frames->file_name(19), "19.jpg");
 
   write("own/cat/groundtruth.txt", lines(20, "1 2 3 4"));
   for (int i = 1; i <= 20; ++i) {
@@ -87,14 +88,15 @@ TEST_F(TrainingDataTest, TrackingNetAndOwnVideosAreRead) {
   }
   const TrainingSet own = read("video:" + (root / "own").string());
   ASSERT_EQ(own.videos.size(), 1U);
-  EXPECT_EQ(own.videos[0].frames[1].filename(), "f2.png") << "numbers in order, not letters";
-  EXPECT_EQ(own.videos[0].frames[9].filename(), "f10.png");
+  EXPECT_EQ(own.videos[0].frames->file_name(1), "f2.png") << "numbers in order, not letters";
+  EXPECT_EQ(own.videos[0].frames->file_name(9), "f10.png");
   write("own/cat/f21.png", "");
   EXPECT_THROW(read("video:" + (root / "own").string()), Error) << "21 images, 20 boxes";
 }
 
 TEST_F(TrainingDataTest, WrongSpecificationsSayWhatIsExpected) {
-  for (const std::string text : {"", "got10k", "coco17:/x", "got10k:/nowhere/at/all"}) {
+  for (const std::string text : {"", "got10k", "coco17:/x", "got10k:/nowhere/at/all",
+                                 "pack:/nowhere.pack", "coco:/nowhere"}) {
     try {
       read(text);
       FAIL() << text;
@@ -129,7 +131,9 @@ TEST_F(TrainingDataTest, EveryProblemOfAVideoIsNamed) {
   write("own/dog/groundtruth.txt", "1,2,3\n");
   const auto videos = list_videos("video:" + (root / "own").string());
   ASSERT_EQ(videos.size(), 2U);
-  const auto cat = video_problems(videos[0]), dog = video_problems(videos[1]);
+  const auto cat = video_problems({&videos[0], 1}).lines,
+             dog = video_problems({&videos[1], 1}).lines;
+  EXPECT_EQ(video_problems(videos).videos, 2U);
   ASSERT_EQ(cat.size(), 3U);
   EXPECT_NE(cat[0].find("5.jpg: 60 x 48 pixels, the first frame has 64 x 48"), std::string::npos);
   EXPECT_NE(cat[1].find("7.jpg"), std::string::npos);
@@ -191,6 +195,16 @@ TEST(PairSampler, DrawsSetsByTheirRatiosAndVideosAlike) {
   for (int i = 0; i < 4; ++i) {
     EXPECT_NEAR(drawn[fmt::format("a{}", i)], 1000, 150);
   }
+}
+
+TEST(PairSampler, AStillImageIsTemplateAndSearchAtOnce) {
+  TrainingSet set = made_up("image", 1, {1});
+  set.videos[0].still = true;
+  const PairSampler sampler({set}, {1}, 2);
+  RandomStream random(5, 0, 0, RandomPurpose::pair);
+  const PairDraw draw = sampler.draw(random);
+  EXPECT_EQ(draw.templates, (std::vector<size_t>{0, 0}));
+  EXPECT_EQ(draw.search, 0U);
 }
 
 TEST(PairSampler, AVideoWithoutAPairIsNamed) {
