@@ -39,7 +39,8 @@ datasets::Image TrainingVideo::decode(size_t frame) const {
 void use_boxes_with_area(TrainingVideo& video) {
   video.usable.resize(video.truth.size(), 1);
   for (size_t i = 0; i < video.truth.size(); ++i) {
-    video.usable[i] = video.usable[i] != 0 && video.truth[i].has_area() ? 1 : 0;
+    const Box& box = video.truth[i];
+    video.usable[i] = video.usable[i] != 0 && box.has_area() && !box.has_nan() ? 1 : 0;
   }
 }
 

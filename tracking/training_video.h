@@ -27,9 +27,10 @@ struct TrainingVideo {
   std::string name;
   std::shared_ptr<const VideoFrames> frames;  // several videos may share them
   std::vector<Box> truth;                     // one a frame
-  std::vector<uint8_t> usable;  // of each frame: the target is seen and its box has an area
-  size_t first = 0;             // the place of its first frame in `frames`
-  bool still = false;           // a single image, that is template and search at once
+  std::vector<uint8_t>
+      usable;          // of each frame: the target is seen and its box, of numbers, has an area
+  size_t first = 0;    // the place of its first frame in `frames`
+  bool still = false;  // a single image, that is template and search at once
 
   size_t size() const { return truth.size(); }
   datasets::EncodedSample read(size_t frame) const { return frames->read(first + frame); }
@@ -41,7 +42,7 @@ struct TrainingVideo {
   }
 };
 
-// Clears `usable` where the box has no area; fills it with 1 where it is shorter than `truth`.
+// Clears `usable` where the box has no area or is "nan"; fills it with 1 where it is shorter than `truth`.
 void use_boxes_with_area(TrainingVideo& video);
 
 // A video that is there, and how to read its annotations, on any thread.

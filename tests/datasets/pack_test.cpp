@@ -40,6 +40,17 @@ class Pack : public testing::Test {
     write_file_atomic(path, content);
   }
 
+  // A bit of every byte of the index, one after the other.
+  void expect_every_flip_found() const {
+    const std::string good = read_file(index_);
+    for (size_t at = 0; at < good.size(); ++at) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ 1 << at % 8);
+      overwrite(index_, bad);
+      EXPECT_SAYS(error(), "train.pack");
+    }
+  }
+
   TemporaryFolder folder_;
   fs::path index_ = folder_.path() / "train.pack";
   fs::path shard_ = folder_.path() / "train.pack.000";
@@ -72,13 +83,7 @@ TEST_F(Pack, TheSameImagesGiveTheSameBytes) {
 
 TEST_F(Pack, AFlippedBitInAnyByteOfTheIndexIsFound) {
   write();
-  const std::string good = read_file(index_);
-  for (size_t at = 0; at < good.size(); ++at) {
-    std::string bad = good;
-    bad[at] = static_cast<char>(bad[at] ^ 1 << at % 8);
-    overwrite(index_, bad);
-    EXPECT_SAYS(error(), "train.pack");
-  }
+  expect_every_flip_found();
 }
 
 TEST_F(Pack, AnIndexCutAnywhereIsRefused) {
@@ -135,13 +140,7 @@ TEST_F(Pack, AnAttachmentComesBackAndIsUnderTheChecksum) {
             "what belongs to it");
   EXPECT_EQ(pack->classes(), std::vector<std::string>{"only"});
   EXPECT_EQ(pack->original(0), "a.jpg");
-  const std::string good = read_file(index_);
-  for (size_t at = 0; at < good.size(); ++at) {
-    std::string bad = good;
-    bad[at] = static_cast<char>(bad[at] ^ 1 << at % 8);
-    overwrite(index_, bad);
-    EXPECT_SAYS(error(), "train.pack");
-  }
+  expect_every_flip_found();
 }
 
 TEST_F(Pack, RecordsMayShareAnImageAndMayBeTakenBack) {

@@ -4,6 +4,7 @@
 #include "datasets/decode.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/tracking/folder.h"
+#include "tracking/coco_objects.h"
 #include "tracking/pair_loader.h"
 #include "tracking/training_data.h"
 #include "tracking/video_problems.h"

@@ -1,5 +1,6 @@
 // Annotations to train on, in the layouts they come in, and which frames of them make a sample.
 #include "datasets/decode.h"
+#include "tests/base/temporary_folder.h"
 #include "tests/tracking/folder.h"
 #include "tracking/pair_sampler.h"
 #include "tracking/video_problems.h"
@@ -57,6 +58,43 @@ TEST_F(TrainingDataTest, ShortAndKnownBadSequencesAreLeftOut) {
   EXPECT_EQ(read(all).videos.size(), 1U);
   EXPECT_EQ(read(all).left_out, 3);
   EXPECT_EQ(read(all, false).videos.size(), 2U);
+}
+
+TEST_F(TrainingDataTest, FramesWithoutABoxOfNumbersWithAnAreaAreNotUsed) {
+  got10k_sequence("A", 20, lines(20, "8"), lines(20, "0"));
+  write("got/A/groundtruth.txt",
+        "nan,nan,nan,nan\n10,nan,30,40\n10,20,0,40\n10,20,30,-4\n" + lines(16, "10,20,30,40"));
+  write("got/list.txt", "A\n");
+  const TrainingSet set = read("got10k:" + (root / "got").string());
+  std::vector<uint8_t> expected(20, 1);
+  std::fill_n(expected.begin(), 4, 0);
+  EXPECT_EQ(set.videos[0].usable, expected);
+}
+
+TEST_F(TrainingDataTest, WrongLengthsAndEmptyTruthAreNamed) {
+  const auto error_of = [&](const std::string& specification) {
+    return testing_tools::message_of<Error>([&] { read(specification); });
+  };
+  const std::string got = "got10k:" + (root / "got").string();
+  write("got/list.txt", "A\n");
+  got10k_sequence("A", 20, lines(19, "8"), lines(20, "0"));
+  EXPECT_SAYS(error_of(got), "cover.label: expected 20 flags, one for each box of groundtruth");
+  got10k_sequence("A", 20, lines(20, "8"), lines(21, "0"));
+  EXPECT_SAYS(error_of(got), "absence.label: expected 20 flags");
+  write("got/A/groundtruth.txt", "");
+  EXPECT_SAYS(error_of(got), "groundtruth.txt: expected one box a frame, got an empty file");
+  got10k_sequence("A", 20, lines(20, "8"), lines(20, "0"));
+  std::filesystem::remove(root / "got/A/00000001.jpg");
+  EXPECT_SAYS(error_of(got), "expected the images");
+
+  write("lasot/cat/cat-1/groundtruth.txt", lines(20, "1,2,3,4"));
+  write("lasot/cat/cat-1/full_occlusion.txt", "0,0,0");
+  EXPECT_SAYS(error_of("lasot:" + (root / "lasot").string()),
+              "full_occlusion.txt: expected 20 flags");
+
+  write("net/TRAIN_0/anno/x.txt", "");
+  write("net/TRAIN_0/frames/x/0.jpg", "");
+  EXPECT_SAYS(error_of("trackingnet:" + (root / "net").string()), "none of its 1 sequences");
 }
 
 TEST_F(TrainingDataTest, AFileChoosesByNameOrPlace) {
