@@ -4,8 +4,7 @@
 #include "classify/report_sections.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
-
-#include <chrono>
+#include "vision/base/stopwatch.h"
 
 #include <ATen/Context.h>
 #include <ATen/ops/cross_entropy_loss.h>
@@ -60,9 +59,9 @@ void ClassifyTask::fetch() {
   if (config_.data.synthetic_fixed_batch && images_.defined()) {
     return;
   }
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   COMBA_CHECK(train_->next(batch_), "fetching a training batch: the epoch has ended early");
-  data_wait_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  data_wait_ += watch.seconds();
   if (first_batch_.size == 0) {
     first_batch_ = batch_;
   }

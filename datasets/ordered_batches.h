@@ -15,11 +15,9 @@ namespace comba::datasets {
 
 // Threads take one sample at a time from the batches [consumed, consumed + kPrefetch) in order; a batch lives in slot
 // (number % kPrefetch). One mutex guards all bookkeeping; samples are filled outside it.
-template <typename Batch>
+template <typename Batch, int64_t kPrefetch = 3>  // batches under way or waiting
 class OrderedBatches {
  public:
-  static constexpr int64_t kPrefetch = 3;  // batches under way or waiting
-
   struct Work {
     // Makes room in a batch that may have been used before; returns its number of samples, at least one.
     std::function<int64_t(int64_t number, Batch& batch)> open;

@@ -13,15 +13,15 @@ namespace fs = std::filesystem;
 namespace {
 
 constexpr char kMagic[8] = {'C', 'O', 'M', 'B', 'A', 'P', 'K', '1'};
-constexpr uint32_t kVersion = 1;
+constexpr uint32_t kPlain = 1, kAttached = 2;  // versions
 constexpr uint64_t kAlignment = 64;
 
 struct Header {
   char magic[8];
   uint32_t version;
   uint32_t crc;
-  uint64_t records, json_bytes, path_bytes;
-  uint8_t zero[24];
+  uint64_t records, json_bytes, path_bytes, attachment_bytes;
+  uint8_t zero[16];
 };
 static_assert(sizeof(Header) == 64);
 
@@ -42,7 +42,7 @@ fs::path shard_path(const fs::path& index, size_t shard) {
   return fmt::format("{}.{:03}", index.string(), shard);
 }
 
-class PackSource : public ImageSource {
+class PackSource final : public Pack {
  public:
   explicit PackSource(const fs::path& path) : path_(path.string()), index_(path) {
     read_index();
@@ -56,6 +56,7 @@ class PackSource : public ImageSource {
   }
   std::string original(int64_t index) const override { return paths_.data() + record(index).path; }
   const std::vector<std::string>& classes() const override { return classes_; }
+  std::span<const uint8_t> attachment() const override { return attachment_; }
   std::string fingerprint() const override {
     return fmt::format("pack:{}:{:08x}", header_.records, header_.crc);
   }
@@ -94,8 +95,8 @@ class PackSource : public ImageSource {
             sizeof(Header), bytes.size());
     std::memcpy(&header_, bytes.data(), sizeof header_);
     require(std::memcmp(header_.magic, kMagic, sizeof kMagic) == 0, "it is not a pack index");
-    require(header_.version == kVersion, "version {} is not known here, expected {}",
-            header_.version, kVersion);
+    require(header_.version == kPlain || header_.version == kAttached,
+            "version {} is not known here, expected {} or {}", header_.version, kPlain, kAttached);
     require(std::all_of(std::begin(header_.zero), std::end(header_.zero),
                         [](uint8_t byte) { return byte == 0; }),
             "its header is damaged");
@@ -103,15 +104,18 @@ class PackSource : public ImageSource {
     const uint64_t most = body.size();
     require(
         header_.records <= most / sizeof(Record) && header_.json_bytes <= most &&
-            header_.path_bytes <= most &&
-            header_.records * sizeof(Record) + header_.json_bytes + header_.path_bytes == most,
+            header_.path_bytes <= most && header_.attachment_bytes <= most &&
+            header_.records * sizeof(Record) + header_.attachment_bytes + header_.json_bytes +
+                    header_.path_bytes ==
+                most,
         "the index holds {} bytes, its header claims another number; it is cut short or damaged",
         bytes.size());
     require(crc32c(body) == header_.crc,
             "the checksum of the index differs; it is damaged, make the pack again");
     records_ = body.first(header_.records * sizeof(Record));
-    const auto json = body.subspan(records_.size(), header_.json_bytes);
-    const auto paths = body.subspan(records_.size() + json.size());
+    attachment_ = body.subspan(records_.size(), header_.attachment_bytes);
+    const auto text = body.subspan(records_.size() + attachment_.size());
+    const auto json = text.first(header_.json_bytes), paths = text.subspan(header_.json_bytes);
     paths_ = {reinterpret_cast<const char*>(paths.data()), paths.size()};
     require(paths_.empty() || paths_.back() == '\0', "the list of paths has no end");
     try {
@@ -151,7 +155,7 @@ class PackSource : public ImageSource {
   std::string path_;
   MappedFile index_;
   Header header_{};
-  std::span<const uint8_t> records_;
+  std::span<const uint8_t> records_, attachment_;
   std::string_view paths_;
   std::vector<std::string> classes_;
   std::vector<std::unique_ptr<MappedFile>> shards_;
@@ -159,7 +163,7 @@ class PackSource : public ImageSource {
 
 }  // namespace
 
-std::unique_ptr<ImageSource> open_pack(const fs::path& index) {
+std::unique_ptr<Pack> open_pack(const fs::path& index) {
   return std::make_unique<PackSource>(index);
 }
 
@@ -203,7 +207,23 @@ void PackWriter::add(std::string_view image, int width, int height, int64_t labe
   ++count_;
 }
 
-void PackWriter::finish() {
+void PackWriter::add_again(int64_t label) {
+  COMBA_CHECK(count_ > 0, "packing {}: there is no image to add again", index_.string());
+  Record entry{};
+  std::memcpy(&entry, records_.data() + records_.size() - sizeof entry, sizeof entry);
+  entry.label = static_cast<int32_t>(label);
+  records_.append(reinterpret_cast<const char*>(&entry), sizeof entry);
+  ++count_;
+}
+
+void PackWriter::forget(size_t count) {
+  COMBA_CHECK(count <= count_, "packing {}: {} records cannot be taken back of {}", index_.string(),
+              count, count_);
+  records_.resize(records_.size() - count * sizeof(Record));
+  count_ -= count;
+}
+
+void PackWriter::finish(std::string_view attachment) {
   nlohmann::ordered_json table;
   table["classes"] = classes_;
   table["shards"] = nlohmann::json::array();
@@ -212,14 +232,16 @@ void PackWriter::finish() {
     shard->commit();
   }
   const std::string json = table.dump();
-  const std::string body = records_ + json + paths_;
+  std::string body = records_;
+  body.append(attachment).append(json).append(paths_);
   Header header{};
   std::memcpy(header.magic, kMagic, sizeof kMagic);
-  header.version = kVersion;
+  header.version = attachment.empty() ? kPlain : kAttached;
   header.crc = crc32c(as_bytes(body));
   header.records = count_;
   header.json_bytes = json.size();
   header.path_bytes = paths_.size();
+  header.attachment_bytes = attachment.size();
   AtomicFile file(index_);
   file.write(&header, sizeof header);
   file.write(body.data(), body.size());

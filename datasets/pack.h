@@ -1,11 +1,13 @@
 // The pack: many encoded images in a few files, read through memory maps.
 //
 // NAME.pack is the index; NAME.pack.000, .001, ... are shards of about 1 GiB. All numbers little-endian.
-//   index   64-byte header | records, 32 bytes each | JSON {"classes": [...], "shards": [bytes, ...]} | paths
-//   header  "COMBAPK1", u32 version, u32 crc32c of all that follows it, u64 records, u64 JSON bytes, u64 path bytes
+//   index   64-byte header | records, 32 bytes each | attachment | JSON {"classes": [...], "shards": [bytes, ...]} | paths
+//   header  "COMBAPK1", u32 version, u32 crc32c of all that follows it, u64 records, u64 JSON bytes, u64 path bytes,
+//           u64 attachment bytes, 16 zero bytes
 //   record  u64 offset in the shard, u32 length, u32 crc32c of the image, i32 label, u32 offset of its path,
 //           u16 width, u16 height, u16 shard, u16 zero
 //   paths   original paths, each ended by a zero byte
+// Version 1 has no attachment; version 2 has one, whose meaning is its writer's. Several records may share an image.
 // Images start at multiples of 64 bytes. The index is written last, so that a pack is whole or absent.
 #pragma once
 
@@ -14,6 +16,7 @@
 
 #include <filesystem>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -22,19 +25,30 @@ namespace comba::datasets {
 
 constexpr uint64_t kShardBytes = uint64_t{1} << 30;
 
+class Pack : public ImageSource {
+ public:
+  virtual std::span<const uint8_t> attachment() const = 0;  // in the map; empty if there is none
+};
+
 // Every offset, length, label and checksum of the index is verified here, each image's checksum when it is read.
 // Throws Error naming the file, the record and what is wrong.
-std::unique_ptr<ImageSource> open_pack(const std::filesystem::path& index);
+std::unique_ptr<Pack> open_pack(const std::filesystem::path& index);
 
 class PackWriter {
  public:
   PackWriter(std::filesystem::path index, std::vector<std::string> classes,
              uint64_t shard_bytes = kShardBytes);
   ~PackWriter();
+  // In the place of those given at first, where they are not known before the images.
+  void name_classes(std::vector<std::string> classes) { classes_ = std::move(classes); }
   // Images in the order in which they are to be numbered.
   void add(std::string_view image, int width, int height, int64_t label, const std::string& path);
+  // A record of its own for the image that was added last.
+  void add_again(int64_t label);
+  // Takes back the last `count` records; the bytes of their images stay, and nothing refers to them.
+  void forget(size_t count);
   // Commits the shards, then the index.
-  void finish();
+  void finish(std::string_view attachment = {});
 
  private:
   void next_shard();

@@ -1,7 +1,8 @@
 #include "tools/bench_timer.h"
 
+#include "vision/base/stopwatch.h"
+
 #include <algorithm>
-#include <chrono>
 #include <memory>
 
 #ifdef COMBA_CUDA
@@ -20,11 +21,6 @@ constexpr int kWarmUps = 3;
 double median(std::vector<double> values) {
   std::sort(values.begin(), values.end());
   return values[values.size() / 2];
-}
-
-double milliseconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - start)
-      .count();
 }
 
 #ifdef COMBA_CUDA
@@ -70,9 +66,9 @@ std::vector<double> DeviceTimer::eager(const std::vector<Timed>& candidates) con
       return gpu_milliseconds([&] { candidates[i].run(set); });
     }
 #endif
-    const auto start = std::chrono::steady_clock::now();
+    const Stopwatch watch;
     candidates[i].run(set);
-    return milliseconds_since(start);
+    return 1000 * watch.seconds();
   });
 }
 

@@ -2,27 +2,24 @@
 #include "datasets/contact_sheet.h"
 #include "datasets/decode.h"
 #include "datasets/loader.h"
-#include "datasets/pack.h"
-#include "datasets/shrink.h"
 #include "datasets/transform.h"
 #include "tools/commands.h"
-#include "tracking/parallel.h"
+#include "tools/data_verbs.h"
 #include "tracking/training_data.h"
+#include "tracking/video_problems.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
-#include "vision/base/log.h"
+#include "vision/base/parallel.h"
 #include "vision/base/progress.h"
 
 #include <algorithm>
 #include <array>
-#include <atomic>
 #include <cmath>
 #include <cstdio>
 #include <map>
 #include <memory>
 #include <mutex>
-#include <optional>
-#include <thread>
+#include <span>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -35,157 +32,65 @@ using datasets::ImageSource;
 
 struct Arguments {
   std::string source, folder, split, out, json;
-  int64_t short_side = 0, quality = 90, threads = 0, count = 32, columns = 8, side = 96,
-          channels = 3;
-  bool strict = false, train = false;
+  int64_t threads = 0, count = 32, columns = 8, side = 96, channels = 3;
+  bool train = false;
   std::vector<std::string> assignments;
 };
-
-int64_t thread_count(const Arguments& a) {
-  return a.threads > 0 ? a.threads : std::max<int64_t>(1, std::thread::hardware_concurrency());
-}
 
 // Calls body(index) for every image, `threads` at a time, in increasing order of start.
 template <typename Body>
 void for_each_image(const ImageSource& source, int64_t threads, const std::string& title,
                     const Body& body) {
   Progress progress(title, source.size(), "img");
-  std::atomic<int64_t> next = 0, done = 0;
   std::mutex mutex;
-  std::vector<std::thread> workers;
-  for (int64_t i = 0; i < threads; ++i) {
-    workers.emplace_back([&] {
-      for (int64_t index = next++; index < source.size(); index = next++) {
-        body(index);
-        const int64_t now = ++done;
-        const std::lock_guard lock(mutex);
-        progress.update(now);
-      }
-    });
-  }
-  for (std::thread& worker : workers) {
-    worker.join();
-  }
-  progress.update(source.size());
-  progress.finish();
-}
-
-struct Packed {
-  std::string bytes, problem;
-  int width = 0, height = 0;
-};
-
-// What goes into the pack: the file's own bytes, or a smaller JPEG of it.
-Packed prepare(const ImageSource& source, int64_t index, const Arguments& a) {
-  Packed packed;
-  try {
-    const auto sample = source.read(index);
-    Image image = datasets::decode_image(sample.bytes, 3, sample.name);
-    packed.bytes.assign(sample.bytes.begin(), sample.bytes.end());
-    if (a.short_side > 0 && std::min(image.width, image.height) > a.short_side) {
-      image = datasets::shrink_short_side(image, static_cast<int>(a.short_side));
-      packed.bytes = datasets::encode_jpeg(image, static_cast<int>(a.quality));
-    }
-    packed.width = image.width;
-    packed.height = image.height;
-  } catch (const Error& error) {
-    packed.problem = error.what();
-  }
-  return packed;
-}
-
-void report_rejected(const std::vector<std::string>& rejected, const std::string& path) {
-  for (size_t i = 0; i < std::min<size_t>(rejected.size(), 10); ++i) {
-    log::warning("rejected: {}", rejected[i]);
-  }
-  if (!rejected.empty()) {
-    std::string text;
-    for (const std::string& line : rejected) {
-      text += line + "\n";
-    }
-    write_file_atomic(path, text);
-    log::warning("{} images rejected; the whole list is in {}", rejected.size(), path);
-  }
-}
-
-void run_pack(const Arguments& a) {
-  const auto source = datasets::open_images(a.source, a.split);
-  datasets::PackWriter writer(a.out, source->classes());
-  std::vector<std::string> rejected;
-  Progress progress("packing", source->size(), "img");
-  // Blocks of images are prepared in parallel and written in order, so memory stays small.
-  const int64_t block = 64 * thread_count(a);
-  for (int64_t first = 0; first < source->size(); first += block) {
-    const int64_t count = std::min(block, source->size() - first);
-    std::vector<Packed> packed(static_cast<size_t>(count));
-    std::atomic<int64_t> next = 0;
-    std::vector<std::thread> workers;
-    for (int64_t i = 0; i < thread_count(a); ++i) {
-      workers.emplace_back([&] {
-        for (int64_t at = next++; at < count; at = next++) {
-          packed[static_cast<size_t>(at)] = prepare(*source, first + at, a);
-        }
-      });
-    }
-    for (std::thread& worker : workers) {
-      worker.join();
-    }
-    for (int64_t at = 0; at < count; ++at) {
-      const Packed& image = packed[static_cast<size_t>(at)];
-      if (image.problem.empty()) {
-        writer.add(image.bytes, image.width, image.height, source->label(first + at),
-                   source->original(first + at));
-      } else {
-        rejected.push_back(image.problem);
-      }
-    }
-    progress.update(first + count);
-  }
-  progress.finish();
-  COMBA_CHECK(!a.strict || rejected.empty(), "packing {}: {} of {} images are bad; the first: {}",
-              a.source, rejected.size(), source->size(), rejected.front());
-  COMBA_CHECK(static_cast<int64_t>(rejected.size()) < source->size(),
-              "packing {}: no image could be read; the first: {}", a.source, rejected.front());
-  writer.finish();
-  report_rejected(rejected, a.out + ".rejected.txt");
-  fmt::print("{}: {} images of {} classes\n", a.out,
-             source->size() - static_cast<int64_t>(rejected.size()), source->classes().size());
-}
-
-// The videos of a benchmark: got10k, lasot, trackingnet or video, and their folder.
-void run_check_videos(const Arguments& a) {
-  const auto videos = tracking::list_videos(a.source + ":" + a.folder);
-  std::vector<std::vector<std::string>> problems(videos.size());
-  Progress progress("checking", static_cast<int64_t>(videos.size()), "sequences");
-  std::atomic<int64_t> done = 0;
-  std::mutex mutex;
-  tracking::parallel_for(videos.size(), static_cast<int>(thread_count(a)), [&](size_t n) {
-    problems[n] = tracking::video_problems(videos[n]);
+  int64_t done = 0;
+  parallel_for(static_cast<size_t>(source.size()), static_cast<int>(threads), [&](size_t index) {
+    body(static_cast<int64_t>(index));
     const std::lock_guard lock(mutex);
     progress.update(++done);
   });
   progress.finish();
+}
+
+// Videos, in runs: a run decodes an image that several of them share but once.
+void run_check_videos(const Arguments& a, const std::string& specification) {
+  constexpr size_t kRun = 16;
+  const auto videos = tracking::list_videos(specification);
+  // Long runs where there are very many (COCO's objects), else one video at a time.
+  const size_t run = std::clamp<size_t>(videos.size() / 4096, 1, kRun);
+  std::vector<tracking::VideoProblems> found((videos.size() + run - 1) / run);
+  Progress progress("checking", static_cast<int64_t>(videos.size()), "sequences");
+  std::mutex mutex;
+  int64_t done = 0;
+  parallel_for(found.size(), static_cast<int>(a.threads), [&](size_t n) {
+    const size_t count = std::min(run, videos.size() - n * run);
+    found[n] = tracking::video_problems(std::span(videos).subspan(n * run, count));
+    const std::lock_guard lock(mutex);
+    progress.update(done += static_cast<int64_t>(count));
+  });
+  progress.finish();
   size_t bad = 0, count = 0;
-  for (const auto& lines : problems) {
-    bad += lines.empty() ? 0 : 1;
-    count += lines.size();
-    for (const std::string& line : lines) {
+  for (const tracking::VideoProblems& problems : found) {
+    bad += problems.videos;
+    count += problems.lines.size();
+    for (const std::string& line : problems.lines) {
       fmt::print("{}\n", line);
     }
   }
-  fmt::print("{}: {} sequences, {} with problems\n", a.folder, videos.size(), bad);
-  COMBA_CHECK(bad == 0, "checking {}: {} problems in {} of {} sequences (listed above)", a.folder,
+  const std::string place = specification.substr(specification.find(':') + 1);
+  fmt::print("{}: {} sequences, {} with problems\n", place, videos.size(), bad);
+  COMBA_CHECK(bad == 0, "checking {}: {} problems in {} of {} sequences (listed above)", place,
               count, bad, videos.size());
 }
 
 void run_check(const Arguments& a) {
-  if (!a.folder.empty()) {
-    return run_check_videos(a);
+  if (!a.folder.empty() || tracking::names_videos(a.source)) {
+    return run_check_videos(a, a.folder.empty() ? a.source : a.source + ":" + a.folder);
   }
   const auto source = datasets::open_images(a.source, a.split);
   std::mutex mutex;
   std::map<int64_t, std::string> problems;
-  for_each_image(*source, thread_count(a), "checking", [&](int64_t index) {
+  for_each_image(*source, a.threads, "checking", [&](int64_t index) {
     try {
       const auto sample = source->read(index);
       datasets::decode_image(sample.bytes, 3, sample.name);
@@ -236,7 +141,7 @@ void run_stats(const Arguments& a) {
   std::mutex mutex;
   PixelSums sums;
   std::map<std::pair<int, int>, int64_t> sizes;
-  for_each_image(*source, thread_count(a), "reading", [&](int64_t index) {
+  for_each_image(*source, a.threads, "reading", [&](int64_t index) {
     const auto sample = source->read(index);
     const Image image =
         datasets::decode_image(sample.bytes, static_cast<int>(a.channels), sample.name);
@@ -296,36 +201,30 @@ void run_show(const Arguments& a) {
 CLI::App* add_verb(CLI::App& parent, const char* name, const char* help,
                    const std::shared_ptr<Arguments>& a) {
   CLI::App* verb = parent.add_subcommand(name, help);
-  verb->add_option("SOURCE", a->source, "A pack, or a folder of class folders")->required();
-  verb->add_option("--split", a->split,
-                   "The part of SOURCE with this name: SPLIT.pack or a folder SPLIT in it");
-  verb->add_option("--threads", a->threads, "Threads; 0: one per core");
+  add_source(*verb, a->source, a->split, a->threads);
   return verb;
 }
 
 }  // namespace
+
+void add_source(CLI::App& verb, std::string& source, std::string& split, int64_t& threads) {
+  verb.add_option("SOURCE", source, "A pack, or a folder of class folders")->required();
+  verb.add_option("--split", split,
+                  "The part of SOURCE with this name: SPLIT.pack or a folder SPLIT in it");
+  verb.add_option("--threads", threads, "Threads; 0: one per core");
+}
 
 void add_data_command(CLI::App& app) {
   CLI::App* data = app.add_subcommand("data", "Packs, checks, measures and shows image data");
   data->require_subcommand(1);
   auto a = std::make_shared<Arguments>();
 
-  CLI::App* pack = add_verb(
-      *data, "pack", "Writes all images into a pack, which loads faster than single files", a);
-  pack->add_option("OUT", a->out, "The pack's index file, e.g. train.pack")->required();
-  pack->add_option("--short-side", a->short_side,
-                   "Shrinks larger images to this short side, px; 0: keeps the files' bytes");
-  pack->add_option("--quality", a->quality, "JPEG quality of shrunk images")
-      ->check(CLI::Range(1, 100));
-  pack->add_flag("--strict", a->strict,
-                 "Fails if any image is bad; without it bad images are left out and listed");
-  pack->footer("Example:\n  comba data pack imagenet --split train train.pack --short-side 256");
-  pack->callback([a] { run_pack(*a); });
+  add_pack_verb(*data);
 
   CLI::App* check = add_verb(*data, "check", "Decodes every image and names every problem", a);
   check->add_option("DIR", a->folder,
                     "the videos' folder, where the first argument is their layout: got10k, lasot, "
-                    "trackingnet or video");
+                    "trackingnet, coco or video; or pack, and their pack");
   check->footer(
       "Examples:\n  comba data check datasets/samples/mnist5k --split train\n  comba data check "
       "got10k GOT-10k/val");

@@ -154,7 +154,9 @@ void add_eval_command(CLI::App& app) {
   command->add_option(
       "--config", arguments->config,
       "the model's configuration, for weights of another program (timm's tensor names)");
-  command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
+  command->add_option("--device", arguments->device,
+                      "auto (CUDA if there is one), cpu, cuda or cuda:N; "
+                      "for a tracker also several, cuda:0,cuda:1");
   command
       ->add_option("--benchmark", arguments->tracker.benchmark,
                    "for a tracker: whose layout --data has, got10k or lasot")
@@ -164,8 +166,10 @@ void add_eval_command(CLI::App& app) {
       "for a tracker: result files go to a folder below this one (default: results); "
       "sequences that have them are not tracked again");
   command
-      ->add_option("--workers", arguments->tracker.workers,
-                   "for a tracker: sequences at a time (default: 1)")
+      ->add_option(
+          "--workers", arguments->tracker.workers,
+          "for a tracker: sequences at a time, spread over the devices (default: one a GPU, "
+          "on the CPU one a core)")
       ->check(CLI::Range(1, 256));
   command->footer(
       "Examples:\n  comba eval runs/mnist5k-1 --json result.json\n  comba eval runs/comba_t-1 "

@@ -144,7 +144,8 @@ void add_predict_command(CLI::App& app) {
   command->add_option(
       "--config", arguments->config,
       "the model's configuration, for weights of another program (timm's tensor names)");
-  command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
+  command->add_option("--device", arguments->device,
+                      "auto (CUDA if there is one), cpu, cuda or cuda:N");
   command->footer(
       "Each line of the output is JSON: {\"path\": ..., \"top\": [{\"class\": ..., "
       "\"probability\": ...}, ...]}.\n"

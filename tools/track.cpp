@@ -127,7 +127,8 @@ void add_options(CLI::App& command, const std::shared_ptr<Arguments>& arguments)
       .add_option("--lost-below", arguments->tracker.lost_below,
                   "score under which an object counts as lost (default: 0.2)")
       ->check(CLI::Range(0.0, 1.0));
-  command.add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
+  command.add_option("--device", arguments->device,
+                     "auto (CUDA if there is one), cpu, cuda or cuda:N");
 }
 
 }  // namespace

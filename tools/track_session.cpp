@@ -4,9 +4,9 @@
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
+#include "vision/base/stopwatch.h"
 
 #include <array>
-#include <chrono>
 #include <cmath>
 
 #include <nlohmann/json.hpp>
@@ -15,7 +15,6 @@
 namespace comba::tools {
 namespace {
 
-using Clock = std::chrono::steady_clock;
 constexpr int kNoDelay = 1;    // ms that a window is given for its events
 constexpr int kLeastDrag = 4;  // px; less is a click
 
@@ -97,9 +96,9 @@ void TrackSession::run(const std::function<bool(datasets::Image&)>& next,
       }
       paused_ = window_ != nullptr && boxes.empty() && !options_.live;  // time to draw the first
     } else if (!tracker_.objects().empty()) {
-      const auto start = Clock::now();
+      const Stopwatch watch;
       tracker_.update(frame);
-      seconds_ += std::chrono::duration<double>(Clock::now() - start).count();
+      seconds_ += watch.seconds();
       ++tracked_;
     }
     if (window_ && !interact(frame)) {

@@ -172,7 +172,8 @@ void add_train_command(CLI::App& app) {
                       "folder of this run (default: runs/<config name>-N)");
   command->add_flag("--resume", arguments->resume,
                     "go on from the newest valid checkpoint of the run");
-  command->add_option("--device", arguments->device, "auto (CUDA if there is one), cpu or cuda");
+  command->add_option("--device", arguments->device,
+                      "auto (CUDA if there is one), cpu, cuda or cuda:N");
   command->footer(
       "A run folder holds config.toml, log.txt, results.csv, metrics.jsonl, report.html and\n"
       "checkpoints/{best,last,step-N}. Ctrl-C saves a checkpoint and ends; --resume goes on.\n"

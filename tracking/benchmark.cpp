@@ -37,7 +37,7 @@ std::vector<Box> read_truth(const fs::path& file) {
 
 // As the official folders have them; none where the annotations came without images.
 FrameFiles numbered_frames(const fs::path& folder, size_t count) {
-  FrameFiles frames{folder, {}, count};
+  FrameFiles frames{.folder = folder, .names = {}, .count = count};
   frames.count = fs::exists(frames[0]) ? count : 0;
   return frames;
 }
@@ -121,14 +121,15 @@ void check_folder(const fs::path& folder, const char* benchmark) {
 }  // namespace
 
 fs::path FrameFiles::operator[](size_t frame) const {
-  return folder / (names.empty() ? fmt::format("{:08}.jpg", frame + 1) : names[frame]);
+  return folder / (names.empty() ? fmt::format("{:0{}}.jpg", frame + first, digits) : names[frame]);
 }
 
 FrameFiles list_frames(const fs::path& folder) {
   static constexpr const char* kEndings[] = {".jpg", ".jpeg", ".png", ".bmp", ".webp",
                                              ".ppm", ".pgm",  ".tif", ".tiff"};
   COMBA_CHECK(fs::is_directory(folder), "reading frames: {} is not a folder", folder.string());
-  FrameFiles frames{folder, {}, 0};
+  FrameFiles frames;
+  frames.folder = folder;
   for (const auto& entry : fs::directory_iterator(folder)) {
     std::string ending = entry.path().extension().string();
     std::transform(ending.begin(), ending.end(), ending.begin(),

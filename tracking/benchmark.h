@@ -10,11 +10,13 @@
 
 namespace comba::tracking {
 
-// A sequence's frames on disk: the named files of a folder, or 00000001.jpg and on.
+// A sequence's frames on disk: the named files of a folder, or numbered ones (00000001.jpg and on).
 struct FrameFiles {
   std::filesystem::path folder;
   std::vector<std::string> names;
   size_t count = 0;
+  size_t first = 1;  // number of the first, where there are no names
+  int digits = 8;    // at the least
 
   std::filesystem::path operator[](size_t frame) const;
 };

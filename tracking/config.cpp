@@ -12,8 +12,8 @@ constexpr double kMany = 1e12;
 void declare_data(ConfigTable& table, TrackDataOptions& data) {
   table.add(
       "data.train", &data.train,
-      "training videos: got10k:DIR, lasot:DIR, trackingnet:DIR or video:DIR, \"#FILE\" behind "
-      "it for some of the sequences");
+      "training videos: got10k:DIR, lasot:DIR, trackingnet:DIR, coco:DIR, video:DIR or pack:FILE, "
+      "\"#FILE\" behind it for some of the sequences");
   table.add("data.eval", &data.eval, "held-out videos, likewise");
   table.add("data.ratios", &data.ratios, "how often each of data.train is drawn; empty: all alike",
             {0, kMany});
@@ -59,8 +59,12 @@ std::string resolve_set(const std::string& text, const fs::path& folder) {
   }
   const std::string place =
       text.substr(colon + 1, hash == std::string::npos ? hash : hash - colon - 1);
-  return text.substr(0, colon + 1) + resolve_path(place, folder) +
-         (hash == std::string::npos ? "" : "#" + resolve_path(text.substr(hash + 1), folder));
+  std::string resolved = text.substr(0, colon + 1) + resolve_path(place, folder);
+  if (hash != std::string::npos) {
+    resolved += '#';
+    resolved += resolve_path(text.substr(hash + 1), folder);
+  }
+  return resolved;
 }
 
 }  // namespace

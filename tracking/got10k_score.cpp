@@ -33,6 +33,9 @@ std::vector<double> got10k_overlaps(const Sequence& s, const std::vector<Box>& p
     if (s.visible[n] != 0) {
       const Box& p = predictions[n];
       COMBA_CHECK(!p.has_nan(), "scoring {}: frame {}: expected a box, got \"nan\"", s.name, n + 1);
+      COMBA_CHECK(!s.truth[n].has_nan(),
+                  "scoring {}: frame {}: its ground truth is \"nan\", but its cover is above 0",
+                  s.name, n + 1);
       overlaps.push_back(
           overlap(clipped(p, s.width, s.height), clipped(s.truth[n], s.width, s.height)));
     }

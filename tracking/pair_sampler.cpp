@@ -48,6 +48,9 @@ const TrainingVideo& PairSampler::draw_video(RandomStream& random) const {
 
 PairDraw PairSampler::draw(RandomStream& random) const {
   const TrainingVideo& video = draw_video(random);
+  if (video.still) {
+    return {&video, std::vector<size_t>(static_cast<size_t>(templates_), 0), 0};
+  }
   const auto length = static_cast<int64_t>(video.usable.size());
   for (int64_t more = 0;; more += kMoreGap) {
     PairDraw draw{&video, {}, 0};

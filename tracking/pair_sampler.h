@@ -19,7 +19,8 @@ class PairSampler {
  public:
   // A set is drawn in proportion to its ratio, then one of its videos, each as often as any other. `ratios`: one a set.
   PairSampler(std::vector<TrainingSet> sets, std::vector<double> ratios, int templates);
-  // Frames whose target is in view, the search frame at most 200 after the template's; more where that finds none.
+  // Frames whose target is in view, the search frame at most 200 after the template's; more where that finds none. Of a still
+  // image always the same.
   PairDraw draw(RandomStream& random) const;
   const std::vector<TrainingSet>& sets() const { return sets_; }
 

@@ -6,6 +6,7 @@
 
 #include <filesystem>
 #include <functional>
+#include <memory>
 #include <string>
 #include <vector>
 
@@ -23,20 +24,28 @@ std::vector<Assignment> lasot_assignments(const std::filesystem::path& folder);
 struct BenchmarkRun {
   std::filesystem::path folder;  // of this tracker's results
   bool per_sequence = true;      // <seq>/<seq>_001.txt (GOT-10k), or else <seq>.txt
-  int workers = 1;               // each with a tracker of its own
+  std::vector<c10::Device> workers = {c10::kCPU};  // the device of each; each tracks a sequence
+  int decoders = 1;  // threads of each worker that read frames ahead of its tracker
 };
 
-// Seconds of all frames together.
+// Seconds of all workers together, but for `wall`.
 struct BenchmarkTimes {
   int64_t frames = 0, skipped_sequences = 0;
-  double decode = 0, crop = 0, network = 0, wall = 0;
+  double waiting = 0;                      // for the next frame
+  double crop = 0, network = 0, rest = 0;  // of the tracker
+  double decode = 0;                       // reading and decoding, by the threads that do it ahead
+  double wall = 0;
 };
+// "decoding", "crops", "network" or "the rest": where the workers spend most of their time.
+std::string bottleneck(const BenchmarkTimes& times);
 
-// A sequence that has whole results is left alone; results are written whole or not at all. `make_tracker` is called once a
-// worker; `done(finished frames)` from any thread. Throws Error naming the first frame that cannot be read.
+// The longest sequences come first. One that has whole results that begin with its first box is left alone; results are written
+// whole or not at all, and depend on nothing but the sequence and the tracker. At most ten frames a worker are in memory.
+// `make_tracker` is called once for a worker that has work, one after the other, before the first frame; `done(finished frames)`
+// from any thread. A sequence that fails has no results, the others are tracked; then Error names the first that failed and why.
 BenchmarkTimes run_benchmark(
     const std::vector<Assignment>& assignments, const BenchmarkRun& run,
-    const std::function<std::unique_ptr<Tracker>(int worker)>& make_tracker,
+    const std::function<std::unique_ptr<Tracker>(const c10::Device&)>& make_tracker,
     const std::function<void(int64_t)>& done);
 
 }  // namespace comba::tracking

@@ -1,8 +1,8 @@
 #include "tracking/score.h"
 
 #include "tracking/box_file.h"
-#include "tracking/parallel.h"
 #include "vision/base/error.h"
+#include "vision/base/parallel.h"
 
 #include <algorithm>
 

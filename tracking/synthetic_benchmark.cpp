@@ -2,9 +2,9 @@
 
 #include "datasets/decode.h"
 #include "datasets/synthetic_scene.h"
-#include "tracking/parallel.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
+#include "vision/base/parallel.h"
 
 #include <algorithm>
 #include <atomic>

@@ -4,10 +4,9 @@
 #include "tracking/bundle.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+#include "vision/base/stopwatch.h"
 #include "vision/engine/precision.h"
 #include "vision/engine/report.h"
-
-#include <chrono>
 
 #include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
@@ -96,8 +95,7 @@ double TrackTask::lr_scale(const std::string& parameter) const {
   return parameter.starts_with("backbone.") ? config_.backbone_lr : 1.0;
 }
 
-TrackingLoss TrackTask::loss_of(const PairBatch& given) {
-  PairBatch& batch = const_cast<PairBatch&>(given);  // from_blob takes no constant pixels
+TrackingLoss TrackTask::loss_of(PairBatch& batch) {
   const int64_t templates = config_.network.templates, small = config_.network.template_size,
                 large = config_.network.backbone.image_size;
   const at::Tensor targets =
@@ -114,9 +112,9 @@ TrackingLoss TrackTask::loss_of(const PairBatch& given) {
 }
 
 torch::Tensor TrackTask::next_loss() {
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   COMBA_CHECK(train_->next(batch_), "fetching a training batch: the epoch has ended early");
-  data_wait_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  data_wait_ += watch.seconds();
   return loss_of(batch_).total;
 }
 

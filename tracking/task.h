@@ -36,7 +36,7 @@ class TrackTask final : public vision::Task {
  private:
   std::unique_ptr<PairLoader> open(const std::vector<std::string>& sets,
                                    const std::vector<double>& ratios, bool training);
-  TrackingLoss loss_of(const PairBatch& batch);
+  TrackingLoss loss_of(PairBatch& batch);  // borrows its pixels
   void keep_picture(const PairBatch& batch, const at::Tensor& boxes);
 
   TrackConfig config_;

@@ -1,9 +1,9 @@
 #include "tracking/tracker.h"
 
 #include "vision/base/error.h"
+#include "vision/base/stopwatch.h"
 
 #include <algorithm>
-#include <chrono>
 #include <cstring>
 
 #include <ATen/ops/empty.h>
@@ -12,10 +12,6 @@ namespace comba::tracking {
 namespace {
 
 constexpr double kMargin = 10;  // px of a box that stay in the image
-
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
 
 }  // namespace
 
@@ -82,7 +78,7 @@ const std::vector<TrackedObject>& Tracker::update(const datasets::Image& frame) 
   if (templates_changed_) {
     send_templates();
   }
-  const auto start = std::chrono::steady_clock::now();
+  Stopwatch watch;
   const int64_t side = config_.network.backbone.image_size;
   at::Tensor pixels = at::empty({static_cast<int64_t>(objects_.size()), side, side, 3},
                                 at::TensorOptions().dtype(at::kByte));
@@ -96,10 +92,10 @@ const std::vector<TrackedObject>& Tracker::update(const datasets::Image& frame) 
                 crop.pixels.size());
     windows.push_back(*window);
   }
-  times_.crop = seconds_since(start);
-  const auto began = std::chrono::steady_clock::now();
+  times_.crop = watch.seconds();
+  watch.restart();
   const std::vector<Answer> answers = runner_.run(pixels);
-  times_.network = seconds_since(began);
+  times_.network = watch.seconds();
   for (size_t n = 0; n < objects_.size(); ++n) {
     take(objects_[n], states_[n], answers[n], windows[n], frame);
   }

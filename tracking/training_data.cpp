@@ -1,14 +1,14 @@
 #include "tracking/training_data.h"
 
-#include "datasets/decode.h"
 #include "tracking/box_file.h"
-#include "tracking/parallel.h"
+#include "tracking/coco.h"
+#include "tracking/video_pack.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
+#include "vision/base/parallel.h"
 
 #include <algorithm>
 #include <charconv>
-#include <functional>
 #include <map>
 #include <set>
 
@@ -21,18 +21,19 @@ namespace fs = std::filesystem;
 constexpr size_t kLeastFrames = 20;
 constexpr std::ptrdiff_t kLeastUsable = 5;
 
-void use_boxes_with_area(TrainingVideo& video) {
-  video.usable.resize(video.truth.size(), 1);
-  for (size_t i = 0; i < video.truth.size(); ++i) {
-    video.usable[i] = video.usable[i] != 0 && video.truth[i].has_area() ? 1 : 0;
-  }
+// Images need no more than their object: they are drawn whatever their length.
+bool is_long_enough(const TrainingVideo& video) {
+  const auto usable = std::count(video.usable.begin(), video.usable.end(), 1);
+  return video.still ? usable > 0 : video.size() >= kLeastFrames && usable >= kLeastUsable;
 }
 
 TrainingVideo from_sequence(Sequence sequence) {
   COMBA_CHECK(sequence.frames.count > 0, "reading {}: expected the images {} and on, found none",
               sequence.name, sequence.frames[0].string());
-  TrainingVideo video{sequence.name, sequence.frames, std::move(sequence.truth),
-                      std::move(sequence.visible)};
+  TrainingVideo video{.name = sequence.name,
+                      .frames = frames_of(sequence.frames),
+                      .truth = std::move(sequence.truth),
+                      .usable = std::move(sequence.visible)};
   use_boxes_with_area(video);
   return video;
 }
@@ -51,21 +52,25 @@ TrainingVideo read_got10k_video(const fs::path& folder) {
 
 // Frames 0.jpg and on.
 TrainingVideo read_trackingnet_video(const fs::path& frames, const fs::path& boxes) {
-  TrainingVideo video{frames.filename().string(), {frames, {}, 0}, read_boxes(boxes), {}};
-  video.frames.count = video.truth.size();
-  for (size_t i = 0; i < video.truth.size(); ++i) {
-    video.frames.names.push_back(fmt::format("{}.jpg", i));
-  }
+  TrainingVideo video{.name = frames.filename().string(),
+                      .frames = nullptr,
+                      .truth = read_boxes(boxes),
+                      .usable = {}};
+  video.frames =
+      frames_of({.folder = frames, .names = {}, .count = video.size(), .first = 0, .digits = 1});
   use_boxes_with_area(video);
   return video;
 }
 
 TrainingVideo read_own_video(const fs::path& folder) {
-  TrainingVideo video{
-      folder.filename().string(), list_frames(folder), read_boxes(folder / "groundtruth.txt"), {}};
-  COMBA_CHECK(video.frames.count == video.truth.size(),
+  const FrameFiles files = list_frames(folder);
+  TrainingVideo video{.name = folder.filename().string(),
+                      .frames = frames_of(files),
+                      .truth = read_boxes(folder / "groundtruth.txt"),
+                      .usable = {}};
+  COMBA_CHECK(files.count == video.size(),
               "reading {}: expected a box for each of {} images in groundtruth.txt, got {}",
-              folder.string(), video.frames.count, video.truth.size());
+              folder.string(), files.count, video.size());
   use_boxes_with_area(video);
   return video;
 }
@@ -143,6 +148,15 @@ std::vector<ListedVideo> chosen(const std::vector<ListedVideo>& all, const fs::p
   return entries;
 }
 
+// How each kind of specification is read.
+using Lister = std::vector<ListedVideo> (*)(const fs::path&);
+const std::map<std::string, Lister>& kinds() {
+  static const std::map<std::string, Lister> kKinds = {
+      {"got10k", &got10k_entries}, {"lasot", &lasot_entries}, {"trackingnet", &trackingnet_entries},
+      {"coco", &coco_entries},     {"pack", &packed_videos},  {"video", &own_entries}};
+  return kKinds;
+}
+
 }  // namespace
 
 // Repeated first frames, boxes outside of the image (got-10k/toolkit issue 10), sizes that change within a sequence
@@ -157,24 +171,27 @@ bool known_bad(const std::string& name) {
   return (number >= 8623 && number <= 8637) || kOthers.contains(number);
 }
 
+bool names_videos(const std::string& specification) {
+  const size_t colon = specification.find(':');
+  return colon != std::string::npos && kinds().contains(specification.substr(0, colon));
+}
+
 std::vector<ListedVideo> list_videos(const std::string& specification) {
-  using Lister = std::vector<ListedVideo> (*)(const fs::path&);
-  static const std::map<std::string, Lister> kKinds = {{"got10k", &got10k_entries},
-                                                       {"lasot", &lasot_entries},
-                                                       {"trackingnet", &trackingnet_entries},
-                                                       {"video", &own_entries}};
   const size_t colon = specification.find(':'), hash = specification.rfind('#');
-  const auto kind = kKinds.find(specification.substr(0, colon));
-  if (colon == std::string::npos || kind == kKinds.end()) {
+  const auto kind = kinds().find(specification.substr(0, colon));
+  if (colon == std::string::npos || kind == kinds().end()) {
     throw UsageError(
-        fmt::format("training data \"{}\": expected got10k:DIR, lasot:DIR, trackingnet:DIR or "
-                    "video:DIR, \"#FILE\" behind it for some of the sequences",
+        fmt::format("training data \"{}\": expected got10k:DIR, lasot:DIR, trackingnet:DIR, "
+                    "coco:DIR, video:DIR or pack:FILE, \"#FILE\" behind it for some of the "
+                    "sequences",
                     specification));
   }
   const fs::path folder =
       specification.substr(colon + 1, hash == std::string::npos ? hash : hash - colon - 1);
-  COMBA_CHECK(fs::is_directory(folder), "training data \"{}\": there is no folder {}",
-              specification, folder.string());
+  const bool pack = kind->first == "pack";
+  COMBA_CHECK(pack ? fs::is_regular_file(folder) : fs::is_directory(folder),
+              "training data \"{}\": there is no {} {}", specification, pack ? "file" : "folder",
+              folder.string());
   const std::vector<ListedVideo> entries = kind->second(folder);
   return hash == std::string::npos ? entries : chosen(entries, specification.substr(hash + 1));
 }
@@ -189,8 +206,7 @@ TrainingSet read_training_set(const std::string& specification, bool skip_known_
     }
   });
   for (TrainingVideo& video : videos) {
-    const auto usable = std::count(video.usable.begin(), video.usable.end(), 1);
-    if (video.truth.size() >= kLeastFrames && usable >= kLeastUsable) {
+    if (is_long_enough(video)) {
       set.videos.push_back(std::move(video));
     } else {
       ++set.left_out;
@@ -198,47 +214,9 @@ TrainingSet read_training_set(const std::string& specification, bool skip_known_
   }
   COMBA_CHECK(!set.videos.empty(),
               "training data \"{}\": none of its {} sequences has {} frames, {} of them with the "
-              "target in view",
+              "target in view (or is a still image with one)",
               specification, entries.size(), kLeastFrames, kLeastUsable);
   return set;
-}
-
-std::vector<std::string> video_problems(const ListedVideo& listed) {
-  std::vector<std::string> problems;
-  TrainingVideo video;
-  try {
-    video = listed.read();
-  } catch (const Error& error) {
-    return {error.what()};
-  }
-  if (known_bad(listed.name)) {
-    problems.push_back(fmt::format("{}: its labels are known to be wrong", listed.name));
-  }
-  int width = 0, height = 0;
-  for (size_t n = 0; n < video.truth.size(); ++n) {
-    const fs::path path = video.frames[n];
-    try {
-      const datasets::Image image = datasets::read_image(path, 3);
-      if (n == 0) {
-        width = image.width;
-        height = image.height;
-      }
-      if (image.width != width || image.height != height) {
-        problems.push_back(fmt::format("{}: {} x {} pixels, the first frame has {} x {}",
-                                       path.string(), image.width, image.height, width, height));
-      }
-      const Box& box = video.truth[n];
-      if (video.usable[n] != 0 && (box.x >= image.width || box.y >= image.height ||
-                                   box.x + box.w <= 0 || box.y + box.h <= 0)) {
-        problems.push_back(fmt::format("{}: the box {},{},{},{} lies outside of the {} x {} pixels",
-                                       path.string(), box.x, box.y, box.w, box.h, image.width,
-                                       image.height));
-      }
-    } catch (const Error& error) {
-      problems.push_back(error.what());
-    }
-  }
-  return problems;
 }
 
 std::string fingerprint(const std::vector<TrainingSet>& sets) {

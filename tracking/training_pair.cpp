@@ -1,7 +1,5 @@
 #include "tracking/training_pair.h"
 
-#include "datasets/decode.h"
-
 #include <algorithm>
 #include <cmath>
 
@@ -91,9 +89,9 @@ void declare(ConfigTable& table, CropOptions& o) {
 PairFrames read_frames(const PairDraw& draw) {
   PairFrames frames;
   for (const size_t frame : draw.templates) {
-    frames.templates.push_back(datasets::read_image(draw.video->frames[frame], 3));
+    frames.templates.push_back(draw.video->decode(frame));
   }
-  frames.search = datasets::read_image(draw.video->frames[draw.search], 3);
+  frames.search = draw.video->still ? frames.templates.front() : draw.video->decode(draw.search);
   return frames;
 }
 

@@ -40,6 +40,17 @@ class Pack : public testing::Test {
     write_file_atomic(path, content);
   }
 
+  // A bit of every byte of the index, one after the other.
+  void expect_every_flip_found() const {
+    const std::string good = read_file(index_);
+    for (size_t at = 0; at < good.size(); ++at) {
+      std::string bad = good;
+      bad[at] = static_cast<char>(bad[at] ^ 1 << at % 8);
+      overwrite(index_, bad);
+      EXPECT_SAYS(error(), "train.pack");
+    }
+  }
+
   TemporaryFolder folder_;
   fs::path index_ = folder_.path() / "train.pack";
   fs::path shard_ = folder_.path() / "train.pack.000";
@@ -72,13 +83,7 @@ TEST_F(Pack, TheSameImagesGiveTheSameBytes) {
 
 TEST_F(Pack, AFlippedBitInAnyByteOfTheIndexIsFound) {
   write();
-  const std::string good = read_file(index_);
-  for (size_t at = 0; at < good.size(); ++at) {
-    std::string bad = good;
-    bad[at] = static_cast<char>(bad[at] ^ 1 << at % 8);
-    overwrite(index_, bad);
-    EXPECT_SAYS(error(), "train.pack");
-  }
+  expect_every_flip_found();
 }
 
 TEST_F(Pack, AnIndexCutAnywhereIsRefused) {
@@ -120,6 +125,47 @@ TEST_F(Pack, IsAbsentUntilItIsFinished) {
     writer.add("bytes", 1, 1, 0, "p");
   }
   EXPECT_TRUE(fs::is_empty(folder_.path()));
+}
+
+TEST_F(Pack, AnAttachmentComesBackAndIsUnderTheChecksum) {
+  write();
+  EXPECT_TRUE(open_pack(index_)->attachment().empty());
+  EXPECT_EQ(read_file(index_)[8], 1) << "a plain pack stays one of version 1";
+  PackWriter writer(index_, {});
+  writer.add(image(1), 10, 20, 0, "a.jpg");
+  writer.name_classes({"only"});
+  writer.finish("what belongs to it");
+  const auto pack = open_pack(index_);
+  EXPECT_EQ(std::string(pack->attachment().begin(), pack->attachment().end()),
+            "what belongs to it");
+  EXPECT_EQ(pack->classes(), std::vector<std::string>{"only"});
+  EXPECT_EQ(pack->original(0), "a.jpg");
+  expect_every_flip_found();
+}
+
+TEST_F(Pack, RecordsMayShareAnImageAndMayBeTakenBack) {
+  PackWriter writer(index_, {"a", "b", "c"});
+  writer.add(image(1), 10, 20, 0, "one.jpg");
+  writer.add(image(2), 10, 20, 1, "two.jpg");
+  writer.forget(1);
+  writer.add(image(3), 10, 20, 1, "three.jpg");
+  writer.add_again(2);
+  writer.finish();
+  const auto pack = open_pack(index_);
+  ASSERT_EQ(pack->size(), 3);
+  const auto content = [&](int64_t n) {
+    const EncodedSample sample = pack->read(n);
+    return std::string(sample.bytes.begin(), sample.bytes.end());
+  };
+  EXPECT_EQ(content(0), image(1));
+  EXPECT_EQ(content(1), image(3));
+  EXPECT_EQ(content(2), image(3));
+  EXPECT_EQ(pack->original(2), "three.jpg");
+  EXPECT_EQ(pack->label(2), 2);
+  EXPECT_EQ(pack->read(1).bytes.data(), pack->read(2).bytes.data()) << "stored once";
+  PackWriter empty(index_, {"a"});
+  EXPECT_SAYS(message_of<Error>([&] { empty.add_again(0); }), "no image to add again");
+  EXPECT_SAYS(message_of<Error>([&] { empty.forget(1); }), "cannot be taken back");
 }
 
 TEST_F(Pack, RefusesSizesItCannotHold) {

@@ -41,8 +41,12 @@ struct ScalarAdamW {
   }
 };
 
-const AdamWOptions kOptions{
-    .beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8, .weight_decay = 0.1, .clip_grad = 0.0};
+const AdamWOptions kOptions{.beta1 = 0.9,
+                            .beta2 = 0.99,
+                            .eps = 1e-8,
+                            .weight_decay = 0.1,
+                            .clip_grad = 0.0,
+                            .lr_scale = {}};
 
 TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
   Pair model;

@@ -12,7 +12,7 @@ clang++ -fsanitize=fuzzer,address,undefined "$folder/none.cpp" -o "$folder/none"
   { echo "skipped: there is no clang++ with libFuzzer"; exit 77; }
 
 sources=("$root/tests/fuzz/${target}_fuzz.cpp" "$root"/vision/base/{error,files}.cpp
-  "$root"/tracking/{box_file,benchmark,got10k_score,lasot_score,score}.cpp)
+  "$root"/tracking/{box_file,benchmark,coco_objects,got10k_score,lasot_score,score}.cpp)
 clang++ -std=c++20 -O1 -g -I"$root" -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
   "${sources[@]}" -o "$folder/fuzz" -lfmt -lpthread
 mkdir "$folder/corpus"
@@ -21,6 +21,8 @@ printf '0,0,1\n' >"$folder/corpus/flags"
 printf '10,20,30,40\n10,20,30,40\n\0008\n8\n\000[METAINFO]\nresolution: (64, 48)\n\00010,20,30,40\n10,21,30,40\n' \
   >"$folder/corpus/got10k"
 printf '10,20,30,40\n10,20,30,40\n\0000,1\n\0000,0\n\00010,20,30,40\n10,21,nan,40\n' >"$folder/corpus/lasot"
+printf '{"images":[{"id":9,"file_name":"a.jpg"}],"annotations":[{"id":1,"image_id":9,"iscrowd":0,"bbox":[1,2,3,4]}]}' \
+  >"$folder/corpus/coco"
 "$folder/fuzz" -max_total_time="$seconds" -max_len=4096 -timeout=10 -rss_limit_mb=2048 -print_final_stats=1 \
   -artifact_prefix="$folder/" "$folder/corpus" 2>"$folder/log" || { tail -40 "$folder/log"; exit 1; }
 grep -E "stat::number_of_executed_units|stat::new_units_added" "$folder/log"

@@ -370,6 +370,9 @@ TEST_F(TrackerCli, EvalTracksABenchmarkOnceAndScoresIt) {
   ASSERT_EQ(first.code, 0) << first.err;
   EXPECT_SAYS(first.out, "GOT-10k, protocol got10k");
   EXPECT_SAYS(first.out, "frames   48 in");
+  EXPECT_SAYS(first.out, "2 at a time, each with 1 threads that decode ahead");
+  EXPECT_SAYS(first.out, "waiting for frames");
+  EXPECT_SAYS(first.out, "bound by ");
   EXPECT_SAYS(first.out, "results  results/run-");
   EXPECT_TRUE(fs::exists(folder_ / "scores.json"));
   const Outcome again = run(arguments);
@@ -377,6 +380,67 @@ TEST_F(TrackerCli, EvalTracksABenchmarkOnceAndScoresIt) {
   const Outcome nowhere = run({"eval", "run"});
   EXPECT_EQ(nowhere.code, 2);
   EXPECT_SAYS(nowhere.err, "give --benchmark got10k|lasot and --data DIR");
+}
+
+// The classic trap: results of the weights before, taken for those of the weights now.
+TEST_F(TrackerCli, ResultsAreKeptByTheHashOfTheWeights) {
+  const auto evaluate = [&](const std::string& weights) {
+    return run({"eval", weights, "--benchmark", "got10k", "--data", "val", "--device", "cpu"});
+  };
+  EXPECT_SAYS(evaluate("run").out, "frames   48 in");
+  fs::rename(folder_ / "run", folder_ / "before");
+  ASSERT_EQ(run({"train", "tiny.toml", "--run", "run", "--device", "cpu", "--set", "seed=5"}).code,
+            0);
+  const Outcome trained_again = evaluate("run");
+  EXPECT_SAYS(trained_again.out, "frames   48 in");
+  EXPECT_EQ(trained_again.out.find("had their results"), std::string::npos);
+  fs::create_directories(folder_ / "moved");
+  fs::rename(folder_ / "before", folder_ / "moved/run");
+  EXPECT_SAYS(evaluate("moved/run").out, "left     2 sequences that had their results");
+  size_t results = 0;
+  for (const auto& entry : fs::directory_iterator(folder_ / "results")) {
+    EXPECT_SAYS(entry.path().filename().string(), "run-");
+    ++results;
+  }
+  EXPECT_EQ(results, 2U);
+}
+
+TEST_F(TrackerCli, ADeviceThatIsNotThereIsAWrongArgument) {
+  for (const auto& [device, says] : std::vector<std::pair<std::string, std::string>>{
+           {"gpu", "expected auto, cpu, cuda or cuda:N, got \"gpu\""},
+           {"cuda:x", "expected auto, cpu, cuda or cuda:N"},
+           {"cuda:0x", "expected auto, cpu, cuda or cuda:N"},
+           {"cuda:99", "--device cuda:99: LibTorch finds"},
+           {"cpu,", "expected auto, cpu, cuda or cuda:N, got \"\""},
+           {"cpu,cpu", "--device cpu,cpu: cpu is there twice"}}) {
+    const Outcome outcome =
+        run({"eval", "run", "--benchmark", "got10k", "--data", "val", "--device", device});
+    EXPECT_EQ(outcome.code, 2) << device;
+    EXPECT_SAYS(outcome.err, says);
+  }
+}
+
+TEST_F(TrackerCli, TrainingOnAPackOfVideosGivesTheSameWeights) {
+  const Outcome packed = run({"data", "pack", "got10k:val", "val.pack"});
+  ASSERT_EQ(packed.code, 0) << packed.err;
+  EXPECT_SAYS(packed.out, "val.pack: 2 videos, 48 frames; train on it as pack:val.pack");
+  const Outcome trained =
+      run({"train", "tiny.toml", "--run", "packed", "--device", "cpu", "--set",
+           "data.train=[\"pack:val.pack\"]", "--set", "data.eval=[\"pack:val.pack\"]"});
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  const std::string weights = "checkpoints/last/model.safetensors";
+  EXPECT_EQ(comba::read_file(folder_ / "packed" / weights),
+            comba::read_file(folder_ / "run" / weights));
+  EXPECT_SAYS(run({"data", "check", "pack", "val.pack"}).out, "2 sequences, 0 with problems");
+  const Outcome shrunk = run({"data", "pack", "got10k:val", "small.pack", "--short-side", "64"});
+  EXPECT_EQ(shrunk.code, 2);
+  EXPECT_SAYS(shrunk.err, "the boxes of videos are in pixels of their frames");
+  std::ofstream(folder_ / "val/GOT-10k_Val_000002/00000003.jpg") << "";
+  const Outcome rest = run({"data", "pack", "got10k:val", "rest.pack"});
+  EXPECT_EQ(rest.code, 0);
+  EXPECT_SAYS(rest.out, "rest.pack: 1 videos, 24 frames");
+  EXPECT_SAYS(comba::read_file(folder_ / "rest.pack.rejected.txt"), "00000003.jpg");
+  EXPECT_EQ(run({"data", "pack", "got10k:val", "none.pack", "--strict"}).code, 1);
 }
 
 TEST_F(TrackerCli, DataCheckNamesEveryProblemOfABenchmark) {
@@ -444,6 +508,11 @@ TEST_F(TrackerCli, TrackSaysWhatItCannotFollow) {
   const Outcome broken = track(video, {"--box", "20,20,40,30", "--json", "b.jsonl"});
   EXPECT_EQ(broken.code, 1);
   EXPECT_SAYS(broken.err, "00000007.jpg");
+  unsetenv("DISPLAY");
+  unsetenv("WAYLAND_DISPLAY");
+  const Outcome window = track(video, {"--box", "20,20,40,30", "--show"});
+  EXPECT_EQ(window.code, 1);
+  EXPECT_SAYS(window.err, "there is no display (DISPLAY is not set)");
   const Outcome camera = run({"webcam", "--weights", "run", "--camera", "63", "--box", "1,1,9,9"});
   EXPECT_EQ(camera.code, 1);
   EXPECT_SAYS(camera.err, "/dev/video63");

@@ -56,6 +56,11 @@ TEST(Got10kScore, RefusesWrongLengthsAndNan) {
   predictions = kPredictions;
   predictions[3].w = NAN;
   EXPECT_THROW(got10k_overlaps(vector_sequence(), predictions), Error);
+  Sequence unknown = vector_sequence();
+  unknown.truth[3] = {NAN, NAN, NAN, NAN};
+  EXPECT_THROW(got10k_overlaps(unknown, kPredictions), Error) << "seen, but where?";
+  unknown.visible[3] = 0;
+  EXPECT_NO_THROW(got10k_overlaps(unknown, kPredictions));
 }
 
 TEST(Got10kScore, NothingVisibleScoresNothing) {

@@ -1,50 +1,19 @@
 // A tracker frame by frame, its training as a task, and its results on a benchmark.
-#include "datasets/decode.h"
+#include "tracking/tracker.h"
+
 #include "tests/tracking/folder.h"
-#include "tracking/run_benchmark.h"
+#include "tests/tracking/tiny_tracker.h"
 #include "tracking/synthetic_benchmark.h"
 #include "tracking/task.h"
 #include "vision/base/error.h"
-#include "vision/base/files.h"
 #include "vision/engine/trainer.h"
 #include "vision/io/safetensors.h"
-
-#include <mutex>
 
 #include <ATen/Context.h>
 #include <torch/nn/modules/conv.h>
 
 namespace comba::tracking {
 namespace {
-
-constexpr const char* kTiny =
-    "task = \"track\"\n[model]\nimage_size = 64\ntemplate_size = 32\nwidth = 64\ndepth = 2\n"
-    "head_width = 16\n[data]\nsamples = 32\neval_samples = 8\nthreads = 2\n[train]\nepochs = 2\n"
-    "batch_size = 8\nwarmup_epochs = 0\nlog_every = 100\nprecision = \"fp32\"\n";
-
-TrackConfig tiny_config(const std::vector<std::string>& more = {}) {
-  TrackConfig config;
-  read_track_config_text(kTiny, "tiny", ".", more, config);
-  return config;
-}
-
-TrackerBundle tiny_bundle(const std::vector<std::string>& more = {}) {
-  at::manual_seed(3);
-  TrackerBundle bundle;
-  bundle.config = tiny_config(more);
-  bundle.network = Network(bundle.config.network);
-  bundle.network->eval();
-  return bundle;
-}
-
-datasets::Image noise(int width, int height, uint64_t seed) {
-  RandomStream random(seed, 0, 0, RandomPurpose::synthesise);
-  datasets::Image image{height, width, 3, {}};
-  for (int i = 0; i < width * height * 3; ++i) {
-    image.pixels.push_back(static_cast<uint8_t>(random.below(256)));
-  }
-  return image;
-}
 
 bool same(const Box& a, const Box& b) { return a == b; }
 
@@ -268,46 +237,6 @@ TEST_F(TrackRunTest, WeightsComeBackWithTheirConfiguration) {
       TrackTask(config({fmt::format("model.init={}", (root / "run").string()), "model.width=128"}),
                 at::kCPU),
       Error);
-}
-
-TEST_F(TrackRunTest, ABenchmarkIsTrackedOnceAndWhereResultsAreMissingAgain) {
-  const auto assignments = got10k_assignments(root / "val");
-  const BenchmarkRun run{root / "results", true, 2};
-  std::mutex one_at_a_time;  // the seed of random weights is global
-  int made = 0;
-  const auto make = [&](int) {
-    const std::lock_guard lock(one_at_a_time);
-    ++made;
-    return std::make_unique<Tracker>(tiny_bundle(), at::kCPU);
-  };
-  int64_t reported = 0;
-  const auto first = run_benchmark(assignments, run, make, [&](int64_t done) { reported = done; });
-  EXPECT_EQ(first.frames, 72);
-  EXPECT_EQ(reported, 72);
-  const auto file = root / "results/GOT-10k_Val_000002/GOT-10k_Val_000002_001.txt";
-  const std::string text = read_file(file);
-  EXPECT_EQ(std::count(text.begin(), text.end(), '\n'), 24);
-  made = 0;
-  EXPECT_EQ(run_benchmark(assignments, run, make, [](int64_t) {}).skipped_sequences, 3);
-  EXPECT_EQ(made, 0) << "no tracker is made for nothing";
-  write("results/GOT-10k_Val_000002/GOT-10k_Val_000002_001.txt", text.substr(0, text.size() / 2));
-  EXPECT_EQ(run_benchmark(assignments, run, make, [](int64_t) {}).frames, 24);
-  EXPECT_EQ(read_file(file), text) << "the same bits again";
-}
-
-TEST_F(TrackRunTest, AMissingFrameIsNamed) {
-  std::filesystem::remove(root / "val/GOT-10k_Val_000001/00000007.jpg");
-  write("val/GOT-10k_Val_000001/00000007.jpg", "");
-  const auto assignments = got10k_assignments(root / "val");
-  try {
-    run_benchmark(
-        assignments, {root / "results", true, 1},
-        [](int) { return std::make_unique<Tracker>(tiny_bundle(), at::kCPU); }, [](int64_t) {});
-    FAIL();
-  } catch (const Error& error) {
-    EXPECT_NE(std::string(error.what()).find("00000007.jpg"), std::string::npos) << error.what();
-  }
-  EXPECT_FALSE(std::filesystem::exists(root / "results/GOT-10k_Val_000001"));
 }
 
 }  // namespace

@@ -1,7 +1,9 @@
 // Annotations to train on, in the layouts they come in, and which frames of them make a sample.
 #include "datasets/decode.h"
+#include "tests/base/temporary_folder.h"
 #include "tests/tracking/folder.h"
 #include "tracking/pair_sampler.h"
+#include "tracking/video_problems.h"
 #include "vision/base/error.h"
 
 #include <map>
@@ -38,7 +40,7 @@ TEST_F(TrainingDataTest, Got10kUsesFramesThatAreNotAbsentAndCovered) {
   const TrainingSet set = read("got10k:" + (root / "got").string());
   ASSERT_EQ(set.videos.size(), 1U);
   const TrainingVideo& video = set.videos[0];
-  EXPECT_EQ(video.frames[4], root / "got" / "A" / "00000005.jpg");
+  EXPECT_EQ(video.frame_name(4), (root / "got" / "A" / "00000005.jpg").string());
   EXPECT_EQ(video.usable[0], 1);
   EXPECT_EQ(video.usable[1], 0) << "covered";
   EXPECT_EQ(video.usable[2], 0) << "absent";
@@ -56,6 +58,43 @@ TEST_F(TrainingDataTest, ShortAndKnownBadSequencesAreLeftOut) {
   EXPECT_EQ(read(all).videos.size(), 1U);
   EXPECT_EQ(read(all).left_out, 3);
   EXPECT_EQ(read(all, false).videos.size(), 2U);
+}
+
+TEST_F(TrainingDataTest, FramesWithoutABoxOfNumbersWithAnAreaAreNotUsed) {
+  got10k_sequence("A", 20, lines(20, "8"), lines(20, "0"));
+  write("got/A/groundtruth.txt",
+        "nan,nan,nan,nan\n10,nan,30,40\n10,20,0,40\n10,20,30,-4\n" + lines(16, "10,20,30,40"));
+  write("got/list.txt", "A\n");
+  const TrainingSet set = read("got10k:" + (root / "got").string());
+  std::vector<uint8_t> expected(20, 1);
+  std::fill_n(expected.begin(), 4, 0);
+  EXPECT_EQ(set.videos[0].usable, expected);
+}
+
+TEST_F(TrainingDataTest, WrongLengthsAndEmptyTruthAreNamed) {
+  const auto error_of = [&](const std::string& specification) {
+    return testing_tools::message_of<Error>([&] { read(specification); });
+  };
+  const std::string got = "got10k:" + (root / "got").string();
+  write("got/list.txt", "A\n");
+  got10k_sequence("A", 20, lines(19, "8"), lines(20, "0"));
+  EXPECT_SAYS(error_of(got), "cover.label: expected 20 flags, one for each box of groundtruth");
+  got10k_sequence("A", 20, lines(20, "8"), lines(21, "0"));
+  EXPECT_SAYS(error_of(got), "absence.label: expected 20 flags");
+  write("got/A/groundtruth.txt", "");
+  EXPECT_SAYS(error_of(got), "groundtruth.txt: expected one box a frame, got an empty file");
+  got10k_sequence("A", 20, lines(20, "8"), lines(20, "0"));
+  std::filesystem::remove(root / "got/A/00000001.jpg");
+  EXPECT_SAYS(error_of(got), "expected the images");
+
+  write("lasot/cat/cat-1/groundtruth.txt", lines(20, "1,2,3,4"));
+  write("lasot/cat/cat-1/full_occlusion.txt", "0,0,0");
+  EXPECT_SAYS(error_of("lasot:" + (root / "lasot").string()),
+              "full_occlusion.txt: expected 20 flags");
+
+  write("net/TRAIN_0/anno/x.txt", "");
+  write("net/TRAIN_0/frames/x/0.jpg", "");
+  EXPECT_SAYS(error_of("trackingnet:" + (root / "net").string()), "none of its 1 sequences");
 }
 
 TEST_F(TrainingDataTest, AFileChoosesByNameOrPlace) {
@@ -79,7 +118,7 @@ TEST_F(TrainingDataTest, TrackingNetAndOwnVideosAreRead) {
   write("net/TRAIN_0/frames/x/0.jpg", "");
   const TrainingSet net = read("trackingnet:" + (root / "net").string());
   ASSERT_EQ(net.videos.size(), 1U);
-  EXPECT_EQ(net.videos[0].frames[19].filename(), "19.jpg");
+  EXPECT_EQ(net.videos[0].frames->file_name(19), "19.jpg");
 
   write("own/cat/groundtruth.txt", lines(20, "1 2 3 4"));
   for (int i = 1; i <= 20; ++i) {
@@ -87,14 +126,15 @@ TEST_F(TrainingDataTest, TrackingNetAndOwnVideosAreRead) {
   }
   const TrainingSet own = read("video:" + (root / "own").string());
   ASSERT_EQ(own.videos.size(), 1U);
-  EXPECT_EQ(own.videos[0].frames[1].filename(), "f2.png") << "numbers in order, not letters";
-  EXPECT_EQ(own.videos[0].frames[9].filename(), "f10.png");
+  EXPECT_EQ(own.videos[0].frames->file_name(1), "f2.png") << "numbers in order, not letters";
+  EXPECT_EQ(own.videos[0].frames->file_name(9), "f10.png");
   write("own/cat/f21.png", "");
   EXPECT_THROW(read("video:" + (root / "own").string()), Error) << "21 images, 20 boxes";
 }
 
 TEST_F(TrainingDataTest, WrongSpecificationsSayWhatIsExpected) {
-  for (const std::string text : {"", "got10k", "coco17:/x", "got10k:/nowhere/at/all"}) {
+  for (const std::string text : {"", "got10k", "coco17:/x", "got10k:/nowhere/at/all",
+                                 "pack:/nowhere.pack", "coco:/nowhere"}) {
     try {
       read(text);
       FAIL() << text;
@@ -129,7 +169,9 @@ TEST_F(TrainingDataTest, EveryProblemOfAVideoIsNamed) {
   write("own/dog/groundtruth.txt", "1,2,3\n");
   const auto videos = list_videos("video:" + (root / "own").string());
   ASSERT_EQ(videos.size(), 2U);
-  const auto cat = video_problems(videos[0]), dog = video_problems(videos[1]);
+  const auto cat = video_problems({&videos[0], 1}).lines,
+             dog = video_problems({&videos[1], 1}).lines;
+  EXPECT_EQ(video_problems(videos).videos, 2U);
   ASSERT_EQ(cat.size(), 3U);
   EXPECT_NE(cat[0].find("5.jpg: 60 x 48 pixels, the first frame has 64 x 48"), std::string::npos);
   EXPECT_NE(cat[1].find("7.jpg"), std::string::npos);
@@ -191,6 +233,16 @@ TEST(PairSampler, DrawsSetsByTheirRatiosAndVideosAlike) {
   for (int i = 0; i < 4; ++i) {
     EXPECT_NEAR(drawn[fmt::format("a{}", i)], 1000, 150);
   }
+}
+
+TEST(PairSampler, AStillImageIsTemplateAndSearchAtOnce) {
+  TrainingSet set = made_up("image", 1, {1});
+  set.videos[0].still = true;
+  const PairSampler sampler({set}, {1}, 2);
+  RandomStream random(5, 0, 0, RandomPurpose::pair);
+  const PairDraw draw = sampler.draw(random);
+  EXPECT_EQ(draw.templates, (std::vector<size_t>{0, 0}));
+  EXPECT_EQ(draw.search, 0U);
 }
 
 TEST(PairSampler, AVideoWithoutAPairIsNamed) {

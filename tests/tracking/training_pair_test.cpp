@@ -110,7 +110,7 @@ class PairLoaderTest : public FolderTest {
  protected:
   void SetUp() override {
     FolderTest::SetUp();
-    TrainingVideo video{"v", {root, {}, 24}, {}, {}};
+    TrainingVideo video{"v", frames_of({root, {}, 24}), {}, {}};
     for (int i = 0; i < 24; ++i) {
       const Box box{40.0 + 3 * i, 50, 30, 24};
       write(fmt::format("{:08}.jpg", i + 1), datasets::encode_jpeg(picture(box), 95));

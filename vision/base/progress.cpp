@@ -10,13 +10,7 @@
 namespace comba {
 namespace {
 
-using Clock = std::chrono::steady_clock;
-constexpr auto kTerminalInterval = std::chrono::milliseconds(200);
-constexpr auto kLineInterval = std::chrono::seconds(10);
-
-double seconds_since(Clock::time_point start) {
-  return std::chrono::duration<double>(Clock::now() - start).count();
-}
+constexpr double kTerminalInterval = 0.2, kLineInterval = 10;  // seconds
 
 }  // namespace
 
@@ -24,9 +18,7 @@ Progress::Progress(std::string title, int64_t total, std::string unit)
     : title_(std::move(title)),
       unit_(std::move(unit)),
       total_(total),
-      terminal_(::isatty(STDERR_FILENO) != 0),
-      start_(Clock::now()),
-      drawn_(start_) {}
+      terminal_(::isatty(STDERR_FILENO) != 0) {}
 
 Progress::~Progress() {
   if (!finished_ && terminal_) {
@@ -37,8 +29,7 @@ Progress::~Progress() {
 void Progress::update(int64_t done, const std::string& note) {
   done_ = done;
   note_ = note;
-  if (terminal_ ? Clock::now() - drawn_ >= kTerminalInterval
-                : Clock::now() - drawn_ >= kLineInterval) {
+  if (drawn_.seconds() >= (terminal_ ? kTerminalInterval : kLineInterval)) {
     draw(false);
   }
 }
@@ -52,17 +43,17 @@ void Progress::finish(const std::string& note) {
 }
 
 double Progress::rate() const {
-  const double seconds = seconds_since(start_);
+  const double seconds = start_.seconds();
   return seconds > 0 ? static_cast<double>(done_) / seconds : 0.0;
 }
 
 void Progress::draw(bool last) {
-  drawn_ = Clock::now();
+  drawn_.restart();
   std::string line = total_ > 0 ? fmt::format("{} {}/{} {}", title_, done_, total_, unit_)
                                 : fmt::format("{} {} {}", title_, done_, unit_);
   line += fmt::format("  {:.0f} {}/s", rate(), unit_);
   if (last) {
-    line += fmt::format("  in {}", format_duration(seconds_since(start_)));
+    line += fmt::format("  in {}", format_duration(start_.seconds()));
   } else if (total_ > 0 && rate() > 0) {
     line += fmt::format("  ETA {}", format_duration(static_cast<double>(total_ - done_) / rate()));
   }

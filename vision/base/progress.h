@@ -1,7 +1,8 @@
 // Progress of long work on stderr: one redrawn line on a terminal, a plain line per interval elsewhere.
 #pragma once
 
-#include <chrono>
+#include "vision/base/stopwatch.h"
+
 #include <cstdint>
 #include <string>
 
@@ -23,7 +24,7 @@ class Progress {
   std::string title_, unit_, note_;
   int64_t total_, done_ = 0;
   bool terminal_, finished_ = false;
-  std::chrono::steady_clock::time_point start_, drawn_;
+  Stopwatch start_, drawn_;
 };
 
 // "1h 02m", "3m 07s", "12s".

@@ -2,13 +2,16 @@
 #pragma once
 
 #include <string>
+#include <vector>
 
 #include <c10/core/Device.h>
 
 namespace comba::vision {
 
-// "cpu", "cuda" (throws UsageError without one), or "auto": CUDA if there is one.
+// "cpu", "cuda" or "cuda:N" (throws UsageError where there is none), or "auto": CUDA if there is one.
 c10::Device choose_device(const std::string& name);
+// The same of a list, "cuda:0,cuda:1"; no device twice.
+std::vector<c10::Device> choose_devices(const std::string& names);
 
 enum class Precision { fp32, bf16 };
 

@@ -4,6 +4,7 @@
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/base/progress.h"
+#include "vision/base/stopwatch.h"
 #include "vision/engine/checkpoint.h"
 #include "vision/engine/ema.h"
 #include "vision/engine/optimizer.h"
@@ -12,7 +13,6 @@
 #include "vision/engine/schedule.h"
 
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <csignal>
 #include <optional>
@@ -58,17 +58,6 @@ class SignalScope {
  private:
   struct sigaction interrupt_ {
   }, terminate_{};
-};
-
-class Clock {
- public:
-  double seconds() const {
-    return std::chrono::duration<double>(std::chrono::steady_clock::now() - start_).count();
-  }
-  void restart() { start_ = std::chrono::steady_clock::now(); }
-
- private:
-  std::chrono::steady_clock::time_point start_ = std::chrono::steady_clock::now();
 };
 
 c10::Device device_of(const torch::nn::Module& model) {
@@ -155,7 +144,7 @@ class Trainer {
   std::tuple<double, int64_t, std::string> best_kept_;  // of the last checkpoint written
   int64_t evaluated_step_ = -1;
   std::string save_failure_;
-  Clock interval_clock_;
+  Stopwatch interval_clock_;
 };
 
 int64_t planned_steps(const TrainOptions& options, int64_t steps_per_epoch) {

@@ -8,7 +8,7 @@
 #include <thread>
 #include <vector>
 
-namespace comba::tracking {
+namespace comba {
 
 // body(n) for n < count on `threads` threads (0: as many as the machine has); throws what the first failing n threw.
 template <typename Body>
@@ -43,4 +43,4 @@ void parallel_for(size_t count, int threads, const Body& body) {
   }
 }
 
-}  // namespace comba::tracking
+}  // namespace comba
