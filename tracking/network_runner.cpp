@@ -20,13 +20,23 @@ struct NetworkRunner::Buffers {
   at::Tensor rows;    // [N, F F, kHeadColumns]
 #ifdef COMBA_CUDA
   at::Tensor device_pixels, device_rows;
-  at::cuda::CUDAGraph graph;
-  bool captured = false;
+  std::unique_ptr<at::cuda::CUDAGraph> graph;
 #endif
 };
 
+namespace {
+
+Network ready(Network network, const c10::Device& device) {
+  network->to(device);  // for layers without an inference form of their own
+  network->eval();
+  return network;
+}
+
+}  // namespace
+
 NetworkRunner::NetworkRunner(const TrackerBundle& bundle, const c10::Device& device)
-    : network_(bundle.network, bundle.config.data.mean, bundle.config.data.std, device),
+    : network_(ready(bundle.network, device), bundle.config.data.mean, bundle.config.data.std,
+               device),
       device_(device),
       side_(bundle.config.network.backbone.image_size),
       cells_(bundle.config.network.cells()),
@@ -71,12 +81,12 @@ void NetworkRunner::capture(Buffers& b) const {
   b.rows = at::zeros(b.device_rows.sizes(),
                      b.device_rows.options().device(at::kCPU).pinned_memory(true));
   stream.synchronize();
-  b.graph.capture_begin();
+  b.graph = std::make_unique<at::cuda::CUDAGraph>();
+  b.graph->capture_begin();
   copy(b.device_pixels, b.pixels);
   b.device_rows = network_.forward(b.device_pixels);
   copy(b.rows, b.device_rows);
-  b.graph.capture_end();
-  b.captured = true;
+  b.graph->capture_end();
 }
 #endif
 
@@ -86,11 +96,11 @@ std::vector<Answer> NetworkRunner::run() {
 #ifdef COMBA_CUDA
   if (device_.is_cuda()) {
     const c10::cuda::CUDAGuard guard(device_);
-    if (!b.captured) {
+    if (!b.graph) {
       c10::cuda::device_synchronize();  // the templates
       capture(b);
     }
-    b.graph.replay();
+    b.graph->replay();
     c10::cuda::getCurrentCUDAStream().synchronize();
   }
 #endif

@@ -8,10 +8,10 @@
 
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/addmm.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/conv2d.h>
 #include <ATen/ops/cudnn_convolution_relu.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/zeros.h>
 #include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/conv.h>
 
@@ -46,8 +46,9 @@ PreparedHead::Branch PreparedHead::make_branch(const torch::nn::Module& branch, 
     weight = ready(weight).contiguous(at::MemoryFormat::ChannelsLast);
     bias = ready(bias);
   }
-  prepared.weight = ready(last.weight).flatten(1).t();
-  prepared.bias = ready(last.bias);
+  const int64_t missing = kBranchColumns - last.bias.size(0);  // zeros beside a lone output
+  prepared.weight = at::constant_pad_nd(ready(last.weight).flatten(1), {0, 0, 0, missing}).t();
+  prepared.bias = at::constant_pad_nd(ready(last.bias), {0, missing});
   return prepared;
 }
 
@@ -76,7 +77,7 @@ at::Tensor PreparedHead::operator()(const at::Tensor& features) const {
       }
       const at::Tensor flat = x.permute({0, 2, 3, 1}).reshape({batch * count, x.size(1)});
       at::Tensor target =
-          rows.view({batch * count, kHeadColumns}).narrow(1, branch.column, branch.bias.size(0));
+          rows.view({batch * count, kHeadColumns}).narrow(1, branch.column, kBranchColumns);
       at::addmm_out(target, branch.bias, flat, branch.weight);
       kept[i] = flat;
     });

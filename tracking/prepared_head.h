@@ -9,7 +9,8 @@
 
 namespace comba::tracking {
 
-// Columns of the prepared head's rows, before sigmoids.
+// Columns of the prepared head's rows, before sigmoids: each branch has two, of which the score uses one.
+constexpr int64_t kBranchColumns = 2;
 constexpr int64_t kScoreColumn = 0, kOffsetColumn = 2, kSizeColumn = 4, kHeadColumns = 6;
 
 class PreparedHead {

@@ -39,7 +39,7 @@ PreparedNetwork::PreparedNetwork(const Network& network, const std::vector<doubl
     const at::Tensor learned = network->backbone()->positions(cells);
     const at::Tensor sum =
         bias.to(at::kFloat).to(device).view({1, 1, -1}).expand({1, cells * cells, -1});
-    return (learned.defined() ? sum + learned.detach() : sum).to(options_).contiguous();
+    return (learned.defined() ? sum + learned.detach().to(device) : sum).to(options_).contiguous();
   };
   template_positions_ = positions(config_.template_size);
   search_positions_ = positions(config_.backbone.image_size);
