@@ -7,6 +7,8 @@
 
 namespace comba::kernels {
 
+constexpr int64_t kMostInferenceTaps = 4;
+
 // See kernels/mixer_inference.h. Tasks are (direction * batch + sample) * heads + head.
 struct MixerInferenceParams {
   int64_t batch = 0, length = 0, heads = 0, dim = 0, taps_count = 0;

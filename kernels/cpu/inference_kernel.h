@@ -10,6 +10,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <iterator>
 #include <vector>
 
 #ifdef __AVX512F__
@@ -129,46 +130,73 @@ inline TaskGates read_gates(const MixerInferenceParams& p, int64_t direction, in
   return gates;
 }
 
+// A vector's column of one direction and head of q, k or v, in scan order: convolution and SiLU. `x` steps from token to
+// token; `earlier` are the Taps - 1 rows before, or null for zeros.
+template <int W, int Taps>
+void convolve_column(const float* x, int64_t step, const float* earlier, int64_t earlier_step,
+                     const float* taps, int64_t dim, int64_t length, float* y) {
+  using V = Vector<float, W>;
+  V weights[Taps], window[Taps] = {};
+  for (int j = 0; j < Taps; ++j) {
+    weights[j] = lanes<float, W>(taps + j * dim);
+    if (earlier != nullptr && j + 1 < Taps) {
+      window[j + 1] = lanes<float, W>(earlier + j * earlier_step);
+    }
+  }
+  constexpr int64_t kAhead = 8;  // tokens lie further apart than a hardware prefetcher reaches
+  for (int64_t s = 0; s < length; ++s, x += step, y += dim) {
+    __builtin_prefetch(x + kAhead * step);
+    V sum{};
+#pragma GCC unroll 8
+    for (int j = 0; j < Taps; ++j) {
+      window[j] = j + 1 < Taps ? window[j + 1] : lanes<float, W>(x);
+      sum += weights[j] * window[j];
+    }
+    lanes<float, W>(y) = sum * sigmoid_of<W>(sum);
+  }
+}
+
+template <int W>
+void normalize_dense_rows(float* rows, int64_t count, int64_t dim) {
+  using V = Vector<float, W>;
+  for (float* row = rows; row < rows + count * dim; row += dim) {
+    V squares{};
+    for (int64_t i = 0; i < dim; i += W) {
+      squares += lanes<float, W>(row + i) * lanes<float, W>(row + i);
+    }
+    const float scale =
+        1 / std::sqrt(horizontal_sum<float, W>(squares) + static_cast<float>(kRowNormEps));
+    for (int64_t i = 0; i < dim; i += W) {
+      lanes<float, W>(row + i) *= scale;
+    }
+  }
+}
+
 // One direction and head of q, k or v in scan order: convolution, SiLU and, where it is asked for, unit length.
 template <int W>
 void read_rows(const MixerInferenceParams& p, int64_t direction, int64_t sample, int64_t part,
                int64_t head, float* y) {
-  using V = Vector<float, W>;
+  static constexpr decltype(&convolve_column<W, 1>) kByTaps[] = {
+      &convolve_column<W, 1>, &convolve_column<W, 2>, &convolve_column<W, 3>,
+      &convolve_column<W, 4>};
+  static_assert(std::size(kByTaps) == kMostInferenceTaps);
   const int64_t dim = p.dim, place = part * p.heads + head, count = p.taps_count;
-  const int64_t step = direction == 0 ? p.time_stride : -p.time_stride;
-  const float* const first = p.qkv + sample * p.batch_stride + part * p.part_stride +
-                             head * p.head_stride +
-                             (direction == 0 ? 0 : (p.length - 1) * p.time_stride);
+  const float* const x = p.qkv + sample * p.batch_stride + part * p.part_stride +
+                         head * p.head_stride +
+                         (direction == 0 ? 0 : (p.length - 1) * p.time_stride);
   const float* const taps = p.taps + (direction * 3 * p.heads + place) * count * dim;
-  // What each tap meets: `sources` moves along by one token at a time. Before the sequence come the earlier rows, or zeros.
-  const std::vector<float> zeros(static_cast<size_t>(dim));
-  std::vector<const float*> sources(static_cast<size_t>(count), zeros.data());
-  for (int64_t j = 0; p.earlier_rows != nullptr && j + 1 < count; ++j) {
-    sources[static_cast<size_t>(j + 1)] =
-        p.earlier_rows +
-        (((direction * p.batch + sample) * (count - 1) + j) * 3 * p.heads + place) * dim;
+  const float* const earlier =
+      p.earlier_rows == nullptr
+          ? nullptr
+          : p.earlier_rows +
+                ((direction * p.batch + sample) * (count - 1) * 3 * p.heads + place) * dim;
+  for (int64_t i = 0; i < dim; i += W) {
+    kByTaps[count - 1](x + i, direction == 0 ? p.time_stride : -p.time_stride,
+                       earlier == nullptr ? nullptr : earlier + i, 3 * p.heads * dim, taps + i, dim,
+                       p.length, y + i);
   }
-  for (int64_t s = 0; s < p.length; ++s) {
-    std::copy(sources.begin() + 1, sources.end(), sources.begin());
-    sources.back() = first + s * step;
-    float* const row = y + s * dim;
-    V squares{};
-    for (int64_t i = 0; i < dim; i += W) {
-      V sum{};
-      for (int64_t j = 0; j < count; ++j) {
-        sum += lanes<float, W>(taps + j * dim + i) * lanes<float, W>(sources[j] + i);
-      }
-      sum *= sigmoid_of<W>(sum);
-      squares += sum * sum;
-      lanes<float, W>(row + i) = sum;
-    }
-    if (p.normalize && part < 2) {
-      const float scale =
-          1 / std::sqrt(horizontal_sum<float, W>(squares) + static_cast<float>(kRowNormEps));
-      for (int64_t i = 0; i < dim; i += W) {
-        lanes<float, W>(row + i) *= scale;
-      }
-    }
+  if (p.normalize && part < 2) {
+    normalize_dense_rows<W>(y, p.length, dim);
   }
 }
 

@@ -64,6 +64,8 @@ MixerInferenceParams make_params(const MixerProjections& x, const PreparedMixerW
   TORCH_CHECK(w.taps.dim() == 5, kName, ": taps: expected shape [2, 3, H, taps, D], got ",
               w.taps.sizes());
   p.taps_count = w.taps.size(3);
+  TORCH_CHECK(p.taps_count >= 1 && p.taps_count <= kMostInferenceTaps, kName,
+              ": taps: expected 1 to ", kMostInferenceTaps, ", got ", p.taps_count);
   p.taps = parameter("taps", w.taps, {2, 3, p.heads, p.taps_count, p.dim});
   p.rate = parameter("rate", w.rate, {2, p.heads});
   p.bias = parameter("bias", w.bias, {2, p.heads});
