@@ -1,7 +1,8 @@
-// comba bench scan: the operators against softmax attention, in the same process, on the same shapes.
+// comba bench; its verb scan: the operators against softmax attention, in the same process, on the same shapes.
 #include "kernels/mixer.h"
 #include "kernels/scan.h"
 #include "tools/bench_timer.h"
+#include "tools/bench_track.h"
 #include "tools/commands.h"
 #include "tools/machine.h"
 #include "vision/base/error.h"
@@ -378,6 +379,7 @@ void add_bench_command(CLI::App& app) {
       "scan.json");
   scan->callback([arguments] { run_bench(*arguments); });
   add_bench_loader_command(*bench);
+  add_bench_track_command(*bench);
 }
 
 }  // namespace comba::tools

@@ -80,6 +80,10 @@ void declare(ConfigTable& table, TrackConfig& config) {
   table.add("model.templates", &config.network.templates, "images of the target", {1, 2});
   table.add("model.head_width", &config.network.head_width, "channels of the head's first layer",
             {8, 4096});
+  table.add(
+      "model.asymmetric", &config.network.asymmetric,
+      "the templates' tokens never read the search image's, so that they are computed once for a "
+      "video");
   table.add("model.init", &config.init,
             "a run or weights file whose backbone to begin with; empty: random");
   declare_data(table, config.data);

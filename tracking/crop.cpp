@@ -79,19 +79,24 @@ bool touches_image(const CropWindow& w, int width, int height) {
 }
 
 datasets::Image crop_image(const datasets::Image& image, const CropWindow& window, int size) {
+  datasets::Image out{size, size, image.channels, {}};
+  out.pixels.resize(static_cast<size_t>(std::max(size, 0)) * std::max(size, 0) * image.channels);
+  crop_rows(image, window, size, 0, size, out.pixels.data());
+  return out;
+}
+
+void crop_rows(const datasets::Image& image, const CropWindow& window, int size, int first, int end,
+               uint8_t* crop) {
   COMBA_CHECK(size > 0 && window.side > 0,
               "cutting a crop: expected positive sizes, got {} px of a square of {}", size,
               window.side);
   const std::vector<Tap> columns = axis_taps(window.x, window.side, image.width, size);
   const std::vector<Tap> rows = axis_taps(window.y, window.side, image.height, size);
-  const int channels = image.channels;
-  datasets::Image out{size, size, channels,
-                      std::vector<uint8_t>(static_cast<size_t>(size) * size * channels)};
-  const auto wide = static_cast<size_t>(size) * channels;
+  const auto wide = static_cast<size_t>(size) * image.channels;
   // The two image rows that a row of the crop lies between, already resized; many rows of a crop share them.
   std::vector<float> upper(wide), lower(wide);
   int upper_row = kNone, lower_row = kNone;
-  for (int y = 0; y < size; ++y) {
+  for (int y = first; y < end; ++y) {
     const Tap& row = rows[static_cast<size_t>(y)];
     if (row.first != upper_row && row.first == lower_row) {
       std::swap(upper, lower);
@@ -105,12 +110,11 @@ datasets::Image crop_image(const datasets::Image& image, const CropWindow& windo
       resize_row(image, row.second, columns, lower);
       lower_row = row.second;
     }
-    uint8_t* const target = out.row(y);
+    uint8_t* const target = crop + static_cast<size_t>(y) * wide;
     for (size_t i = 0; i < wide; ++i) {
       target[i] = static_cast<uint8_t>(upper[i] + row.share * (lower[i] - upper[i]) + 0.5F);
     }
   }
-  return out;
 }
 
 Box box_in_crop(const Box& b, const CropWindow& w, int size) {

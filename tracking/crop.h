@@ -22,6 +22,9 @@ std::optional<CropWindow> crop_window(const Box& target, double factor);
 // [size, size], bilinear with pixel centres at half (cv::INTER_LINEAR, to one level). The square is not copied, so that a
 // target as large as a large image costs no more than a small one.
 datasets::Image crop_image(const datasets::Image& image, const CropWindow& window, int size);
+// Its rows first .. end - 1 only, into `crop` [size, size, channels].
+void crop_rows(const datasets::Image& image, const CropWindow& window, int size, int first, int end,
+               uint8_t* crop);
 // Whether any pixel of the square lies in the image.
 bool touches_image(const CropWindow& window, int width, int height);
 

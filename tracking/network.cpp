@@ -28,7 +28,8 @@ CenterMaps NetworkImpl::forward(const torch::Tensor& templates, const torch::Ten
     images.push_back(templates.select(1, n));
   }
   images.push_back(search);
-  const torch::Tensor tokens = backbone_->forward_sequence(images);
+  const torch::Tensor tokens =
+      backbone_->forward_sequence(images, config_.asymmetric ? config_.templates : 0);
   const int64_t cells = config_.cells(), own = cells * cells;
   const torch::Tensor map = tokens.narrow(1, tokens.size(1) - own, own).transpose(1, 2);
   return head_->forward(map.unflatten(2, {cells, cells}));

@@ -13,6 +13,8 @@ struct NetworkConfig {
   int64_t template_size = 128;      // px
   int64_t templates = 1;            // 1 or 2
   int64_t head_width = 256;         // channels of the head's first layer
+  bool asymmetric =
+      false;  // the templates' tokens never read the search image's: computed once a video
 
   int64_t cells() const { return backbone.image_size / backbone.patch_size; }
 };
@@ -23,6 +25,8 @@ class NetworkImpl : public torch::nn::Module {
   // templates [B, n, C, S_t, S_t], search [B, C, S, S], both normalised
   CenterMaps forward(const torch::Tensor& templates, const torch::Tensor& search);
   const NetworkConfig& config() const { return config_; }
+  const vision::Backbone& backbone() const { return backbone_; }
+  const CenterHead& head() const { return head_; }
 
  private:
   NetworkConfig config_;

@@ -1,128 +1,117 @@
 #include "tracking/network_runner.h"
 
 #include "vision/base/error.h"
-#include "vision/engine/precision.h"
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/cat.h>
-#include <ATen/ops/empty.h>
-#include <torch/nn/modules/conv.h>
-#include <torch/nn/modules/linear.h>
+#include <ATen/ops/zeros.h>
 
 #ifdef COMBA_CUDA
 #include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <c10/cuda/CUDAStream.h>
 #endif
 
 namespace comba::tracking {
+
+// What the frames of N objects pass through; on CUDA page-locked memory and the graph that reads and writes it.
+struct NetworkRunner::Buffers {
+  at::Tensor pixels;  // [N, S, S, 3]
+  at::Tensor rows;    // [N, F F, kHeadColumns]
+#ifdef COMBA_CUDA
+  at::Tensor device_pixels, device_rows;
+  std::unique_ptr<at::cuda::CUDAGraph> graph;
+#endif
+};
+
 namespace {
 
-// So that autocast does not cast them again for every frame.
-void round_matrices(torch::nn::Module& network) {
-  const at::NoGradGuard no_grad;
-  const auto round = [](torch::Tensor& x) {
-    if (x.defined()) {
-      x.set_data(x.to(at::kBFloat16));
-    }
-  };
-  for (const auto& module : network.modules(/*include_self=*/false)) {
-    if (auto* const linear = module->as<torch::nn::Linear>()) {
-      round(linear->weight);
-      round(linear->bias);
-    } else if (auto* const convolution = module->as<torch::nn::Conv2d>()) {
-      round(convolution->weight);
-      round(convolution->bias);
-    }
-  }
+Network ready(Network network, const c10::Device& device) {
+  network->to(device);  // for layers without an inference form of their own
+  network->eval();
+  return network;
 }
 
 }  // namespace
 
-// A graph and the tensors it reads and writes.
-struct NetworkRunner::Captured {
-  at::Tensor pixels;  // [N, 3, S, S] fp32, normalised
-  at::Tensor answer;  // [N, 5]
-#ifdef COMBA_CUDA
-  at::cuda::CUDAGraph graph;
-#endif
-};
-
 NetworkRunner::NetworkRunner(const TrackerBundle& bundle, const c10::Device& device)
-    : network_(std::dynamic_pointer_cast<NetworkImpl>(bundle.network.ptr())),
+    : network_(ready(bundle.network, device), bundle.config.data.mean, bundle.config.data.std,
+               device),
       device_(device),
-      normalise_(bundle.config.data.mean, bundle.config.data.std, device),
-      window_(hann_window(bundle.config.network.cells()).to(device)) {
-  network_->to(device);
-  network_->eval();
-  if (device.is_cuda()) {
-    round_matrices(*network_);
-  }
-}
+      side_(bundle.config.network.backbone.image_size),
+      cells_(bundle.config.network.cells()),
+      window_(hann_window(cells_).contiguous()) {}
 
 NetworkRunner::~NetworkRunner() = default;
 
 void NetworkRunner::set_templates(const at::Tensor& templates) {
-  const at::Tensor normalised =
-      normalise_(templates.flatten(0, 1)).unflatten(0, {templates.size(0), templates.size(1)});
-  if (templates_.defined() && templates_.sizes() == normalised.sizes()) {
-    templates_.copy_(normalised);  // where the graph reads them
-  } else {
-    templates_ = normalised;
-    graphs_.clear();
+  const int64_t before = network_.objects();
+  network_.set_templates(templates);
+  if (network_.objects() != before) {
+    buffers_.clear();  // graphs read tensors that are gone
   }
 }
 
-at::Tensor NetworkRunner::forward(const at::Tensor& templates, const at::Tensor& search) const {
-  const CenterBoxes boxes = decode(network_->forward(templates, search), window_);
-  return at::cat({boxes.boxes, boxes.score.unsqueeze(1)}, 1).to(at::kFloat);
-}
-
-NetworkRunner::Captured& NetworkRunner::captured(int64_t objects) {
-  auto& slot = graphs_[objects];
-  if (slot) {
-    return *slot;
+NetworkRunner::Buffers& NetworkRunner::buffers() {
+  const int64_t objects = network_.objects();
+  auto& slot = buffers_[objects];
+  if (!slot) {
+    slot = std::make_unique<Buffers>();
+    const auto bytes = at::TensorOptions().dtype(at::kByte).pinned_memory(device_.is_cuda());
+    slot->pixels = at::zeros({objects, side_, side_, 3}, bytes);
   }
-  slot = std::make_unique<Captured>();
-  const int64_t side = network_->config().backbone.image_size;
-  slot->pixels = at::zeros({objects, 3, side, side}, templates_.options());
-#ifdef COMBA_CUDA
-  const vision::AutocastScope autocast(vision::Precision::bf16);
-  const auto stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device_.index());
-  const c10::cuda::CUDAStreamGuard guard(stream);
-  for (int i = 0; i < 3; ++i) {
-    forward(templates_, slot->pixels);  // libraries choose their kernels
-  }
-  stream.synchronize();
-  slot->graph.capture_begin();
-  slot->answer = forward(templates_, slot->pixels);
-  slot->graph.capture_end();
-#endif
   return *slot;
 }
 
-std::vector<Answer> NetworkRunner::run(const at::Tensor& search) {
-  const at::InferenceMode no_autograd(false);
-  const at::NoGradGuard no_grad;
-  COMBA_CHECK(templates_.defined() && templates_.size(0) == search.size(0),
-              "tracking: {} search crops for {} templates", search.size(0),
-              templates_.defined() ? templates_.size(0) : 0);
-  at::Tensor answer;
-  if (device_.is_cuda()) {
+at::Tensor NetworkRunner::search_pixels() { return buffers().pixels; }
+
 #ifdef COMBA_CUDA
-    Captured& c = captured(search.size(0));
-    c.pixels.copy_(normalise_(search));
-    c.graph.replay();
-    answer = c.answer.cpu();
-#endif
-  } else {
-    answer = forward(templates_, normalise_(search));
+void NetworkRunner::capture(Buffers& b) const {
+  b.device_pixels = b.pixels.to(device_);
+  const auto stream = c10::cuda::getStreamFromPool(/*isHighPriority=*/true, device_.index());
+  stream.synchronize();
+  const c10::cuda::CUDAStreamGuard guard(stream);
+  const auto copy = [&](const at::Tensor& to, const at::Tensor& from) {
+    C10_CUDA_CHECK(cudaMemcpyAsync(to.data_ptr(), from.const_data_ptr(), from.nbytes(),
+                                   cudaMemcpyDefault, stream));
+  };
+  for (int i = 0; i < 3; ++i) {
+    b.device_rows = network_.forward(b.device_pixels);  // libraries choose their kernels
   }
-  answer = answer.contiguous();
+  b.rows = at::zeros(b.device_rows.sizes(),
+                     b.device_rows.options().device(at::kCPU).pinned_memory(true));
+  stream.synchronize();
+  b.graph = std::make_unique<at::cuda::CUDAGraph>();
+  b.graph->capture_begin();
+  copy(b.device_pixels, b.pixels);
+  b.device_rows = network_.forward(b.device_pixels);
+  copy(b.rows, b.device_rows);
+  b.graph->capture_end();
+}
+#endif
+
+std::vector<Answer> NetworkRunner::run() {
+  const at::NoGradGuard no_grad;
+  Buffers& b = buffers();
+#ifdef COMBA_CUDA
+  if (device_.is_cuda()) {
+    const c10::cuda::CUDAGuard guard(device_);
+    if (!b.graph) {
+      c10::cuda::device_synchronize();  // the templates
+      capture(b);
+    }
+    b.graph->replay();
+    c10::cuda::getCurrentCUDAStream().synchronize();
+  }
+#endif
+  if (!device_.is_cuda()) {
+    b.rows = network_.forward(b.pixels);
+  }
+  const at::Tensor rows = b.rows.to(at::kFloat).contiguous();
   std::vector<Answer> answers;
-  for (int64_t n = 0; n < answer.size(0); ++n) {
-    const float* const a = answer.const_data_ptr<float>() + n * 5;
-    answers.push_back({a[0], a[1], a[2], a[3], a[4]});
+  for (int64_t n = 0; n < rows.size(0); ++n) {
+    answers.push_back(read_answer(rows.const_data_ptr<float>() + n * rows.stride(0),
+                                  window_.const_data_ptr<float>(), cells_));
   }
   return answers;
 }

@@ -6,11 +6,13 @@
 #include <algorithm>
 #include <cstring>
 
+#include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
 
 namespace comba::tracking {
 namespace {
 
+constexpr int64_t kBands = 4;
 constexpr double kMargin = 10;  // px of a box that stay in the image
 
 }  // namespace
@@ -80,21 +82,28 @@ const std::vector<TrackedObject>& Tracker::update(const datasets::Image& frame) 
   }
   Stopwatch watch;
   const int64_t side = config_.network.backbone.image_size;
-  at::Tensor pixels = at::empty({static_cast<int64_t>(objects_.size()), side, side, 3},
-                                at::TensorOptions().dtype(at::kByte));
+  at::Tensor pixels = runner_.search_pixels();
+  uint8_t* const crops = pixels.mutable_data_ptr<uint8_t>();
   std::vector<CropWindow> windows;
   for (size_t n = 0; n < objects_.size(); ++n) {
     const auto window =
         crop_window(objects_[n].box, config_.data.crops.search_factor * states_[n].widening);
     COMBA_CHECK(window.has_value(), "tracking: object {} has lost its box", objects_[n].id);
-    const datasets::Image crop = crop_image(frame, *window, static_cast<int>(side));
-    std::memcpy(pixels[static_cast<int64_t>(n)].mutable_data_ptr<uint8_t>(), crop.pixels.data(),
-                crop.pixels.size());
     windows.push_back(*window);
   }
+  // In bands of rows, so that one object too has work for several cores.
+  at::parallel_for(
+      0, static_cast<int64_t>(windows.size()) * kBands, 1, [&](int64_t begin, int64_t end) {
+        for (int64_t i = begin; i < end; ++i) {
+          const int64_t n = i / kBands, band = i % kBands;
+          crop_rows(frame, windows[static_cast<size_t>(n)], static_cast<int>(side),
+                    static_cast<int>(side * band / kBands),
+                    static_cast<int>(side * (band + 1) / kBands), crops + n * side * side * 3);
+        }
+      });
   times_.crop = watch.seconds();
   watch.restart();
-  const std::vector<Answer> answers = runner_.run(pixels);
+  const std::vector<Answer> answers = runner_.run();
   times_.network = watch.seconds();
   for (size_t n = 0; n < objects_.size(); ++n) {
     take(objects_[n], states_[n], answers[n], windows[n], frame);

@@ -100,9 +100,9 @@ BlockImpl::BlockImpl(const BackboneConfig& config, const std::string& mixer_name
   register_module(mixer_->module_name(), mixer_);
 }
 
-torch::Tensor BlockImpl::forward(const torch::Tensor& x) {
+torch::Tensor BlockImpl::forward(const torch::Tensor& x, int64_t prefix) {
   const torch::Tensor mixed =
-      x + drop_path(mixer_->forward(norm1_(x)), drop_path_rate_, is_training());
+      x + drop_path(mixer_->forward(norm1_(x), prefix), drop_path_rate_, is_training());
   return mixed + drop_path(mlp_(norm2_(mixed)), drop_path_rate_, is_training());
 }
 
@@ -142,17 +142,20 @@ torch::Tensor BackboneImpl::encode(const torch::Tensor& images) {
   if (pos_embed_.defined()) {
     x = x + pos_embed_;
   }
-  return run_blocks(x);
+  return run_blocks(x, /*prefix=*/0);
 }
 
-torch::Tensor BackboneImpl::run_blocks(torch::Tensor x) {
+torch::Tensor BackboneImpl::run_blocks(torch::Tensor x, int64_t prefix) {
   for (Block& block : blocks_) {
-    x = block(x);
+    x = block(x, prefix);
   }
   return norm_(x);
 }
 
 torch::Tensor BackboneImpl::positions(int64_t side) const {
+  if (!pos_embed_.defined()) {
+    return {};
+  }
   const int64_t patches = config_.patches(), own = config_.image_size / config_.patch_size;
   const torch::Tensor learned = pos_embed_.narrow(1, pos_embed_.size(1) - patches, patches);
   if (side == own) {
@@ -164,7 +167,9 @@ torch::Tensor BackboneImpl::positions(int64_t side) const {
       .transpose(1, 2);
 }
 
-torch::Tensor BackboneImpl::forward_sequence(const std::vector<torch::Tensor>& images) {
+torch::Tensor BackboneImpl::forward_sequence(const std::vector<torch::Tensor>& images,
+                                             int64_t prefix_images) {
+  int64_t prefix = 0;
   std::vector<torch::Tensor> tokens;
   for (const torch::Tensor& x : images) {
     TORCH_CHECK(x.dim() == 4 && x.size(1) == config_.in_channels && x.size(2) == x.size(3) &&
@@ -176,8 +181,11 @@ torch::Tensor BackboneImpl::forward_sequence(const std::vector<torch::Tensor>& i
     if (pos_embed_.defined()) {
       tokens.back() = tokens.back() + positions(x.size(2) / config_.patch_size);
     }
+    if (static_cast<int64_t>(tokens.size()) <= prefix_images) {
+      prefix += tokens.back().size(1);
+    }
   }
-  return run_blocks(at::cat(tokens, 1));
+  return run_blocks(at::cat(tokens, 1), prefix);
 }
 
 torch::Tensor BackboneImpl::forward(const torch::Tensor& images) {

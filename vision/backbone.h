@@ -63,7 +63,13 @@ class Mixer;
 class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const BackboneConfig& config, const std::string& mixer_name, double drop_path_rate);
-  torch::Tensor forward(const torch::Tensor& x);  // [B, T, d] -> [B, T, d]
+  // [B, T, d] -> [B, T, d]; `prefix` as Mixer::forward()
+  torch::Tensor forward(const torch::Tensor& x, int64_t prefix = 0);
+
+  const Norm& norm1() const { return norm1_; }
+  const Norm& norm2() const { return norm2_; }
+  Mixer& mixer() const { return *mixer_; }
+  const Mlp& mlp() const { return mlp_; }
 
  private:
   Norm norm1_{nullptr}, norm2_{nullptr};
@@ -82,13 +88,19 @@ class BackboneImpl : public torch::nn::Module {
   torch::Tensor forward_tokens(const torch::Tensor& images);
   // Several images [B, C, S_i, S_i] as one sequence, one after the other: [B, sum of N_i, d] patch tokens after the last
   // norm, without class token. Sides may be any multiple of the patch size; learned positions are resized to them.
-  torch::Tensor forward_sequence(const std::vector<torch::Tensor>& images);
+  // The tokens of the first `prefix_images` images never read those behind them.
+  torch::Tensor forward_sequence(const std::vector<torch::Tensor>& images,
+                                 int64_t prefix_images = 0);
   const BackboneConfig& config() const { return config_; }
+
+  const PatchEmbed& patch_embed() const { return patch_embed_; }
+  torch::Tensor positions(int64_t side) const;  // [1, side^2, d] of patches, or undefined
+  const std::vector<Block>& blocks() const { return blocks_; }
+  const Norm& norm() const { return norm_; }
 
  private:
   torch::Tensor encode(const torch::Tensor& images);  // [B, N (+ 1), d], class token first
-  torch::Tensor positions(int64_t side) const;        // [1, side^2, d] of patches, learned
-  torch::Tensor run_blocks(torch::Tensor x);
+  torch::Tensor run_blocks(torch::Tensor x, int64_t prefix);
 
   BackboneConfig config_;
   PatchEmbed patch_embed_{nullptr};

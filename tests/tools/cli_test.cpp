@@ -244,6 +244,29 @@ TEST_F(Cli, BenchScanRefusesWhatIsNoShape) {
   }
 }
 
+TEST_F(Cli, BenchTrackTimesTheStagesOfEveryTracker) {
+  std::ofstream(folder_ / "tiny.toml")
+      << "task = \"track\"\n[model]\nimage_size = 64\ntemplate_size = 32\nwidth = 32\n"
+         "head_dim = 32\ndepth = 1\nhead_width = 16\n";
+  const Outcome bench =
+      run({"bench", "track", "--device", "cpu", "--config", "tiny.toml", "--objects", "1,2",
+           "--frame", "160x120", "--repeats", "2", "--json", "figures.json"});
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  const auto figures = nlohmann::json::parse(comba::read_file(folder_ / "figures.json"));
+  ASSERT_EQ(figures["rows"].size(), 2U);
+  EXPECT_EQ(figures["rows"][1]["objects"], 2);
+  for (const auto& row : figures["rows"]) {
+    EXPECT_EQ(row["tracker"], "tiny");
+    for (const char* stage :
+         {"crop_ms", "answer_ms", "frame_ms", "network_ms", "network_as_trained_ms"}) {
+      EXPECT_GT(row[stage], 0.0) << stage;
+    }
+  }
+  const Outcome refused = run({"bench", "track", "--device", "cpu", "--frame", "big"});
+  EXPECT_EQ(refused.code, 2);
+  EXPECT_SAYS(refused.err, "expected WIDTHxHEIGHT");
+}
+
 // Two sequences of LaSOT's evaluation toolkit, and two trackers: one that is right and one that stands still.
 void write_lasot(const fs::path& folder) {
   const auto write = [&](const std::string& file, const std::string& text) {

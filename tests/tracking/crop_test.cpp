@@ -144,5 +144,16 @@ TEST(Crop, TouchesTheImageOrNot) {
   EXPECT_FALSE(touches_image({0, 50, 10}, 50, 50));
 }
 
+TEST(Crop, BandsOfRowsMakeUpTheWhole) {
+  const datasets::Image image = random_image(97, 61);
+  const CropWindow window{-13, 20, 70};
+  const datasets::Image whole = crop_image(image, window, 50);
+  std::vector<uint8_t> banded(whole.pixels.size(), 7);
+  for (const auto& [first, end] : {std::pair(33, 50), std::pair(0, 1), std::pair(1, 33)}) {
+    crop_rows(image, window, 50, first, end, banded.data());
+  }
+  EXPECT_EQ(banded, whole.pixels);
+}
+
 }  // namespace
 }  // namespace comba::tracking

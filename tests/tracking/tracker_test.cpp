@@ -150,6 +150,8 @@ TEST(TrackerCuda, FollowsAsOnTheCpuWithinAPixel) {
     const auto a = cpu.update(noise(320, 240, 50 + i)), b = gpu.update(noise(320, 240, 50 + i));
     for (size_t n = 0; n < a.size(); ++n) {
       EXPECT_NEAR(a[n].score, b[n].score, 0.02);
+      EXPECT_NEAR(a[n].box.x, b[n].box.x, 1);
+      EXPECT_NEAR(a[n].box.y, b[n].box.y, 1);
       EXPECT_NEAR(a[n].box.w, b[n].box.w, 1);
       EXPECT_NEAR(a[n].box.h, b[n].box.h, 1);
     }

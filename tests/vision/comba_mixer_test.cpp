@@ -127,13 +127,22 @@ Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, con
   return out;
 }
 
-Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c) {
+// The second direction reads the prefix from its end, then the rest from its end.
+Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c, size_t prefix = 0) {
+  const auto second = [&](size_t s) {
+    return s < prefix ? prefix - 1 - s : x.size() - 1 - s + prefix;
+  };
   Matrix o = scan_by_hand(mixer, mixer.directions[0], x, c);
   if (mixer.directions.size() == 2) {
-    const Matrix back = scan_by_hand(mixer, mixer.directions[1], Matrix(x.rbegin(), x.rend()), c);
-    for (size_t t = 0; t < o.size(); ++t) {
-      for (size_t i = 0; i < o[t].size(); ++i) {
-        o[t][i] = (o[t][i] + back[o.size() - 1 - t][i]) * (c.config.merge == "mean" ? 0.5 : 1.0);
+    Matrix turned;
+    for (size_t s = 0; s < x.size(); ++s) {
+      turned.push_back(x[second(s)]);
+    }
+    const Matrix back = scan_by_hand(mixer, mixer.directions[1], turned, c);
+    for (size_t s = 0; s < o.size(); ++s) {
+      Vector& row = o[second(s)];
+      for (size_t i = 0; i < row.size(); ++i) {
+        row[i] = (row[i] + back[s][i]) * (c.config.merge == "mean" ? 0.5 : 1.0);
       }
     }
   }
@@ -189,12 +198,15 @@ TEST_P(CombaMixerOracle, AgreesWithTheDefinitionTokenByToken) {
   const Matrix composed = matrix_of(mixer.forward(x).flatten(0, 1));
   const at::NoGradGuard no_grad;  // one operator where there is one
   const Matrix fused = matrix_of(mixer.forward(x).flatten(0, 1));
+  const Matrix prefixed = matrix_of(mixer.forward(x, /*prefix=*/4).flatten(0, 1));
   for (int64_t b = 0; b < 2; ++b) {
     const Matrix expected = mixer_by_hand(mixer, matrix_of(x[b]), c);
+    const Matrix expected_prefixed = mixer_by_hand(mixer, matrix_of(x[b]), c, 4);
     for (size_t t = 0; t < 9; ++t) {
       for (size_t i = 0; i < 16; ++i) {
         EXPECT_NEAR(composed[9 * b + t][i], expected[t][i], 1e-10) << "token " << t;
         EXPECT_NEAR(fused[9 * b + t][i], expected[t][i], 1e-10) << "token " << t;
+        EXPECT_NEAR(prefixed[9 * b + t][i], expected_prefixed[t][i], 1e-10) << "token " << t;
       }
     }
   }

@@ -3,6 +3,7 @@
 #include "kernels/gates.h"
 #include "kernels/mixer.h"
 #include "kernels/scan.h"
+#include "vision/nn/prepared_comba.h"
 
 #include <cmath>
 
@@ -13,6 +14,7 @@
 #include <ATen/ops/full.h>
 #include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
+#include <ATen/ops/roll.h>
 #include <ATen/ops/silu.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -169,12 +171,23 @@ torch::Tensor CombaMixer::fused(const torch::Tensor& qkv, const Gates& g,
                                  .norm_eps = norm_eps_});
 }
 
+// The second direction reads the prefix from its end, then the rest from its end: it is the reverse of the sequence whose
+// prefix comes last.
 torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
-                                   const torch::Tensor& gate) {
+                                   const torch::Tensor& gate, int64_t prefix) {
+  const bool both = directions.size() == 2, apart = both && prefix > 0;
+  const auto turned = [&](const torch::Tensor& x, int64_t by, int64_t dim) {
+    return apart ? at::roll(x, by, dim) : x;
+  };
+  const torch::Tensor second = turned(qkv, -prefix, 1);
   std::vector<torch::Tensor> parts;  // of each direction, where they differ
   for (size_t r = 0; r < directions.size() && !directions[r].q_conv.is_empty(); ++r) {
-    const torch::Tensor y = causal_conv(qkv.flatten(2), taps(directions[r]), /*reverse=*/r == 1);
+    const torch::Tensor& x = r == 1 ? second : qkv;
+    const torch::Tensor y = causal_conv(x.flatten(2), taps(directions[r]), /*reverse=*/r == 1);
     parts.push_back(at::silu(y).view(qkv.sizes()));
+  }
+  if (parts.empty() && apart) {
+    parts = {qkv, second};
   }
   const torch::Tensor rows = parts.empty() ? qkv : parts.size() == 1 ? parts[0] : at::stack(parts);
   const torch::Tensor qk = rows.narrow(-3, 0, 2), normalized = qk_norm_ ? l2_normalize(qk) : qk;
@@ -182,10 +195,18 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
                       v = rows.select(-3, 2);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
   const bool decayed = form_ != "splr";
+  const auto gates_of = [&](const torch::Tensor& x) {
+    return apart ? at::stack({x[0], turned(x[1], -prefix, 1)}) : x;
+  };
   const auto& [log_alpha, beta, c] = g.scan;
   torch::Tensor o;  // [B, T, H, head_dim]
-  if (directions.size() == 2) {
-    o = kernels::bidirectional_scan(q, k, v, log_alpha, beta, c, g.d, scale, decayed, merge_);
+  if (both) {
+    o = kernels::bidirectional_scan(q, k, v, gates_of(log_alpha), gates_of(beta), gates_of(c), g.d,
+                                    scale, decayed, apart ? "none" : merge_);
+    if (apart) {
+      o = o[0] + turned(o[1], prefix, 1);
+      o = merge_ == "mean" ? 0.5 * o : o;
+    }
   } else {
     const torch::Tensor d = g.d.defined() ? g.d[0] : torch::Tensor();
     o = std::get<0>(kernels::scan(q, k, v, log_alpha[0], beta[0], c[0], d, torch::Tensor(),
@@ -195,7 +216,7 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
   return gate.defined() ? y * gate.sigmoid() : y;
 }
 
-torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
+torch::Tensor CombaMixer::forward(const torch::Tensor& x, int64_t prefix) {
   const torch::Tensor qkv = projected(x);
   torch::Tensor gate;
   if (!g_proj.empty()) {
@@ -206,8 +227,27 @@ torch::Tensor CombaMixer::forward(const torch::Tensor& x) {
     gate = gate.unflatten(-1, {heads_, head_dim_});
   }
   const Gates g = gates(x);
-  const torch::Tensor y = takes_fused(x) ? fused(qkv, g, gate) : composed(qkv, g, gate);
+  const torch::Tensor y =
+      prefix == 0 && takes_fused(x) ? fused(qkv, g, gate) : composed(qkv, g, gate, prefix);
   return o_proj(y.flatten(2));
+}
+
+std::unique_ptr<PreparedMixer> CombaMixer::prepare(const at::TensorOptions& options,
+                                                   bool prefixed) {
+  const bool cuda = options.device().is_cuda();
+  const bool takes =
+      directions.size() == 2 && !directions[0].q_conv.is_empty() &&
+      (cuda ? !prefixed && directions[0].q_conv->weight.size(-1) <= 4 : head_dim_ % 16 == 0);
+  if (!takes) {
+    return Mixer::prepare(options, prefixed);
+  }
+  return prepare_comba(*this,
+                       {.decayed_feedback = form_ != "splr",
+                        .normalize = qk_norm_,
+                        .feedback = form_ == "iplr" ? 2.0 : 1.0,
+                        .norm_eps = norm_eps_,
+                        .merge = merge_},
+                       options);
 }
 
 }  // namespace comba::vision

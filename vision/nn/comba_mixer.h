@@ -33,7 +33,8 @@ class CombaMixer : public Mixer {
  public:
   // `form`: "splr", "iplr" or "gated_delta".
   CombaMixer(const BackboneConfig& config, const std::string& form);
-  torch::Tensor forward(const torch::Tensor& x) override;
+  torch::Tensor forward(const torch::Tensor& x, int64_t prefix = 0) override;
+  std::unique_ptr<PreparedMixer> prepare(const at::TensorOptions& options, bool prefixed) override;
 
   torch::nn::Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, o_proj{nullptr};
   std::vector<torch::nn::Linear> g_proj;  // none, one [d, d], or two of low rank
@@ -56,7 +57,8 @@ class CombaMixer : public Mixer {
   // [B, T, H, head_dim], by one operator or by many.
   torch::Tensor fused(const torch::Tensor& qkv, const Gates& gates,
                       const torch::Tensor& gate) const;
-  torch::Tensor composed(const torch::Tensor& qkv, const Gates& gates, const torch::Tensor& gate);
+  torch::Tensor composed(const torch::Tensor& qkv, const Gates& gates, const torch::Tensor& gate,
+                         int64_t prefix);
 
   int64_t heads_, head_dim_;
   std::string form_, merge_;

@@ -24,6 +24,7 @@ class NormImpl : public torch::nn::Module {
  public:
   NormImpl(const std::string& kind, int64_t size, double eps);
   torch::Tensor forward(const torch::Tensor& x);
+  double eps() const { return eps_; }
   torch::Tensor weight;  // [size]
   torch::Tensor bias;    // [size], "layer" only
 

@@ -1,7 +1,9 @@
 #include "vision/nn/softmax_mixer.h"
 
 #include "vision/nn/layers.h"
+#include "vision/nn/prepared_softmax.h"
 
+#include <ATen/ops/cat.h>
 #include <ATen/ops/scaled_dot_product_attention.h>
 
 namespace comba::vision {
@@ -11,13 +13,29 @@ SoftmaxMixer::SoftmaxMixer(const BackboneConfig& config)
       proj(register_module("proj", make_linear(config.width, config.width, config.qkv_bias))),
       heads_(config.heads()) {}
 
-torch::Tensor SoftmaxMixer::forward(const torch::Tensor& x) {
-  const int64_t batch = x.size(0), length = x.size(1), width = x.size(2);
+torch::Tensor attend(const torch::Tensor& qkv, int64_t heads, int64_t prefix) {
+  const int64_t batch = qkv.size(0), length = qkv.size(1), width = qkv.size(2) / 3;
   // [B, T, 3d] -> three of [B, H, T, head_dim]
   const auto parts =
-      qkv(x).view({batch, length, 3, heads_, width / heads_}).permute({2, 0, 3, 1, 4}).unbind(0);
-  const torch::Tensor mixed = at::scaled_dot_product_attention(parts[0], parts[1], parts[2]);
-  return proj(mixed.transpose(1, 2).reshape({batch, length, width}));
+      qkv.view({batch, length, 3, heads, width / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
+  const auto attention = [&](int64_t first, int64_t queries, int64_t keys) {
+    return at::scaled_dot_product_attention(parts[0].narrow(2, first, queries),
+                                            parts[1].narrow(2, 0, keys),
+                                            parts[2].narrow(2, 0, keys));
+  };
+  const torch::Tensor mixed =
+      prefix == 0
+          ? attention(0, length, length)
+          : at::cat({attention(0, prefix, prefix), attention(prefix, length - prefix, length)}, 2);
+  return mixed.transpose(1, 2).reshape({batch, length, width});
+}
+
+torch::Tensor SoftmaxMixer::forward(const torch::Tensor& x, int64_t prefix) {
+  return proj(attend(qkv(x), heads_, prefix));
+}
+
+std::unique_ptr<PreparedMixer> SoftmaxMixer::prepare(const at::TensorOptions& options, bool) {
+  return prepare_softmax(*this, heads_, options);
 }
 
 }  // namespace comba::vision

@@ -1,0 +1,8 @@
+// The inference kernels for one instruction set; the build gives this file its flags.
+#include "kernels/cpu/inference_kernel.h"
+
+namespace comba::kernels::isa_avx512 {
+
+InferenceKernels inference() { return inference_kernels_of<16, 4>(); }
+
+}  // namespace comba::kernels::isa_avx512
