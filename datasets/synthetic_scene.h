@@ -17,7 +17,7 @@ struct SceneOptions {
   int width = 640, height = 480;  // px
   int length = 100, step = 1;     // frames; time from one to the next: 2 moves twice as fast
   // RGB, of any size; surfaces are cut from them. None: all is drawn.
-  std::shared_ptr<const std::vector<Image>> photographs;
+  std::shared_ptr<const std::vector<Image>> photographs = nullptr;
 };
 
 struct SceneFrame {
