@@ -1,5 +1,5 @@
-// Made-up video for tests, benchmarks and training without data: a textured sprite moves over a procedural background, turns,
-// grows, blurs, is passed by occluders and by sprites that look like it, and at times leaves the image.
+// Made-up video for tests, benchmarks and training without data: something moves before a background, turns, grows, bends,
+// blurs, is passed by occluders and by things that look like it, and at times leaves the image; the camera moves too.
 //
 // Every frame is a function of (seed, index, frame number) alone: any frame can be drawn first, on any thread.
 #pragma once
@@ -8,12 +8,16 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 namespace comba::datasets {
 
 struct SceneOptions {
   uint64_t seed = 0, index = 0;
-  int width = 640, height = 480, length = 100;  // px, px, frames
+  int width = 640, height = 480;  // px
+  int length = 100, step = 1;     // frames; time from one to the next: 2 moves twice as fast
+  // RGB, of any size; surfaces are cut from them. None: all is drawn.
+  std::shared_ptr<const std::vector<Image>> photographs = nullptr;
 };
 
 struct SceneFrame {
@@ -33,7 +37,7 @@ class SyntheticScene {
 
   SceneFrame frame(int number) const;  // 0 .. length - 1
   const std::string& object_class()
-      const;  // the target's shape: "blob", "star", "block" or "shard"
+      const;  // the target's shape: "blob", "star", "block", "shard" or "figure"
 
  private:
   struct Parts;

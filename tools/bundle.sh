@@ -66,7 +66,8 @@ imgcodecs="$(printf '%s\n' "${path_of[@]}" | grep -m1 libopencv_imgcodecs)"
 for file in "$target"/bin/* "$target"/lib/*.so; do copy_needed "$file"; done
 
 cp -r "$COMBA_ROOT/configs" "$target/configs"
-mkdir -p "$target/datasets"
+mkdir -p "$target/datasets" "$target/tracking"
+cp -r "$COMBA_ROOT/tracking/weights" "$target/tracking/weights"
 cp -r "$COMBA_ROOT/datasets/samples" "$target/datasets/samples"
 
 cat >"$target/run" <<'LAUNCHER'

@@ -52,6 +52,13 @@ CLI::App* add_benchmark(CLI::App& synth, const char* name, const char* help, Wri
   command->add_option("--size", a->size, "WIDTHxHEIGHT, px")->capture_default_str();
   command->add_option("--seed", a->options.seed, "Other seeds, other videos")
       ->capture_default_str();
+  command
+      ->add_option("--step", a->options.step,
+                   "Time from one frame to the next: 2 is half as many frames a second")
+      ->check(CLI::Range(1, 1000))
+      ->capture_default_str();
+  command->add_option("--photographs", a->options.photographs,
+                      "A folder of pictures; backgrounds and things are cut from them as well");
   command->add_option("--quality", a->options.quality, "Of the JPEGs")
       ->check(CLI::Range(1, 100))
       ->capture_default_str();

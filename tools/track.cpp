@@ -35,6 +35,15 @@ tracking::Box parse_box(const std::string& text) {
   return boxes[0];
 }
 
+// The weights that come with the program: beside it in a bundle, or in the source tree it was built from.
+std::string shipped_weights() {
+  constexpr const char* kName = "tracking/weights/comba_t_synthetic.safetensors";
+  std::error_code error;
+  const fs::path self = fs::read_symlink("/proc/self/exe", error);
+  const fs::path beside = self.parent_path().parent_path() / kName;
+  return (!error && fs::exists(beside) ? beside : fs::path(COMBA_SOURCE_FOLDER) / kName).string();
+}
+
 // The frames of a folder as a video.
 class FolderReader final : public datasets::VideoReader {
  public:
@@ -56,9 +65,10 @@ class FolderReader final : public datasets::VideoReader {
 
 void follow(const Arguments& arguments, datasets::VideoReader& reader) {
   const c10::Device device = vision::choose_device(arguments.device);
-  tracking::Tracker tracker(
-      tracking::load_tracker(arguments.weights_path, arguments.weights, device), device,
-      arguments.tracker);
+  const std::string weights =
+      arguments.weights_path.empty() ? shipped_weights() : arguments.weights_path;
+  tracking::Tracker tracker(tracking::load_tracker(weights, arguments.weights, device), device,
+                            arguments.tracker);
   std::vector<tracking::Box> boxes;
   for (const std::string& box : arguments.boxes) {
     boxes.push_back(parse_box(box));
@@ -107,10 +117,9 @@ void run_webcam(Arguments arguments) {
 }
 
 void add_options(CLI::App& command, const std::shared_ptr<Arguments>& arguments) {
-  command
-      .add_option("--weights", arguments->weights_path,
-                  "a tracker's run folder, checkpoint folder or .safetensors file")
-      ->required();
+  command.add_option("--weights", arguments->weights_path,
+                     "a tracker's run folder, checkpoint folder or .safetensors file (default: "
+                     "those that come with the program)");
   command.add_option("--box", arguments->boxes,
                      "left,top,width,height in the first frame; several objects: several times");
   command.add_option("--out", arguments->session.video,

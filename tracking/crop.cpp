@@ -3,6 +3,7 @@
 #include "vision/base/error.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 #include <vector>
@@ -113,6 +114,28 @@ void crop_rows(const datasets::Image& image, const CropWindow& window, int size,
     uint8_t* const target = crop + static_cast<size_t>(y) * wide;
     for (size_t i = 0; i < wide; ++i) {
       target[i] = static_cast<uint8_t>(upper[i] + row.share * (lower[i] - upper[i]) + 0.5F);
+    }
+  }
+}
+
+void fade_outside(datasets::Image& crop, const Box& box, double share) {
+  constexpr int kGrey = 128;
+  std::array<uint8_t, 256> faded{};
+  for (int i = 0; i < 256; ++i) {
+    faded[static_cast<size_t>(i)] = static_cast<uint8_t>(std::lround(kGrey + share * (i - kGrey)));
+  }
+  const auto inside = [](int pixel, double from, double extent) {
+    return pixel + 0.5 >= from && pixel + 0.5 < from + extent;
+  };
+  for (int y = 0; y < crop.height; ++y) {
+    uint8_t* const row = crop.row(y);
+    const bool across = inside(y, box.y, box.h);
+    for (int x = 0; x < crop.width; ++x) {
+      if (!across || !inside(x, box.x, box.w)) {
+        for (int c = 0; c < crop.channels; ++c) {
+          row[x * crop.channels + c] = faded[row[x * crop.channels + c]];
+        }
+      }
     }
   }
 }

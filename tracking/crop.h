@@ -28,6 +28,9 @@ void crop_rows(const datasets::Image& image, const CropWindow& window, int size,
 // Whether any pixel of the square lies in the image.
 bool touches_image(const CropWindow& window, int width, int height);
 
+// Tells a template's target from what is around it: outside the box its pixels keep `share` of their distance from mid grey.
+void fade_outside(datasets::Image& crop, const Box& box, double share);
+
 // Boxes of the image in the crop's pixels, and back; exact inverses of each other.
 Box box_in_crop(const Box& box, const CropWindow& window, int size);
 Box box_from_crop(const Box& box, const CropWindow& window, int size);

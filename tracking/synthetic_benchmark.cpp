@@ -1,6 +1,7 @@
 #include "tracking/synthetic_benchmark.h"
 
 #include "datasets/decode.h"
+#include "datasets/folder.h"
 #include "datasets/synthetic_scene.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
@@ -13,6 +14,7 @@
 #include <cstring>
 #include <fstream>
 #include <map>
+#include <memory>
 #include <vector>
 
 #include <fmt/format.h>
@@ -123,7 +125,7 @@ void write_lasot_sequence(const fs::path& folder, const SyntheticScene& scene,
   write_file_atomic(folder / "out_of_view.txt",
                     lines_of(labels, ',', [](const Label& l) { return flag(l.outside); }));
   write_file_atomic(folder / "nlp.txt",
-                    fmt::format("a textured {} drifting over a pattern\n", scene.object_class()));
+                    fmt::format("a {} drifting through a scene\n", scene.object_class()));
 }
 
 void check_target(const fs::path& folder, const SyntheticOptions& o) {
@@ -136,8 +138,34 @@ void check_target(const fs::path& folder, const SyntheticOptions& o) {
               o.sequences, o.frames);
 }
 
-SyntheticScene scene_of(const SyntheticOptions& o, size_t n) {
-  return SyntheticScene({o.seed, n, o.width, o.height, o.frames});
+using Photographs = std::shared_ptr<const std::vector<datasets::Image>>;
+
+Photographs read_photographs(const SyntheticOptions& o) {
+  if (o.photographs.empty()) {
+    return nullptr;
+  }
+  std::vector<fs::path> paths;
+  for (const auto& entry : fs::recursive_directory_iterator(o.photographs)) {
+    if (entry.is_regular_file() && datasets::is_image_name(entry.path())) {
+      paths.push_back(entry.path());
+    }
+  }
+  COMBA_CHECK(!paths.empty(), "reading photographs: there are no images in {}", o.photographs);
+  std::sort(paths.begin(), paths.end());  // folders are listed in any order
+  std::vector<datasets::Image> images(paths.size());
+  parallel_for(paths.size(), o.threads,
+               [&](size_t n) { images[n] = datasets::read_image(paths[n], 3); });
+  return std::make_shared<const std::vector<datasets::Image>>(std::move(images));
+}
+
+SyntheticScene scene_of(const SyntheticOptions& o, const Photographs& photographs, size_t n) {
+  return SyntheticScene({.seed = o.seed,
+                         .index = n,
+                         .width = o.width,
+                         .height = o.height,
+                         .length = o.frames,
+                         .step = o.step,
+                         .photographs = photographs});
 }
 
 }  // namespace
@@ -152,9 +180,10 @@ void write_synthetic_got10k(const fs::path& folder, const SyntheticOptions& o,
   std::string split = o.split;
   split[0] = static_cast<char>(split[0] - 'a' + 'A');
   const auto name = [&](size_t n) { return fmt::format("GOT-10k_{}_{:06}", split, n + 1); };
+  const Photographs photographs = read_photographs(o);
   std::atomic<int> finished = 0;
   parallel_for(static_cast<size_t>(o.sequences), o.threads, [&](size_t n) {
-    write_got10k_sequence(folder / name(n), scene_of(o, n), o);
+    write_got10k_sequence(folder / name(n), scene_of(o, photographs, n), o);
     done(++finished);
   });
   std::string list;
@@ -167,15 +196,16 @@ void write_synthetic_got10k(const fs::path& folder, const SyntheticOptions& o,
 void write_synthetic_lasot(const fs::path& folder, const SyntheticOptions& o,
                            const std::function<void(int)>& done) {
   check_target(folder, o);
+  const Photographs photographs = read_photographs(o);
   std::map<std::string, int> counts;
   std::vector<std::pair<std::string, std::string>> names;  // class, sequence
   for (size_t n = 0; n < static_cast<size_t>(o.sequences); ++n) {
-    const std::string kind = scene_of(o, n).object_class();
+    const std::string kind = scene_of(o, photographs, n).object_class();
     names.emplace_back(kind, fmt::format("{}-{}", kind, ++counts[kind]));
   }
   std::atomic<int> finished = 0;
   parallel_for(names.size(), o.threads, [&](size_t n) {
-    write_lasot_sequence(folder / names[n].first / names[n].second, scene_of(o, n), o);
+    write_lasot_sequence(folder / names[n].first / names[n].second, scene_of(o, photographs, n), o);
     done(++finished);
   });
   std::string list;

@@ -12,8 +12,10 @@ namespace comba::tracking {
 struct SyntheticOptions {
   uint64_t seed = 0;
   int sequences = 20, frames = 100, width = 640, height = 480;
-  int quality = 92;             // of the JPEGs
-  int threads = 0;              // 0: all
+  int step = 1;             // time from one frame to the next
+  int quality = 92;         // of the JPEGs
+  std::string photographs;  // a folder of pictures that surfaces are cut from; empty: all is drawn
+  int threads = 0;          // 0: all
   std::string split = "train";  // GOT-10k: train, val or test (one box a sequence, no labels)
 };
 

@@ -8,6 +8,9 @@
 #include "vision/engine/precision.h"
 #include "vision/engine/report.h"
 
+#include <algorithm>
+#include <thread>
+
 #include <ATen/Context.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/from_blob.h>
@@ -38,6 +41,12 @@ void draw_box(datasets::Image& image, const Box& box, const std::array<uint8_t, 
     put(left, y);
     put(right, y);
   }
+}
+
+// With a GPU two cores are left to the threads that feed it.
+int64_t loader_threads(int64_t wanted, const c10::Device& device) {
+  const int64_t cores = std::thread::hardware_concurrency();
+  return wanted > 0 || !device.is_cuda() ? wanted : std::max<int64_t>(1, cores - 2);
 }
 
 }  // namespace
@@ -83,7 +92,7 @@ std::unique_ptr<PairLoader> TrackTask::open(const std::vector<std::string>& name
                                  .batch_size = config_.train.batch_size,
                                  .samples = training ? data.samples : data.eval_samples,
                                  .seed = static_cast<uint64_t>(config_.seed),
-                                 .threads = data.threads,
+                                 .threads = loader_threads(data.threads, device_),
                                  .on_bad = data.on_bad,
                                  .max_bad = data.max_bad,
                                  .last_short = !training});
@@ -102,8 +111,9 @@ TrackingLoss TrackTask::loss_of(PairBatch& batch) {
       normalise_(borrowed(batch.templates, {batch.size * templates, small, small, 3}))
           .unflatten(0, {batch.size, templates});
   const at::Tensor search = normalise_(borrowed(batch.search, {batch.size, large, large, 3}));
-  const at::Tensor truth = at::from_blob(batch.targets.data(), {batch.size, 4}, at::kFloat)
-                               .to(device_, at::kFloat, false, true);
+  at::Tensor truth = at::from_blob(batch.targets.data(), {batch.size, 4}, at::kFloat);
+  // From pinned memory the copy does not wait for the work before it.
+  truth = device_.is_cuda() ? truth.pin_memory().to(device_, /*non_blocking=*/true) : truth.clone();
   const CenterMaps maps = network_->forward(targets, search);
   if (!network_->is_training() && static_cast<int64_t>(pictures_.size()) < kPictures) {
     keep_picture(batch, decode(maps).boxes.to(at::kCPU, at::kDouble));

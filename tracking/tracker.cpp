@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <optional>
 
 #include <ATen/Parallel.h>
 #include <ATen/ops/empty.h>
@@ -15,6 +16,19 @@ namespace {
 constexpr int64_t kBands = 4;
 constexpr double kMargin = 10;  // px of a box that stay in the image
 
+// Nothing if the box has no area.
+std::optional<datasets::Image> template_of(const datasets::Image& frame, const Box& box,
+                                           const CropOptions& o) {
+  const auto window = crop_window(box, o.template_factor);
+  if (!window) {
+    return std::nullopt;
+  }
+  const auto side = static_cast<int>(o.template_size);
+  datasets::Image crop = crop_image(frame, *window, side);
+  fade_outside(crop, box_in_crop(box, *window, side), o.template_context);
+  return crop;
+}
+
 }  // namespace
 
 Tracker::Tracker(const TrackerBundle& bundle, const c10::Device& device,
@@ -22,8 +36,8 @@ Tracker::Tracker(const TrackerBundle& bundle, const c10::Device& device,
     : config_(bundle.config), options_(options), runner_(bundle, device) {}
 
 int Tracker::add(const datasets::Image& frame, const Box& box) {
-  const auto window = crop_window(box, config_.data.crops.template_factor);
-  if (!window || frame.channels != 3 || box.x >= frame.width || box.y >= frame.height ||
+  const auto first = template_of(frame, box, config_.data.crops);
+  if (!first || frame.channels != 3 || box.x >= frame.width || box.y >= frame.height ||
       box.x + box.w <= 0 || box.y + box.h <= 0) {
     throw UsageError(
         fmt::format("tracking: the box {},{},{},{} (left, top, width, height) has no area inside "
@@ -31,9 +45,7 @@ int Tracker::add(const datasets::Image& frame, const Box& box) {
                     box.x, box.y, box.w, box.h, frame.width, frame.height));
   }
   State state;
-  state.templates.assign(
-      static_cast<size_t>(config_.network.templates),
-      crop_image(frame, *window, static_cast<int>(config_.network.template_size)));
+  state.templates.assign(static_cast<size_t>(config_.network.templates), *first);
   states_.push_back(std::move(state));
   objects_.push_back({next_id_, box, 1.0, false});
   templates_changed_ = true;
@@ -132,8 +144,8 @@ void Tracker::take(TrackedObject& object, State& state, const Answer& answer,
 
 bool Tracker::renew_template(TrackedObject& object, State& state, const datasets::Image& frame) {
   if (object.score >= options_.update_above && object.score > state.best_score) {
-    if (const auto window = crop_window(object.box, config_.data.crops.template_factor)) {
-      state.best = crop_image(frame, *window, static_cast<int>(config_.network.template_size));
+    if (auto crop = template_of(frame, object.box, config_.data.crops)) {
+      state.best = std::move(*crop);
       state.best_score = object.score;
     }
   }

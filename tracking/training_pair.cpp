@@ -72,6 +72,10 @@ void declare(ConfigTable& table, CropOptions& o) {
             "side of the template's crop in target sizes", {1, 16});
   table.add("data.search_factor", &o.search_factor, "side of the search crop in target sizes",
             {1, 16});
+  table.add("data.template_context", &o.template_context,
+            "share of its contrast that the template keeps outside the target's box; 1: all, as "
+            "OSTrack; less shows what belongs to the target",
+            {0, 1});
   table.add("data.template_center_jitter", &o.template_center_jitter,
             "how far the template's crop may lie from the target, in target sizes", {0, 16});
   table.add("data.template_scale_jitter", &o.template_scale_jitter,
@@ -117,6 +121,7 @@ std::optional<TrainingPair> make_pair(const PairDraw& draw, PairFrames frames, c
     if (!crop) {
       return std::nullopt;
     }
+    fade_outside(crop->image, crop->target, o.template_context);
     augment(*crop, o, random);
     pair.templates.push_back(std::move(crop->image));
   }

@@ -16,7 +16,8 @@ namespace comba::tracking {
 struct CropOptions {
   int64_t template_size = 128, search_size = 256;  // px; the model's
   double template_factor = 2.0,
-         search_factor = 4.0;  // side of the crop in target sizes (root of the area)
+         search_factor = 4.0;     // side of the crop in target sizes (root of the area)
+  double template_context = 1.0;  // share of its contrast that the template keeps around the target
   double template_center_jitter = 0.0, template_scale_jitter = 0.0;
   double search_center_jitter = 3.0, search_scale_jitter = 0.25;
   double grey = 0.05;       // probability that all of a sample's images lose their colours

@@ -466,6 +466,13 @@ TEST_F(TrackerCli, TrainingOnAPackOfVideosGivesTheSameWeights) {
   EXPECT_EQ(run({"data", "pack", "got10k:val", "none.pack", "--strict"}).code, 1);
 }
 
+TEST_F(TrackerCli, TrackTakesTheShippedWeightsUnlessOthersAreGiven) {
+  const Outcome outcome = run({"track", "val/GOT-10k_Val_000001", "--box", "20,20,40,30",
+                               "--frames", "2", "--device", "cpu"});
+  EXPECT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_SAYS(outcome.out, "tracked  2 frames");
+}
+
 TEST_F(TrackerCli, DataCheckNamesEveryProblemOfABenchmark) {
   const Outcome good = run({"data", "check", "got10k", "val"});
   EXPECT_EQ(good.code, 0) << good.err;

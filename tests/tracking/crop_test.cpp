@@ -129,6 +129,29 @@ TEST(Crop, ABrightSquareIsWhereItsBoxSays) {
   EXPECT_NEAR(bottom, box.y + box.h, 1);
 }
 
+TEST(FadeOutside, LeavesTheBoxAloneAndMovesTheRestTowardsGrey) {
+  datasets::Image image{10, 12, 3, {}};
+  for (int i = 0; i < 10 * 12 * 3; ++i) {
+    image.pixels.push_back(static_cast<uint8_t>(i * 37 % 256));
+  }
+  const Box box{3, 2, 5.4, 4};  // pixel centres 3.5 .. 7.5 and 2.5 .. 5.5
+  datasets::Image faded = image, gone = image, same = image;
+  fade_outside(faded, box, 0.25);
+  fade_outside(gone, {-50, -50, 20, 20}, 0);
+  fade_outside(same, box, 1);
+  EXPECT_EQ(same.pixels, image.pixels);
+  for (int y = 0; y < 10; ++y) {
+    for (int x = 0; x < 12; ++x) {
+      const bool inside = x >= 3 && x <= 7 && y >= 2 && y <= 5;
+      for (int c = 0; c < 3; ++c) {
+        const int before = image.row(y)[x * 3 + c];
+        EXPECT_NEAR(faded.row(y)[x * 3 + c], inside ? before : 128 + 0.25 * (before - 128), 0.51);
+        EXPECT_EQ(gone.row(y)[x * 3 + c], 128);
+      }
+    }
+  }
+}
+
 TEST(ClipBox, KeepsAMarginInTheImageWhateverTheBox) {
   EXPECT_EQ(clip_box({20, 30, 40, 50}, 200, 100, 10), (Box{20, 30, 40, 50}));
   EXPECT_EQ(clip_box({-30, 90, 20, 50}, 200, 100, 10), (Box{0, 90, 10, 10}));

@@ -94,6 +94,41 @@ TEST_F(SyntheticBenchmark, TheSameSeedGivesTheSameBytesOnAnyNumberOfThreads) {
   EXPECT_FALSE(read_file(root / "one" / frame) == read_file(root / "other" / frame));
 }
 
+// Every second frame of a video is the video of step 2.
+TEST_F(SyntheticBenchmark, AStepLeavesFramesOut) {
+  const datasets::SyntheticScene all(
+      {.seed = 5, .index = 2, .width = 96, .height = 72, .length = 9}),
+      half({.seed = 5, .index = 2, .width = 96, .height = 72, .length = 5, .step = 2});
+  for (int n = 0; n < 5; ++n) {
+    const auto a = all.frame(2 * n), b = half.frame(n);
+    EXPECT_EQ(a.x, b.x);
+    EXPECT_EQ(a.w, b.w);
+    EXPECT_EQ(a.visible, b.visible);
+  }
+}
+
+TEST_F(SyntheticBenchmark, PhotographsChangeWhatIsSeenAndHaveToBeInColour) {
+  const auto photographs = std::make_shared<std::vector<datasets::Image>>();
+  photographs->push_back({50, 70, 3, std::vector<uint8_t>(50 * 70 * 3, 200)});
+  int differ = 0;
+  for (uint64_t index = 0; index < 6; ++index) {
+    const datasets::SyntheticScene cut({.seed = 1,
+                                        .index = index,
+                                        .width = 96,
+                                        .height = 72,
+                                        .length = 3,
+                                        .photographs = photographs}),
+        drawn({.seed = 1, .index = index, .width = 96, .height = 72, .length = 3});
+    const auto a = cut.frame(1), b = drawn.frame(1);
+    EXPECT_GT(a.inside, 0.5);
+    differ += a.image.pixels != b.image.pixels;
+  }
+  EXPECT_EQ(differ, 6);
+  photographs->push_back({5, 7, 1, std::vector<uint8_t>(35)});
+  EXPECT_THROW(datasets::SyntheticScene({.width = 96, .height = 72, .photographs = photographs}),
+               Error);
+}
+
 TEST_F(SyntheticBenchmark, RefusesAFolderThatHasSomethingAndUnknownSplits) {
   fs::create_directories(root / "full/something");
   EXPECT_THROW(write_synthetic_lasot(root / "full", small(), ignore), Error);
@@ -102,6 +137,9 @@ TEST_F(SyntheticBenchmark, RefusesAFolderThatHasSomethingAndUnknownSplits) {
   EXPECT_THROW(write_synthetic_got10k(root / "new", o, ignore), UsageError);
   o = small();
   o.width = 10;
+  EXPECT_THROW(write_synthetic_got10k(root / "new", o, ignore), Error);
+  o = small();
+  o.photographs = (root / "full/something").string();  // without a picture
   EXPECT_THROW(write_synthetic_got10k(root / "new", o, ignore), Error);
 }
 

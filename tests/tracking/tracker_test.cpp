@@ -1,6 +1,8 @@
 // A tracker frame by frame, its training as a task, and its results on a benchmark.
 #include "tracking/tracker.h"
 
+#include "datasets/decode.h"
+#include "datasets/synthetic_scene.h"
 #include "tests/tracking/folder.h"
 #include "tests/tracking/tiny_tracker.h"
 #include "tracking/synthetic_benchmark.h"
@@ -9,11 +11,20 @@
 #include "vision/engine/trainer.h"
 #include "vision/io/safetensors.h"
 
+#include <algorithm>
+
 #include <ATen/Context.h>
 #include <torch/nn/modules/conv.h>
 
 namespace comba::tracking {
 namespace {
+
+double overlap(const Box& a, const Box& b) {  // IoU
+  const double w = std::min(a.x + a.w, b.x + b.w) - std::max(a.x, b.x),
+               h = std::min(a.y + a.h, b.y + b.h) - std::max(a.y, b.y);
+  const double shared = std::max(w, 0.0) * std::max(h, 0.0);
+  return shared / (a.w * a.h + b.w * b.h - shared);
+}
 
 bool same(const Box& a, const Box& b) { return a == b; }
 
@@ -38,6 +49,29 @@ TEST(TrackConfig, WhatContradictsItselfIsRefused) {
     TrackConfig config;
     EXPECT_THROW(read_track_config_text(kTiny, "tiny", ".", {set}, config), UsageError) << set;
   }
+}
+
+// The weights that are shipped follow what they were made to follow.
+TEST(ShippedTracker, FollowsMadeUpVideos) {
+  const auto bundle = load_tracker(
+      std::filesystem::path(COMBA_SOURCE_DIR) / "tracking/weights/comba_t_synthetic.safetensors",
+      "auto", at::kCPU);
+  Tracker tracker(bundle, at::kCPU);
+  double sum = 0, count = 0;
+  for (uint64_t index = 0; index < 4; ++index) {
+    const datasets::SyntheticScene scene(
+        {.seed = 77, .index = index, .width = 320, .height = 240, .length = 10});
+    const auto box = [](const datasets::SceneFrame& f) { return Box{f.x, f.y, f.w, f.h}; };
+    const datasets::SceneFrame first = scene.frame(0);
+    tracker.clear();
+    tracker.add(first.image, box(first));
+    for (int n = 3; n < 10; n += 3) {
+      const datasets::SceneFrame frame = scene.frame(n);
+      sum += overlap(tracker.update(frame.image)[0].box, box(frame));
+      ++count;
+    }
+  }
+  EXPECT_GT(sum / count, 0.5);
 }
 
 TEST(Tracker, ABoxDoesNotChangeWhileItsTargetIsLost) {

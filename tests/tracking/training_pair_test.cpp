@@ -75,6 +75,25 @@ TEST(TrainingPair, TheTargetIsWhereItIsSaidToBe) {
   EXPECT_GT(compared, 60);
 }
 
+// What is around the target fades in the template alone: the search crop has to be as a tracker sees it.
+TEST(TrainingPair, OnlyTheTemplateLosesItsContext) {
+  CropOptions options;
+  options.template_context = 0;
+  options.brightness = options.grey = 0;
+  Sample s = sample({80, 60, 30, 24}, {90, 66, 28, 26});
+  s.draw = {&s.video, {0}, 1};
+  RandomStream random(7, 0, 1, RandomPurpose::pair);
+  const auto pair = make_pair(s.draw, s.frames, options, random);
+  ASSERT_TRUE(pair.has_value());
+  const datasets::Image& t = pair->templates[0];
+  const auto white = std::count(t.pixels.begin(), t.pixels.end(), 255),
+             grey = std::count(t.pixels.begin(), t.pixels.end(), 128);
+  EXPECT_NEAR(static_cast<double>(white) / t.pixels.size(), 0.25,
+              0.03);  // the crop is twice as large
+  EXPECT_NEAR(static_cast<double>(grey) / t.pixels.size(), 0.75, 0.03);
+  EXPECT_EQ(std::count(pair->search.pixels.begin(), pair->search.pixels.end(), 128), 0);
+}
+
 // lib/train/data/processing.py: centre within half the jitter times the jittered size, size a log-normal.
 TEST(TrainingPair, JitterIsThatOfTheRecipe) {
   CropOptions options;

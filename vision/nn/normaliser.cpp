@@ -1,5 +1,8 @@
 #include "vision/nn/normaliser.h"
 
+#include <cstring>
+
+#include <ATen/ops/empty.h>
 #include <ATen/ops/tensor.h>
 
 namespace comba::vision {
@@ -22,7 +25,11 @@ Normaliser::Normaliser(const std::vector<double>& mean, const std::vector<double
 at::Tensor Normaliser::operator()(const at::Tensor& pixels) const {
   at::Tensor moved = pixels;
   if (device_.is_cuda()) {
-    moved = pixels.pin_memory().to(device_, /*non_blocking=*/true);
+    // Not pin_memory(): it copies with the threads of LibTorch's pool, which wait for cores that a loader keeps busy.
+    const at::Tensor from = pixels.contiguous();
+    const at::Tensor pinned = at::empty(from.sizes(), from.options().pinned_memory(true));
+    std::memcpy(pinned.mutable_data_ptr(), from.const_data_ptr(), from.nbytes());
+    moved = pinned.to(device_, /*non_blocking=*/true);
   }
   return moved.permute({0, 3, 1, 2})
       .to(at::kFloat, false, false, at::MemoryFormat::Contiguous)
