@@ -64,6 +64,7 @@ class Regression : public Task {
   }
   Metrics evaluate() override {
     ++evaluations;
+    COMBA_CHECK(!evaluation_fails, "evaluating: an image cannot be read");
     const at::NoGradGuard no_grad;
     const at::Tensor x = phase().sin();
     const double error = (net_->forward(x) - x.sum(1, true)).square().mean().item<double>();
@@ -77,6 +78,7 @@ class Regression : public Task {
 
   std::function<void(int64_t)> before_step;
   int64_t nan_step = -1;
+  bool evaluation_fails = false;
   int evaluations = 0;
   std::string fingerprint = "data-1";
 
@@ -226,6 +228,20 @@ TEST_F(TrainerTest, AKilledRunResumesFromItsLastCheckpointWithTheSameBits) {
   train(second, options_, run("killed", true));
   EXPECT_NE(log_.find("step 24 of 40"), std::string::npos) << log_;
   expect_same_weights("straight", "killed");
+}
+
+TEST_F(TrainerTest, AFailedEvaluationLosesNothingOfItsEpoch) {
+  Regression straight;
+  train(straight, options_, run("straight"));
+  Regression first;
+  first.before_step = [&](int64_t step) { first.evaluation_fails = step >= 30; };
+  EXPECT_THROW(train(first, options_, run("failed")), Error);
+  Regression second;
+  second.before_step = [](int64_t step) { FAIL() << "step " << step << " was lost"; };
+  const TrainResult resumed = train(second, options_, run("failed", true));
+  EXPECT_EQ(resumed.steps, 40);
+  EXPECT_EQ(second.evaluations, 2);  // averaged and raw weights
+  expect_same_weights("straight", "failed");
 }
 
 TEST_F(TrainerTest, StopsWithAMessageWhenTheLossIsNotFinite) {

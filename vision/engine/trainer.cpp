@@ -298,7 +298,12 @@ TrainResult Trainer::run() {
     }
     train_epoch();
     if (signal_received == 0) {
-      close_epoch();
+      try {
+        close_epoch();
+      } catch (...) {  // what was trained is not lost with its evaluation
+        save();
+        throw;
+      }
     }
     saved = save();
     if (signal_received != 0) {
