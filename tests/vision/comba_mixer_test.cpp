@@ -79,6 +79,7 @@ struct Case {
   const char* form;
   BackboneConfig config;
 };
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 // One direction over tokens already in scan order: [T][d].
 Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, const Matrix& x,
@@ -232,7 +233,7 @@ INSTANTIATE_TEST_SUITE_P(
                                 c.directions = "forward";
                                 c.conv = "none";
                               })),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& test) { return std::string(test.param.name); });
 
 TEST(CombaMixerInit, TheDecayStartsNearOne) {
   at::manual_seed(12);

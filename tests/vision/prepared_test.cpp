@@ -16,6 +16,7 @@ struct Case {
   const char* name;
   BackboneConfig config;
 };
+void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 
 Case make_case(const char* name, const std::function<void(BackboneConfig&)>& change = {}) {
   BackboneConfig config;
@@ -138,7 +139,7 @@ INSTANTIATE_TEST_SUITE_P(
                               }),
                     make_case("no_conv", [](auto& c) { c.conv = "none"; }),
                     make_case("one_direction", [](auto& c) { c.directions = "forward"; })),
-    [](const auto& info) { return std::string(info.param.name); });
+    [](const auto& test) { return std::string(test.param.name); });
 
 TEST(InferenceKernels, GeluIsTheExactOneFromEndToEnd) {
   at::Tensor x = at::cat({at::linspace(-12, 12, 10007), at::tensor({-1e30F, 1e30F, 0.F})});
