@@ -5,6 +5,10 @@
 
 #include <cstring>
 
+#ifdef __AVX2__
+#include <immintrin.h>
+#endif
+
 namespace comba::datasets {
 namespace {
 
@@ -14,15 +18,47 @@ using Ints4 = int32_t __attribute__((vector_size(16)));
 using Ints8 = int32_t __attribute__((vector_size(32)));
 using Floats4 = float __attribute__((vector_size(16)));
 
-template <typename Bytes>
-Bytes load_bytes(const uint8_t* at) {
-  Bytes bytes;
-  std::memcpy(&bytes, at, sizeof bytes);
-  return bytes;
+// Four and eight bytes as integers and back (of values 0..255); compilers make scalar code of the general form.
+#ifdef __AVX2__
+Ints4 widen_four(const uint8_t* at) {
+  int32_t bytes;
+  std::memcpy(&bytes, at, 4);
+  return reinterpret_cast<Ints4>(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
 }
-Ints4 load_pixel(const uint8_t* at) {
-  return __builtin_convertvector(load_bytes<Bytes4>(at), Ints4);
+Ints8 widen_eight(const uint8_t* at) {
+  return reinterpret_cast<Ints8>(
+      _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(at))));
 }
+Bytes4 narrow(Ints4 x) {
+  const __m128i words = _mm_packs_epi32(reinterpret_cast<__m128i>(x), reinterpret_cast<__m128i>(x));
+  const int32_t bytes = _mm_cvtsi128_si32(_mm_packus_epi16(words, words));
+  Bytes4 out;
+  std::memcpy(&out, &bytes, 4);
+  return out;
+}
+Bytes8 narrow(Ints8 x) {
+  const auto wide = reinterpret_cast<__m256i>(x);
+  const __m128i words =
+      _mm_packs_epi32(_mm256_castsi256_si128(wide), _mm256_extracti128_si256(wide, 1));
+  const int64_t bytes = _mm_cvtsi128_si64(_mm_packus_epi16(words, words));
+  Bytes8 out;
+  std::memcpy(&out, &bytes, 8);
+  return out;
+}
+#else
+Ints4 widen_four(const uint8_t* at) {
+  Bytes4 bytes;
+  std::memcpy(&bytes, at, 4);
+  return __builtin_convertvector(bytes, Ints4);
+}
+Ints8 widen_eight(const uint8_t* at) {
+  Bytes8 bytes;
+  std::memcpy(&bytes, at, 8);
+  return __builtin_convertvector(bytes, Ints8);
+}
+Bytes4 narrow(Ints4 x) { return __builtin_convertvector(x, Bytes4); }
+Bytes8 narrow(Ints8 x) { return __builtin_convertvector(x, Bytes8); }
+#endif
 
 // Not std::clamp: no function with a name that other files share may be built for one instruction set.
 int clamped(int x, int low, int high) { return x < low ? low : x > high ? high : x; }
@@ -63,9 +99,9 @@ void resize_row(const uint8_t* row, int width, int channels, const ResampleWeigh
     const uint8_t* const from = spread + ptrdiff_t{4} * w.first[i];
     Ints4 sum = Ints4{} + kHalf;
     for (int j = 0; j < w.count[i]; ++j) {
-      sum += load_pixel(from + 4 * j) * weight[j];
+      sum += widen_four(from + 4 * j) * weight[j];
     }
-    const Bytes4 pixel = __builtin_convertvector(rounded(sum), Bytes4);
+    const Bytes4 pixel = narrow(rounded(sum));
     std::memcpy(out + 3 * i, &pixel, 3);
   }
 }
@@ -79,9 +115,9 @@ void resize_column(const uint8_t* rows, ptrdiff_t pitch, int bytes, const Resamp
   for (; x + 8 <= bytes; x += 8) {
     Ints8 sum = Ints8{} + kHalf;
     for (int j = 0; j < count; ++j) {
-      sum += __builtin_convertvector(load_bytes<Bytes8>(from + j * pitch + x), Ints8) * weight[j];
+      sum += widen_eight(from + j * pitch + x) * weight[j];
     }
-    const Bytes8 eight = __builtin_convertvector(rounded(sum), Bytes8);
+    const Bytes8 eight = narrow(rounded(sum));
     std::memcpy(out + x, &eight, 8);
   }
   for (; x < bytes; ++x) {
@@ -120,14 +156,14 @@ void warp(const uint8_t* source, int height, int width, const AffineMap& m, uint
             source + ptrdiff_t{4} * width * clamped(top - 1 + i, 0, height - 1);
         Floats4 value[4];
         for (int j = 0; j < 4; ++j) {
-          value[j] = __builtin_convertvector(load_pixel(row + columns[j]), Floats4);
+          value[j] = __builtin_convertvector(widen_four(row + columns[j]), Floats4);
         }
         line[i] = cubic(value[0], value[1], value[2], value[3], at_x);
       }
       Floats4 pixel = cubic(line[0], line[1], line[2], line[3], at_y);
       pixel = pixel < 0.f ? Floats4{} : pixel;
       pixel = pixel > 255.f ? Floats4{} + 255.f : pixel;
-      const Bytes4 bytes = __builtin_convertvector(__builtin_convertvector(pixel, Ints4), Bytes4);
+      const Bytes4 bytes = narrow(__builtin_convertvector(pixel, Ints4));
       std::memcpy(out, &bytes, 3);
     }
   }
