@@ -32,6 +32,17 @@ void declare_data(ConfigTable& table, RunConfig& config) {
             "train on one synthetic batch over and over (speed measurements, overfitting tests)");
 }
 
+void declare_mixing(ConfigTable& table, MixOptions& mix) {
+  table.add("data.mixup", &mix.mixup, "a of Beta(a, a) of mixup in training; 0: none", {0, 100});
+  table.add("data.cutmix", &mix.cutmix, "a of Beta(a, a) of CutMix in training; 0: none", {0, 100});
+  table.add("data.mix_probability", &mix.probability, "that mixup or CutMix is done", {0, 1});
+  table.add("data.cutmix_share", &mix.cutmix_share, "of CutMix where both are on", {0, 1});
+  table.add_choice("data.mix_mode", &mix.mode, {"batch", "image"},
+                   "one draw for a batch or for every image");
+  table.add("data.mix_off_epoch", &mix.off_epoch,
+            "from this epoch on, counted from 0, nothing is mixed; 0: always", {0, kMany});
+}
+
 // The image geometry has one owner, the model; the data keys follow it unless they are given.
 void settle_geometry(const ConfigTable& table, RunConfig& config) {
   const auto follow = [&](const char* key, const char* owner, int64_t& value, int64_t wanted) {
@@ -76,6 +87,7 @@ void declare(ConfigTable& table, RunConfig& config) {
             "outputs of the head; 0: as many as the data has classes", {0, 1e7});
   declare_data(table, config);
   datasets::declare(table, config.transform);
+  declare_mixing(table, config.mix);
   vision::declare(table, config.train);
   table.add("train.label_smoothing", &config.label_smoothing,
             "share of the target spread evenly over all classes", {0, 0.999});

@@ -1,6 +1,7 @@
 // Everything a classification config file may say.
 #pragma once
 
+#include "classify/mixing.h"
 #include "datasets/loader.h"
 #include "vision/backbone.h"
 #include "vision/base/config.h"
@@ -34,6 +35,7 @@ struct RunConfig {
   vision::BackboneConfig model;
   datasets::TransformOptions transform;
   DataOptions data;
+  MixOptions mix;
   double label_smoothing = 0.1;
   vision::TrainOptions train;
 };

@@ -48,6 +48,8 @@ ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device)
 }
 
 void ClassifyTask::start_epoch(int64_t epoch, int64_t first_step) {
+  epoch_ = epoch;
+  step_ = first_step;
   const bool keep_batch = config_.data.synthetic_fixed_batch && images_.defined();
   if (!keep_batch) {
     train_->start(config_.data.synthetic_fixed_batch ? 0 : epoch,
@@ -69,8 +71,22 @@ void ClassifyTask::fetch() {
   labels_ = labels_of(batch_).to(device_, at::kLong, /*non_blocking=*/false, /*copy=*/true);
 }
 
+at::Tensor ClassifyTask::mixed_loss() {
+  const auto mixes = draw_mixes(config_.mix, images_.size(0), images_.size(2),
+                                static_cast<uint64_t>(config_.seed), epoch_, step_);
+  const at::Tensor logits = model_->forward(mix_images(images_, mixes)).to(at::kFloat);
+  return at::cross_entropy_loss(
+      logits, mix_labels(labels_, mixes, config_.classes, config_.label_smoothing));
+}
+
 torch::Tensor ClassifyTask::next_loss() {
   fetch();
+  if (config_.mix.on(epoch_)) {
+    const at::Tensor loss = mixed_loss();
+    ++step_;
+    return loss;
+  }
+  ++step_;
   const at::Tensor logits = model_->forward(images_).to(at::kFloat);
   return at::cross_entropy_loss(logits, labels_, {}, at::Reduction::Mean, /*ignore_index=*/-100,
                                 config_.label_smoothing);

@@ -35,6 +35,7 @@ class ClassifyTask final : public vision::Task {
 
  private:
   void fetch();  // next batch -> images_, labels_
+  at::Tensor mixed_loss();
 
   RunConfig config_;
   c10::Device device_;
@@ -42,8 +43,9 @@ class ClassifyTask final : public vision::Task {
   Classifier model_{nullptr};
   Normaliser normalise_;
   datasets::Batch batch_;
-  at::Tensor images_;  // [B, C, S, S] fp32 on the device
-  at::Tensor labels_;  // [B] int64 on the device
+  at::Tensor images_;             // [B, C, S, S] fp32 on the device
+  at::Tensor labels_;             // [B] int64 on the device
+  int64_t epoch_ = 0, step_ = 0;  // of the epoch, of the next loss
   double data_wait_ = 0.0;
   datasets::Batch first_batch_;  // of the run, for the report
   Evaluation last_;

@@ -44,6 +44,22 @@ TEST_F(ClassifyTaskTest, StartsAtTheLossOfAGuess) {
   EXPECT_NEAR(task.next_loss().item<double>(), std::log(4.0), 0.2);
 }
 
+TEST_F(ClassifyTaskTest, MixedLabelsCostAGuessWhatPlainOnesDo) {
+  ClassifyTask task(
+      tiny_config({"data.mixup=0.8", "data.cutmix=1", "data.mix_off_epoch=1", "model.drop_path=0"}),
+      at::kCPU);
+  task.start_epoch(0, 0);
+  const double mixed = task.next_loss().item<double>();
+  EXPECT_NEAR(mixed, std::log(4.0), 0.2);
+  task.start_epoch(0, 0);
+  EXPECT_EQ(task.next_loss().item<double>(),
+            mixed);  // a function of the step, not of the calls before
+  ClassifyTask plain(tiny_config({"model.drop_path=0"}), at::kCPU);
+  plain.start_epoch(1, 0);
+  task.start_epoch(1, 0);  // off from here
+  EXPECT_EQ(task.next_loss().item<double>(), plain.next_loss().item<double>());
+}
+
 TEST_F(ClassifyTaskTest, LearnsAFixedBatchByHeart) {
   ClassifyTask task(tiny_config({"data.synthetic_fixed_batch=true", "model.drop_path=0",
                                  "train.label_smoothing=0"}),
