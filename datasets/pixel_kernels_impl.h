@@ -72,6 +72,45 @@ Ints rounded(Ints sum) {
   return sum > 255 ? Ints{} + 255 : sum;
 }
 
+// RGB pixels to four bytes each.
+void spread_pixels(const uint8_t* row, int width, uint8_t* spread) {
+  int x = 0;
+#ifdef __AVX2__
+  const __m128i places = _mm_setr_epi8(0, 1, 2, -1, 3, 4, 5, -1, 6, 7, 8, -1, 9, 10, 11, -1);
+  for (; x + 6 <= width; x += 4) {  // loads 16 bytes of at least 18
+    const __m128i four = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 3 * x));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(spread + 4 * x), _mm_shuffle_epi8(four, places));
+  }
+#endif
+  for (; x < width; ++x) {
+    for (int c = 0; c < 3; ++c) {
+      spread[4 * x + c] = row[3 * x + c];
+    }
+  }
+}
+
+// Of `count` pixels of four bytes, with the half that rounds; up to four bytes behind the last are read.
+Ints4 weighted_sum(const uint8_t* pixels, const int32_t* weight, int count) {
+  Ints4 sum = Ints4{} + kHalf;
+  int j = 0;
+#ifdef __AVX2__
+  const __m256i twice = _mm256_setr_epi32(0, 0, 0, 0, 1, 1, 1, 1);
+  __m256i pairs = _mm256_setzero_si256();
+  for (; j + 2 <= count; j += 2) {
+    const __m128i two = _mm_loadl_epi64(reinterpret_cast<const __m128i*>(weight + j));
+    const __m256i by = _mm256_permutevar8x32_epi32(_mm256_castsi128_si256(two), twice);
+    const auto values = reinterpret_cast<__m256i>(widen_eight(pixels + 4 * j));
+    pairs = _mm256_add_epi32(pairs, _mm256_mullo_epi32(values, by));
+  }
+  sum += reinterpret_cast<Ints4>(
+      _mm_add_epi32(_mm256_castsi256_si128(pairs), _mm256_extracti128_si256(pairs, 1)));
+#endif
+  for (; j < count; ++j) {
+    sum += widen_four(pixels + 4 * j) * weight[j];
+  }
+  return sum;
+}
+
 void resize_grey_row(const uint8_t* row, const ResampleWeights& w, uint8_t* out) {
   for (int i = 0; i < w.outputs; ++i) {
     const int32_t* const weight = w.weight + ptrdiff_t{i} * w.stride;
@@ -89,19 +128,11 @@ void resize_row(const uint8_t* row, int width, int channels, const ResampleWeigh
     resize_grey_row(row, w, out);
     return;
   }
-  for (int x = 0; x < width; ++x) {
-    for (int c = 0; c < 3; ++c) {
-      spread[4 * x + c] = row[3 * x + c];
-    }
-  }
+  spread_pixels(row, width, spread);
   for (int i = 0; i < w.outputs; ++i) {
     const int32_t* const weight = w.weight + ptrdiff_t{i} * w.stride;
     const uint8_t* const from = spread + ptrdiff_t{4} * w.first[i];
-    Ints4 sum = Ints4{} + kHalf;
-    for (int j = 0; j < w.count[i]; ++j) {
-      sum += widen_four(from + 4 * j) * weight[j];
-    }
-    const Bytes4 pixel = narrow(rounded(sum));
+    const Bytes4 pixel = narrow(rounded(weighted_sum(from, weight, w.count[i])));
     std::memcpy(out + 3 * i, &pixel, 3);
   }
 }

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """The training pipeline of comba beside torchvision's on Pillow, on the same files, in turns.
 
-    pip install pillow timm torchvision && python3 torchvision_loader.py COMBA [FOLDER] [--workers 2]
+    pip install 'pillow<13' timm torchvision && python3 torchvision_loader.py COMBA [FOLDER] [--workers 2]
 
 COMBA is the program; FOLDER holds class folders of JPEGs (default: 256 made-up pictures of 500 x 375). Prints images a
 second of a DataLoader with as many workers as comba has threads: RandomResizedCrop (bicubic), flip and normalisation,
