@@ -9,10 +9,10 @@
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/base/random.h"
+#include "vision/base/stopwatch.h"
 
 #include <algorithm>
 #include <atomic>
-#include <chrono>
 #include <cmath>
 #include <functional>
 #include <iostream>
@@ -84,19 +84,15 @@ class MadeUpImages final : public datasets::ImageSource {
   std::vector<std::string> classes_{"made up"};
 };
 
-double seconds_since(std::chrono::steady_clock::time_point start) {
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-}
-
 // Images a second that `threads` threads get through `work(index)` in about `seconds`.
 double rate_of(int64_t images, int threads, double seconds,
                const std::function<void(int64_t)>& work) {
   std::atomic<int64_t> next = 0, done = 0;
-  const auto start = std::chrono::steady_clock::now();
+  const Stopwatch watch;
   std::vector<std::thread> team;
   for (int i = 0; i < threads; ++i) {
     team.emplace_back([&] {
-      while (seconds_since(start) < seconds) {
+      while (watch.seconds() < seconds) {
         work(next++ % images);
         ++done;
       }
@@ -105,7 +101,7 @@ double rate_of(int64_t images, int threads, double seconds,
   for (std::thread& thread : team) {
     thread.join();
   }
-  return static_cast<double>(done) / seconds_since(start);
+  return static_cast<double>(done) / watch.seconds();
 }
 
 // The same of the loader's batches.
@@ -122,15 +118,15 @@ double loader_rate(const std::shared_ptr<const datasets::ImageSource>& source, c
   int64_t epoch = 0, images = 0;
   loader.start(epoch);
   loader.next(batch);  // threads are running
-  const auto start = std::chrono::steady_clock::now();
-  while (seconds_since(start) < a.seconds) {
+  const Stopwatch watch;
+  while (watch.seconds() < a.seconds) {
     if (!loader.next(batch)) {
       loader.start(++epoch);
       continue;
     }
     images += batch.size;
   }
-  return static_cast<double>(images) / seconds_since(start);
+  return static_cast<double>(images) / watch.seconds();
 }
 
 double measure(const std::string& stage, const std::shared_ptr<const datasets::ImageSource>& source,

@@ -9,11 +9,11 @@
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/base/random.h"
+#include "vision/base/stopwatch.h"
 #include "vision/engine/precision.h"
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cstdio>
 #include <iostream>
 #include <memory>
@@ -128,13 +128,13 @@ void measure_frames(const std::vector<Contender>& contenders, const datasets::Im
   std::vector<std::array<std::vector<double>, 3>> all(contenders.size());
   for (int i = -kWarmUps; i < repeats; ++i) {
     for (size_t k = 0; k < trackers.size(); ++k) {
-      const auto start = std::chrono::steady_clock::now();
+      const Stopwatch watch;
       trackers[k]->update(frame);
-      const std::chrono::duration<double> whole = std::chrono::steady_clock::now() - start;
+      const double whole = watch.seconds();
       if (i >= 0) {
         all[k][0].push_back(trackers[k]->times().crop);
         all[k][1].push_back(trackers[k]->times().network);
-        all[k][2].push_back(whole.count());
+        all[k][2].push_back(whole);
       }
     }
   }

@@ -48,19 +48,17 @@ void NetworkRunner::set_templates(const at::Tensor& templates) {
   const int64_t before = network_.objects();
   network_.set_templates(templates);
   if (network_.objects() != before) {
-    buffers_.clear();  // graphs read tensors that are gone
+    buffers_.reset();  // graphs read tensors that are gone
   }
 }
 
 NetworkRunner::Buffers& NetworkRunner::buffers() {
-  const int64_t objects = network_.objects();
-  auto& slot = buffers_[objects];
-  if (!slot) {
-    slot = std::make_unique<Buffers>();
+  if (!buffers_) {
+    buffers_ = std::make_unique<Buffers>();
     const auto bytes = at::TensorOptions().dtype(at::kByte).pinned_memory(device_.is_cuda());
-    slot->pixels = at::zeros({objects, side_, side_, 3}, bytes);
+    buffers_->pixels = at::zeros({network_.objects(), side_, side_, 3}, bytes);
   }
-  return *slot;
+  return *buffers_;
 }
 
 at::Tensor NetworkRunner::search_pixels() { return buffers().pixels; }

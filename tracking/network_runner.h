@@ -1,11 +1,10 @@
 // A tracker's network as it is used frame by frame: pixels in, boxes out. On CUDA upload, network and the answer's way back
-// are captured in a graph, one for each number of objects.
+// are captured in a graph, anew where the number of objects changes.
 #pragma once
 
 #include "tracking/bundle.h"
 #include "tracking/prepared_network.h"
 
-#include <map>
 #include <memory>
 
 namespace comba::tracking {
@@ -34,8 +33,8 @@ class NetworkRunner {
   PreparedNetwork network_;
   c10::Device device_;
   int64_t side_, cells_;
-  at::Tensor window_;                                    // [F, F] on the CPU
-  std::map<int64_t, std::unique_ptr<Buffers>> buffers_;  // by the number of objects
+  at::Tensor window_;                 // [F, F] on the CPU
+  std::unique_ptr<Buffers> buffers_;  // for as many objects as there are templates of
 };
 
 }  // namespace comba::tracking

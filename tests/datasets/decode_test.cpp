@@ -9,6 +9,7 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <functional>
 
 #include <jpeglib.h>
 #include <opencv2/imgcodecs.hpp>
@@ -36,40 +37,9 @@ double mean_difference(const Image& a, const Image& b) {
   return sum / static_cast<double>(a.pixels.size());
 }
 
-// A JPEG of one colour with any number of components.
-std::string one_colour_jpeg(J_COLOR_SPACE space, std::initializer_list<uint8_t> colour,
-                            bool adobe) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors{};
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* buffer = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &buffer, &size);
-  info.image_width = info.image_height = 16;
-  info.input_components = static_cast<int>(colour.size());
-  info.in_color_space = space;
-  jpeg_set_defaults(&info);
-  jpeg_set_quality(&info, 100, TRUE);
-  info.write_Adobe_marker = adobe ? TRUE : FALSE;
-  jpeg_start_compress(&info, TRUE);
-  std::string line;
-  for (int x = 0; x < 16; ++x) {
-    line.append(reinterpret_cast<const char*>(colour.begin()), colour.size());
-  }
-  auto* row = reinterpret_cast<JSAMPROW>(line.data());
-  while (info.next_scanline < 16) {
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  jpeg_destroy_compress(&info);
-  std::string bytes(reinterpret_cast<char*>(buffer), size);
-  std::free(buffer);
-  return bytes;
-}
-
-// A JPEG whose chroma is subsampled `across` and `down`.
-std::string sampled_jpeg(const Image& image, int across, int down) {
+// By libjpeg itself: `settle` changes what its defaults leave to be asked for.
+std::string libjpeg_file(const Image& image, J_COLOR_SPACE space,
+                         const std::function<void(jpeg_compress_struct&)>& settle) {
   jpeg_compress_struct info{};
   jpeg_error_mgr errors{};
   info.err = jpeg_std_error(&errors);
@@ -79,11 +49,10 @@ std::string sampled_jpeg(const Image& image, int across, int down) {
   jpeg_mem_dest(&info, &buffer, &size);
   info.image_width = static_cast<JDIMENSION>(image.width);
   info.image_height = static_cast<JDIMENSION>(image.height);
-  info.input_components = 3;
-  info.in_color_space = JCS_RGB;
+  info.input_components = image.channels;
+  info.in_color_space = space;
   jpeg_set_defaults(&info);
-  info.comp_info[0].h_samp_factor = across;
-  info.comp_info[0].v_samp_factor = down;
+  settle(info);
   jpeg_start_compress(&info, TRUE);
   for (int y = 0; y < image.height; ++y) {
     auto* row = const_cast<JSAMPROW>(image.row(y));
@@ -94,6 +63,27 @@ std::string sampled_jpeg(const Image& image, int across, int down) {
   std::string bytes(reinterpret_cast<char*>(buffer), size);
   std::free(buffer);
   return bytes;
+}
+
+// A JPEG of one colour with any number of components.
+std::string one_colour_jpeg(J_COLOR_SPACE space, std::initializer_list<uint8_t> colour,
+                            bool adobe) {
+  Image image{16, 16, static_cast<int>(colour.size()), {}};
+  for (int i = 0; i < 16 * 16; ++i) {
+    image.pixels.insert(image.pixels.end(), colour);
+  }
+  return libjpeg_file(image, space, [&](jpeg_compress_struct& info) {
+    jpeg_set_quality(&info, 100, TRUE);
+    info.write_Adobe_marker = adobe ? TRUE : FALSE;
+  });
+}
+
+// A JPEG whose chroma is subsampled `across` and `down`.
+std::string sampled_jpeg(const Image& image, int across, int down) {
+  return libjpeg_file(image, JCS_RGB, [&](jpeg_compress_struct& info) {
+    info.comp_info[0].h_samp_factor = across;
+    info.comp_info[0].v_samp_factor = down;
+  });
 }
 
 // Sets height and width in the frame header of a baseline JPEG.

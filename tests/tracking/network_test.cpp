@@ -1,6 +1,7 @@
 #include "tracking/network.h"
 
 #include "datasets/synthetic_scene.h"
+#include "tests/tracking/tiny_network.h"
 #include "tracking/crop.h"
 #include "tracking/losses.h"
 #include "vision/base/error.h"
@@ -14,25 +15,10 @@
 namespace comba::tracking {
 namespace {
 
-NetworkConfig tiny(const std::string& mixer, int64_t templates = 1) {
-  NetworkConfig config;
-  config.backbone.image_size = 64;
-  config.backbone.patch_size = 8;
-  config.backbone.width = 32;
-  config.backbone.depth = 2;
-  config.backbone.head_dim = 16;
-  config.backbone.mixer = mixer;
-  config.backbone.position = mixer == "softmax" ? "learned" : "none";
-  config.template_size = 32;
-  config.templates = templates;
-  config.head_width = 32;
-  return config;
-}
-
 TEST(BackboneSequence, OfOneImageIsTheBackboneItself) {
   at::manual_seed(1);
   for (const char* mixer : {"comba", "softmax"}) {
-    vision::Backbone backbone(tiny(mixer).backbone);
+    vision::Backbone backbone(tiny_network(mixer).backbone);
     backbone->eval();
     const torch::Tensor images = at::randn({2, 3, 64, 64});
     EXPECT_TRUE(at::allclose(backbone->forward_sequence({images}), backbone->forward_tokens(images),
@@ -42,7 +28,7 @@ TEST(BackboneSequence, OfOneImageIsTheBackboneItself) {
 }
 
 TEST(BackboneSequence, RefusesSidesThatAreNoMultipleOfAPatch) {
-  vision::Backbone backbone(tiny("comba").backbone);
+  vision::Backbone backbone(tiny_network("comba").backbone);
   EXPECT_THROW(backbone->forward_sequence({at::randn({1, 3, 60, 60})}), c10::Error);
   EXPECT_THROW(backbone->forward_sequence({at::randn({1, 1, 64, 64})}), c10::Error);
 }
@@ -51,7 +37,7 @@ TEST(Network, GivesMapsOfTheSearchImageForEveryMixer) {
   for (const char* mixer : {"comba", "gated_delta", "softmax"}) {
     for (const int64_t templates : {1, 2}) {
       at::manual_seed(2);
-      Network network(tiny(mixer, templates));
+      Network network(tiny_network(mixer, templates));
       network->eval();
       const torch::Tensor z = at::randn({3, templates, 3, 32, 32}), x = at::randn({3, 3, 64, 64});
       const CenterMaps maps = network->forward(z, x);
@@ -70,13 +56,13 @@ TEST(Network, GivesMapsOfTheSearchImageForEveryMixer) {
 }
 
 TEST(Network, RefusesWhatItIsNotBuiltFor) {
-  NetworkConfig config = tiny("comba");
+  NetworkConfig config = tiny_network("comba");
   config.templates = 3;
   EXPECT_THROW(Network{config}, UsageError);
-  config = tiny("comba");
+  config = tiny_network("comba");
   config.template_size = 30;
   EXPECT_THROW(Network{config}, UsageError);
-  Network network(tiny("comba"));
+  Network network(tiny_network("comba"));
   EXPECT_THROW(network->forward(at::randn({1, 2, 3, 32, 32}), at::randn({1, 3, 64, 64})),
                c10::Error);
 }
@@ -116,7 +102,7 @@ TEST(Network, LearnsWhereTheTargetsAre) {
   for (const char* mixer : {"comba", "softmax"}) {
     at::manual_seed(4);
     const Pairs pairs(4);
-    Network network(tiny(mixer));
+    Network network(tiny_network(mixer));
     torch::optim::Adam optimizer(network->parameters(), torch::optim::AdamOptions(4e-3));
     double first = 0, last = 0;
     for (int step = 0; step < 80; ++step) {

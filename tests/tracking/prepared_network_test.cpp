@@ -1,6 +1,7 @@
 // The network for inference against the network as it is trained, its pixels normalised and its maps decoded step by step.
 #include "tracking/prepared_network.h"
 
+#include "tests/tracking/tiny_network.h"
 #include "vision/base/error.h"
 #include "vision/nn/normaliser.h"
 
@@ -14,22 +15,6 @@ namespace comba::tracking {
 namespace {
 
 const std::vector<double> kMean = {0.485, 0.456, 0.406}, kStd = {0.229, 0.224, 0.225};
-
-NetworkConfig tiny(const std::string& mixer, int64_t templates, bool asymmetric) {
-  NetworkConfig config;
-  config.backbone.image_size = 64;
-  config.backbone.patch_size = 8;
-  config.backbone.width = 32;
-  config.backbone.depth = 2;
-  config.backbone.head_dim = 16;
-  config.backbone.mixer = mixer;
-  config.backbone.position = mixer == "softmax" ? "learned" : "none";
-  config.template_size = 32;
-  config.templates = templates;
-  config.head_width = 32;
-  config.asymmetric = asymmetric;
-  return config;
-}
 
 // Batch norms whose averages are not those of the start.
 Network trained(const NetworkConfig& config) {
@@ -82,7 +67,7 @@ TEST(PreparedNetwork, GivesTheBoxesOfTheNetworkAsTrained) {
     for (const int64_t templates : {1, 2}) {
       for (const bool asymmetric : {false, true}) {
         SCOPED_TRACE(fmt::format("{} {} {}", mixer, templates, asymmetric));
-        Network network = trained(tiny(mixer, templates, asymmetric));
+        Network network = trained(tiny_network(mixer, templates, asymmetric));
         PreparedNetwork prepared(network, kMean, kStd, at::kCPU);
         for (int i = 0; i < 2; ++i) {  // new templates of as many objects take the old ones' place
           const Pixels pixels(3, templates);
@@ -97,7 +82,7 @@ TEST(PreparedNetwork, GivesTheBoxesOfTheNetworkAsTrained) {
 }
 
 TEST(PreparedNetwork, RefusesOtherCountsAndSizes) {
-  Network network = trained(tiny("comba", 1, false));
+  Network network = trained(tiny_network("comba", 1, false));
   PreparedNetwork prepared(network, kMean, kStd, at::kCPU);
   const Pixels pixels(2, 1);
   EXPECT_ANY_THROW(prepared.forward(pixels.search));
@@ -113,7 +98,7 @@ TEST(PreparedNetworkCuda, GivesTheBoxesOfTheNetworkAsTrained) {
   for (const char* mixer : {"comba", "softmax"}) {
     for (const bool asymmetric : {false, true}) {
       SCOPED_TRACE(fmt::format("{} {}", mixer, asymmetric));
-      Network network = trained(tiny(mixer, 1, asymmetric));
+      Network network = trained(tiny_network(mixer, 1, asymmetric));
       const Pixels pixels(3, 1);
       const CenterBoxes expected = by_modules(network, pixels);
       network->to(at::kCUDA);
