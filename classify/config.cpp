@@ -1,5 +1,6 @@
 #include "classify/config.h"
 
+#include "datasets/augment.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 
@@ -72,6 +73,18 @@ void check_channels(const RunConfig& config) {
   check("data.std", config.data.std);
 }
 
+// Before anything is opened, and not at the first image.
+void check_augmentation(const RunConfig& config) {
+  const datasets::TransformOptions& t = config.transform;
+  datasets::AugmentPolicy::parse(t.augment, t.jitter);
+  if (config.model.in_channels != 3 && (!t.augment.empty() || t.jitter > 0)) {
+    throw UsageError(fmt::format(
+        "configuration: data.augment and data.jitter change colours, but model.in_channels = {}; "
+        "expected 3, or data.augment = \"\" and data.jitter = 0",
+        config.model.in_channels));
+  }
+}
+
 std::string resolve_images(const std::string& path, const fs::path& folder) {
   return path.empty() || path == "synthetic" ? path : resolve_path(path, folder);
 }
@@ -106,6 +119,7 @@ std::string read_run_config_text(std::string_view text, const std::string& origi
   settle_geometry(table, config);
   vision::validate(config.model);
   check_channels(config);
+  check_augmentation(config);
   config.data.train = resolve_images(config.data.train, folder);
   config.data.eval = resolve_images(config.data.eval, folder);
   return table.dump();

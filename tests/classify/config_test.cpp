@@ -74,6 +74,23 @@ TEST(RunConfig, ScalesTheLearningRateByTheBatchOnlyWhenAsked) {
       1e-3);
 }
 
+TEST(RunConfig, RefusesAugmentationThatCannotBeDone) {
+  RunConfig config;
+  const auto read = [&](std::vector<std::string> set) {
+    read_run_config_text("", "test", ".", set, config);
+  };
+  EXPECT_NO_THROW(read({"data.augment=rand-m9-mstd0.5-inc1"}));
+  EXPECT_THROW(read({"data.augment=rand-x"}), UsageError);
+  const std::vector<std::string> grey = {"model.in_channels=1", "data.mean=[0.1]",
+                                         "data.std=[0.3]"};
+  EXPECT_NO_THROW(read(grey));
+  for (const char* more : {"data.augment=3a", "data.jitter=0.3"}) {
+    std::vector<std::string> set = grey;
+    set.push_back(more);
+    EXPECT_THROW(read(set), UsageError) << more;
+  }
+}
+
 TEST(RunConfig, EveryShippedFileIsValid) {
   int files = 0;
   for (const auto& entry :
