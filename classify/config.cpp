@@ -100,6 +100,7 @@ void declare(ConfigTable& table, RunConfig& config) {
             "outputs of the head; 0: as many as the data has classes", {0, 1e7});
   declare_data(table, config);
   datasets::declare(table, config.transform);
+  datasets::declare(table, config.erase);
   declare_mixing(table, config.mix);
   vision::declare(table, config.train);
   table.add("train.label_smoothing", &config.label_smoothing,

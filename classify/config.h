@@ -2,6 +2,7 @@
 #pragma once
 
 #include "classify/mixing.h"
+#include "datasets/erase.h"
 #include "datasets/loader.h"
 #include "vision/backbone.h"
 #include "vision/base/config.h"
@@ -35,6 +36,7 @@ struct RunConfig {
   vision::BackboneConfig model;
   datasets::TransformOptions transform;
   DataOptions data;
+  datasets::EraseOptions erase;
   MixOptions mix;
   double label_smoothing = 0.1;
   vision::TrainOptions train;

@@ -40,6 +40,9 @@ struct Mix {
 std::vector<Mix> draw_mixes(const MixOptions& options, int64_t count, int64_t side, uint64_t seed,
                             int64_t epoch, int64_t batch);
 
+// The place of the image that the one at `place` is mixed with: mirrored in its group, which may be short at the end.
+int64_t mix_partner(int64_t place, int64_t count);
+
 // images [B, C, S, S] -> the same, mixed.
 at::Tensor mix_images(const at::Tensor& images, const std::vector<Mix>& mixes);
 

@@ -60,6 +60,12 @@ TEST_F(ClassifyTaskTest, MixedLabelsCostAGuessWhatPlainOnesDo) {
   EXPECT_EQ(task.next_loss().item<double>(), plain.next_loss().item<double>());
 }
 
+TEST_F(ClassifyTaskTest, EvaluationNeitherErasesNorMixes) {
+  ClassifyTask plain(tiny_config(), at::kCPU);
+  ClassifyTask task(tiny_config({"data.erase=1", "data.mixup=0.8"}), at::kCPU);
+  EXPECT_EQ(task.evaluate(), plain.evaluate());
+}
+
 TEST_F(ClassifyTaskTest, LearnsAFixedBatchByHeart) {
   ClassifyTask task(tiny_config({"data.synthetic_fixed_batch=true", "model.drop_path=0",
                                  "train.label_smoothing=0"}),
