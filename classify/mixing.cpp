@@ -123,6 +123,9 @@ at::Tensor mix_labels(const at::Tensor& labels, const std::vector<Mix>& mixes, i
   at::Tensor target = at::full({labels.size(0), classes}, spread,
                                at::TensorOptions().dtype(at::kFloat).device(labels.device()));
   target.scatter_(1, labels.unsqueeze(1), 1.0 - smoothing + spread);
+  if (mixes.empty()) {
+    return target;
+  }
   const at::Tensor own = column(mixes, labels.device(), [](const Mix& m) {
                            return static_cast<float>(m.share);
                          }).view({-1, 1});

@@ -6,6 +6,7 @@
 #include "vision/base/log.h"
 
 #include <ATen/Context.h>
+#include <ATen/ops/binary_cross_entropy_with_logits.h>
 #include <ATen/ops/cross_entropy_loss.h>
 
 namespace comba::classify {
@@ -23,6 +24,21 @@ int64_t class_count(const RunConfig& config, const BatchStream& train) {
                     config.classes, data));
   }
   return config.classes > 0 ? config.classes : data;
+}
+
+// logits [B, K] fp32 -> a scalar
+at::Tensor training_loss(const at::Tensor& logits, const TrainingBatch& batch,
+                         const RunConfig& config) {
+  if (config.loss == "bce") {
+    const at::Tensor target = mix_labels(batch.labels, batch.mixes, config.classes, 0.0);
+    return at::binary_cross_entropy_with_logits(logits, target.gt(0).to(at::kFloat));
+  }
+  if (batch.mixes.empty()) {
+    return at::cross_entropy_loss(logits, batch.labels, {}, at::Reduction::Mean,
+                                  /*ignore_index=*/-100, config.label_smoothing);
+  }
+  return at::cross_entropy_loss(
+      logits, mix_labels(batch.labels, batch.mixes, config.classes, config.label_smoothing));
 }
 
 }  // namespace
@@ -51,13 +67,7 @@ torch::Tensor ClassifyTask::next_loss() {
   if (first_images_.empty()) {
     first_images_ = pictures_of(batch, train_.stream().classes(), config_.data, kReportImages);
   }
-  const at::Tensor logits = model_->forward(batch.images).to(at::kFloat);
-  if (batch.mixes.empty()) {
-    return at::cross_entropy_loss(logits, batch.labels, {}, at::Reduction::Mean,
-                                  /*ignore_index=*/-100, config_.label_smoothing);
-  }
-  return at::cross_entropy_loss(
-      logits, mix_labels(batch.labels, batch.mixes, config_.classes, config_.label_smoothing));
+  return training_loss(model_->forward(batch.images).to(at::kFloat), batch, config_);
 }
 
 vision::Metrics ClassifyTask::evaluate() {

@@ -83,8 +83,9 @@ void TrainingBatches::fetch() {
   images_ = normalise_(pixels_of(batch_, config_.model.image_size, config_.model.in_channels));
   labels_ = labels_of(batch_).to(device_, at::kLong, /*non_blocking=*/false, /*copy=*/true);
   std::vector<datasets::SampleKey> keys;
-  for (const int64_t index : batch_.indices) {
-    keys.push_back({static_cast<uint64_t>(config_.seed), epoch_, index});
+  for (size_t i = 0; i < batch_.indices.size(); ++i) {
+    keys.push_back(
+        {static_cast<uint64_t>(config_.seed), epoch_, batch_.indices[i], batch_.views[i]});
   }
   erase_(images_, config_.erase, keys);
 }

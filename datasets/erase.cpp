@@ -45,8 +45,6 @@ bool draw_box(double area, int side, RandomStream& random, ImageBox& box) {
   return false;
 }
 
-float look_up(RandomStream& noise) { return normal_table()[noise.next() >> 20]; }
-
 }  // namespace
 
 void declare(ConfigTable& table, EraseOptions& o) {
@@ -82,7 +80,9 @@ const std::array<float, 4096>& normal_table() {
 
 float* fill_erased(const std::string& mode, const ImageBox& box, int number, int side, int channels,
                    const SampleKey& key, float* out) {
+  const std::array<float, 4096>& table = normal_table();
   RandomStream noise = key.draws(RandomPurpose::erase_noise);
+  const auto next = [&] { return table[noise.next() >> 20]; };
   const int64_t area = int64_t{box.height} * box.width;
   if (mode == "const") {
     return std::fill_n(out, area * channels, 0.F);
@@ -90,12 +90,12 @@ float* fill_erased(const std::string& mode, const ImageBox& box, int number, int
   for (int c = 0; c < channels; ++c) {
     if (mode == "colour") {
       noise.seek(static_cast<uint64_t>(number) * channels + c);
-      out = std::fill_n(out, area, look_up(noise));
+      out = std::fill_n(out, area, next());
       continue;
     }
     for (int y = box.y; y < box.y + box.height; ++y) {
       noise.seek((static_cast<uint64_t>(c) * side + y) * side + box.x);
-      out = std::generate_n(out, box.width, [&] { return look_up(noise); });
+      out = std::generate_n(out, box.width, next);
     }
   }
   return out;

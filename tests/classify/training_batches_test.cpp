@@ -3,10 +3,13 @@
 
 #include "classify/erasing.h"
 #include "classify/evaluate.h"
+#include "tests/base/temporary_folder.h"
 #include "tests/classify/tiny.h"
+#include "tests/datasets/pictures.h"
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/randn.h>
+#include <fmt/format.h>
 #include <gtest/gtest.h>
 
 namespace comba::classify {
@@ -85,6 +88,32 @@ TEST(TrainingBatches, DependOnSeedEpochAndStepAlone) {
     EXPECT_TRUE(straight.next().images.equal(batch_of(config, 1, step).images)) << step;
   }
   EXPECT_FALSE(batch_of(config, 1, 4).images.equal(batch_of(config, 1, 5).images));
+}
+
+TEST(TrainingBatches, TwoHundredAreTheSameFor1And7And13Threads) {
+  const testing_tools::TemporaryFolder folder;
+  datasets::write_class_folders(folder.path(), 3, 7);
+  std::vector<at::Tensor> expected;
+  for (const int threads : {1, 7, 13}) {
+    TrainingBatches batches(
+        tiny_config({"data.train=\"" + folder.path().string() + "\"", "data.train_split=\"\"",
+                     "data.augment=rand-m9-mstd0.5-inc1", "data.repeats=3", "data.erase=0.5",
+                     "data.mixup=0.8", "data.cutmix=1", fmt::format("data.threads={}", threads)}),
+        at::kCPU);
+    std::vector<at::Tensor> found;
+    for (int64_t epoch = 0; found.size() < 200; ++epoch) {
+      batches.start(epoch, 0);
+      for (int64_t step = 0; step < batches.stream().batches_per_epoch(); ++step) {
+        found.push_back(batches.next().images);
+      }
+    }
+    if (expected.empty()) {
+      expected = found;
+    }
+    for (size_t i = 0; i < found.size(); ++i) {
+      ASSERT_TRUE(found[i].equal(expected[i])) << threads << " threads, batch " << i;
+    }
+  }
 }
 
 TEST(TrainingBatches, AnotherEpochErasesElsewhere) {
