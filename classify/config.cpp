@@ -1,6 +1,6 @@
 #include "classify/config.h"
 
-#include "datasets/augment.h"
+#include "datasets/transform.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 
@@ -20,6 +20,11 @@ void declare_data(ConfigTable& table, RunConfig& config) {
             "which split of data.train, if it holds several");
   table.add("data.eval", &data.eval, "held-out images; empty: the same place as data.train");
   table.add("data.eval_split", &data.eval_split, "which split of data.eval, if it holds several");
+  table.add(
+      "data.repeats", &data.repeats,
+      "repeated augmentation: so many views of an image follow each other in training, and an "
+      "epoch, as long as ever, has fewer images",
+      {1, 1000});
   table.add("data.threads", &data.threads, "loader threads; 0: one per core", {0, 1024});
   table.add_choice(
       "data.on_bad", &data.on_bad, {"fail", "skip", "grey"},
@@ -73,15 +78,12 @@ void check_channels(const RunConfig& config) {
   check("data.std", config.data.std);
 }
 
-// Before anything is opened, and not at the first image.
-void check_augmentation(const RunConfig& config) {
-  const datasets::TransformOptions& t = config.transform;
-  datasets::AugmentPolicy::parse(t.augment, t.jitter);
-  if (config.model.in_channels != 3 && (!t.augment.empty() || t.jitter > 0)) {
+void check_loss(const RunConfig& config) {
+  if (config.loss == "bce" && config.label_smoothing > 0) {
     throw UsageError(fmt::format(
-        "configuration: data.augment and data.jitter change colours, but model.in_channels = {}; "
-        "expected 3, or data.augment = \"\" and data.jitter = 0",
-        config.model.in_channels));
+        "configuration: train.loss = \"bce\" takes every target above 0 for 1, but "
+        "train.label_smoothing = {} puts all of them above 0; expected train.label_smoothing = 0",
+        config.label_smoothing));
   }
 }
 
@@ -100,8 +102,12 @@ void declare(ConfigTable& table, RunConfig& config) {
             "outputs of the head; 0: as many as the data has classes", {0, 1e7});
   declare_data(table, config);
   datasets::declare(table, config.transform);
+  datasets::declare(table, config.erase);
   declare_mixing(table, config.mix);
   vision::declare(table, config.train);
+  table.add_choice("train.loss", &config.loss, {"ce", "bce"},
+                   "ce: cross entropy over the classes; bce: binary cross entropy of each class, "
+                   "with target 1 for all classes that are in a mixed image (DeiT III)");
   table.add("train.label_smoothing", &config.label_smoothing,
             "share of the target spread evenly over all classes", {0, 0.999});
 }
@@ -119,7 +125,8 @@ std::string read_run_config_text(std::string_view text, const std::string& origi
   settle_geometry(table, config);
   vision::validate(config.model);
   check_channels(config);
-  check_augmentation(config);
+  datasets::TrainingTransform{config.transform};  // refuses what it cannot do before data is opened
+  check_loss(config);
   config.data.train = resolve_images(config.data.train, folder);
   config.data.eval = resolve_images(config.data.eval, folder);
   return table.dump();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "classify/mixing.h"
+#include "datasets/erase.h"
 #include "datasets/loader.h"
 #include "vision/backbone.h"
 #include "vision/base/config.h"
@@ -19,6 +20,7 @@ struct DataOptions {
   std::string train_split = "train";
   std::string eval;  // empty: the same place as `train`
   std::string eval_split = "val";
+  int64_t repeats = 1;          // views of an image that follow each other in training
   int64_t threads = 0;          // loader threads; 0: one per core
   std::string on_bad = "fail";  // unreadable image: fail | skip | grey
   int64_t max_bad = 100;
@@ -35,7 +37,10 @@ struct RunConfig {
   vision::BackboneConfig model;
   datasets::TransformOptions transform;
   DataOptions data;
+  datasets::EraseOptions erase;
   MixOptions mix;
+  std::string loss =
+      "ce";  // ce: cross entropy | bce: every class by itself, all that is in a mix is there
   double label_smoothing = 0.1;
   vision::TrainOptions train;
 };

@@ -62,14 +62,12 @@ Mix draw_mix(const MixOptions& o, int64_t side, RandomStream& random) {
   return cut ? cut_mix(share, side, random) : Mix{share, {}};
 }
 
-// The mirrored place in the group of each image.
 at::Tensor partners(int64_t count, const c10::Device& device) {
-  std::vector<int64_t> order(static_cast<size_t>(count));
+  std::vector<int64_t> places;
   for (int64_t i = 0; i < count; ++i) {
-    const int64_t first = i / kMixGroup * kMixGroup, last = std::min(first + kMixGroup, count) - 1;
-    order[static_cast<size_t>(i)] = first + last - i;
+    places.push_back(mix_partner(i, count));
   }
-  return at::tensor(order).to(device);
+  return at::tensor(places).to(device);
 }
 
 // [B, 1, 1, 1] of what `get` says of each image.
@@ -93,6 +91,11 @@ std::vector<Mix> draw_mixes(const MixOptions& options, int64_t count, int64_t si
     }
   }
   return mixes;
+}
+
+int64_t mix_partner(int64_t place, int64_t count) {
+  const int64_t first = place / kMixGroup * kMixGroup;
+  return first + std::min(first + kMixGroup, count) - 1 - place;
 }
 
 at::Tensor mix_images(const at::Tensor& images, const std::vector<Mix>& mixes) {
@@ -120,6 +123,9 @@ at::Tensor mix_labels(const at::Tensor& labels, const std::vector<Mix>& mixes, i
   at::Tensor target = at::full({labels.size(0), classes}, spread,
                                at::TensorOptions().dtype(at::kFloat).device(labels.device()));
   target.scatter_(1, labels.unsqueeze(1), 1.0 - smoothing + spread);
+  if (mixes.empty()) {
+    return target;
+  }
   const at::Tensor own = column(mixes, labels.device(), [](const Mix& m) {
                            return static_cast<float>(m.share);
                          }).view({-1, 1});

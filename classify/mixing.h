@@ -36,14 +36,19 @@ struct Mix {
   bool cut() const { return box.height > 0 && box.width > 0; }
 };
 
-// For `count` images of side x side px.
+// For `count` images of side x side px. Where a batch is shared out, `count` is of the whole batch, and a share takes its
+// part of what is drawn.
 std::vector<Mix> draw_mixes(const MixOptions& options, int64_t count, int64_t side, uint64_t seed,
                             int64_t epoch, int64_t batch);
+
+// The place of the image that the one at `place` is mixed with: mirrored in its group, which may be short at the end.
+int64_t mix_partner(int64_t place, int64_t count);
 
 // images [B, C, S, S] -> the same, mixed.
 at::Tensor mix_images(const at::Tensor& images, const std::vector<Mix>& mixes);
 
-// labels [B] int64 -> [B, classes] fp32 probabilities: 1 - smoothing on the label, the rest on all classes alike, and mixed.
+// labels [B] int64 -> [B, classes] fp32 probabilities: 1 - smoothing on the label, the rest on all classes alike, and mixed
+// unless `mixes` is empty.
 at::Tensor mix_labels(const at::Tensor& labels, const std::vector<Mix>& mixes, int64_t classes,
                       double smoothing);
 

@@ -12,7 +12,6 @@
 namespace comba::classify {
 namespace {
 
-constexpr int64_t kBatchImages = 32;
 constexpr int kShownSide = 160;        // px; larger images are reduced for the report
 constexpr size_t kMatrixClasses = 50;  // more make the figure unreadable
 constexpr size_t kWorstClasses = 20;
@@ -28,24 +27,12 @@ std::string to_png(datasets::Image image) {
   return datasets::encode_png(image);
 }
 
-datasets::Image image_of(const datasets::Batch& batch, int64_t index, const RunConfig& config) {
-  datasets::Image image;
-  image.height = image.width = static_cast<int>(config.model.image_size);
-  image.channels = static_cast<int>(config.model.in_channels);
-  const int64_t bytes =
-      config.model.image_size * config.model.image_size * config.model.in_channels;
-  const auto first = batch.pixels.begin() + index * bytes;
-  image.pixels.assign(first, first + bytes);
-  return image;
-}
-
-std::string batch_grid(const datasets::Batch& batch, const std::vector<std::string>& names,
-                       const RunConfig& config) {
+std::string training_grid(const std::vector<datasets::SheetTile>& tiles) {
   std::vector<vision::GridImage> images;
-  for (int64_t i = 0; i < std::min(batch.size, kBatchImages); ++i) {
+  for (const datasets::SheetTile& tile : tiles) {
     vision::GridImage image;
-    image.png_bytes = to_png(image_of(batch, i, config));
-    image.caption = names[static_cast<size_t>(batch.labels[static_cast<size_t>(i)])];
+    image.png_bytes = to_png(tile.image);
+    image.caption = tile.caption;
     image.good = true;
     images.push_back(std::move(image));
   }
@@ -94,7 +81,7 @@ std::string class_table(const Evaluation& evaluation, const std::vector<std::str
 
 std::vector<std::pair<std::string, std::string>> report_sections(
     const Evaluation& evaluation, const std::vector<std::string>& class_names,
-    const datasets::Batch& first_batch, const RunConfig& config) {
+    const std::vector<datasets::SheetTile>& first_images, const RunConfig& config) {
   std::vector<std::string> names = class_names;
   while (static_cast<int64_t>(names.size()) < std::max(evaluation.classes(), config.classes)) {
     names.push_back(fmt::format("class {}", names.size()));
@@ -111,9 +98,9 @@ std::vector<std::pair<std::string, std::string>> report_sections(
                                           : example_grid(evaluation.mistakes, names));
     sections.emplace_back("Right predictions", example_grid(evaluation.correct, names));
   }
-  if (first_batch.size > 0) {
+  if (!first_images.empty()) {
     sections.emplace_back("First training batch, as the network saw it",
-                          batch_grid(first_batch, names, config));
+                          training_grid(first_images));
   }
   return sections;
 }

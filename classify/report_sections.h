@@ -3,7 +3,7 @@
 
 #include "classify/config.h"
 #include "classify/evaluate.h"
-#include "datasets/loader.h"
+#include "datasets/contact_sheet.h"
 
 #include <string>
 #include <utility>
@@ -11,10 +11,10 @@
 
 namespace comba::classify {
 
-// Confusion matrix, accuracy per class, the first training batch with its labels (as the network saw it, after
-// augmentation), mistakes and right predictions. Returns titles and HTML.
+// Confusion matrix, accuracy per class, images of the first training batch with their labels (as the network saw them),
+// mistakes and right predictions. Returns titles and HTML.
 std::vector<std::pair<std::string, std::string>> report_sections(
     const Evaluation& evaluation, const std::vector<std::string>& class_names,
-    const datasets::Batch& first_batch, const RunConfig& config);
+    const std::vector<datasets::SheetTile>& first_images, const RunConfig& config);
 
 }  // namespace comba::classify

@@ -70,6 +70,7 @@ class SyntheticStream final : public BatchStream {
     batch.pixels.resize(static_cast<size_t>(batch.size) * bytes);
     batch.labels.resize(static_cast<size_t>(batch.size));
     batch.indices.resize(static_cast<size_t>(batch.size));
+    batch.views.assign(static_cast<size_t>(batch.size), 0);
     for (int64_t i = 0; i < batch.size; ++i) {
       batch.indices[static_cast<size_t>(i)] = first + i;
       batch.labels[static_cast<size_t>(i)] =
@@ -149,6 +150,7 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
   options.transform = config.transform;
   options.batch_size = config.train.batch_size;
   options.training = training;
+  options.repeats = config.data.repeats;
   options.seed = static_cast<uint64_t>(config.seed);
   options.threads = config.data.threads;
   options.on_bad = config.data.on_bad;

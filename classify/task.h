@@ -5,6 +5,7 @@
 #include "classify/config.h"
 #include "classify/evaluate.h"
 #include "classify/stream.h"
+#include "classify/training_batches.h"
 #include "vision/engine/task.h"
 
 #include <map>
@@ -22,32 +23,24 @@ class ClassifyTask final : public vision::Task {
 
   torch::nn::Module& model() override { return *model_; }
   Classifier& classifier() { return model_; }
-  int64_t steps_per_epoch() const override { return train_->batches_per_epoch(); }
+  int64_t steps_per_epoch() const override { return train_.stream().batches_per_epoch(); }
   int64_t batch_size() const override { return config_.train.batch_size; }
-  void start_epoch(int64_t epoch, int64_t first_step) override;
+  void start_epoch(int64_t epoch, int64_t first_step) override { train_.start(epoch, first_step); }
   torch::Tensor next_loss() override;
-  double data_wait_seconds() const override { return data_wait_; }
+  double data_wait_seconds() const override { return train_.wait_seconds(); }
   vision::Metrics evaluate() override;
   std::string primary_metric() const override { return "top1"; }
-  std::string data_fingerprint() const override { return train_->fingerprint(); }
+  std::string data_fingerprint() const override { return train_.stream().fingerprint(); }
   std::map<std::string, std::string> weights_metadata() const override;
   std::vector<std::pair<std::string, std::string>> report_sections() override;
 
  private:
-  void fetch();  // next batch -> images_, labels_
-  at::Tensor mixed_loss();
-
   RunConfig config_;
   c10::Device device_;
-  std::unique_ptr<BatchStream> train_, eval_;
+  TrainingBatches train_;
+  std::unique_ptr<BatchStream> eval_;
   Classifier model_{nullptr};
-  Normaliser normalise_;
-  datasets::Batch batch_;
-  at::Tensor images_;             // [B, C, S, S] fp32 on the device
-  at::Tensor labels_;             // [B] int64 on the device
-  int64_t epoch_ = 0, step_ = 0;  // of the epoch, of the next loss
-  double data_wait_ = 0.0;
-  datasets::Batch first_batch_;  // of the run, for the report
+  std::vector<datasets::SheetTile> first_images_;  // of the run, for the report
   Evaluation last_;
 };
 

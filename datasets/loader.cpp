@@ -23,23 +23,32 @@ class Loader::Impl {
       : source_(std::move(source)), options_(std::move(options)) {
     COMBA_CHECK(options_.batch_size > 0, "loading images: batch size {}: expected at least 1",
                 options_.batch_size);
-    COMBA_CHECK(batches_per_epoch() > 0,
+    COMBA_CHECK(options_.rank >= 0 && options_.rank < options_.world &&
+                    options_.world <= options_.batch_size,
+                "loading images: rank {} of {} with batches of {}: expected a rank below their "
+                "number, and an image in a batch for each",
+                options_.rank, options_.world, options_.batch_size);
+    COMBA_CHECK((options_.training ? batches_per_epoch() : source_->size()) > 0,
                 "loading images: {} training images do not fill a batch of {}", source_->size(),
                 options_.batch_size);
+    if (options_.training) {
+      transform_.emplace(options_.transform);
+    }
     cv::setNumThreads(1);  // our threads are the parallelism
     batches_.emplace(
         OrderedBatches<Batch>::Work{
             .open = [this](int64_t number, Batch& batch) { return open(number, batch); },
-            .fill =
-                [this](int64_t number, int64_t place, Batch& batch) {
-                  fill({&batch, place, number * options_.batch_size + place});
-                }},
+            .fill = [this](int64_t number, int64_t place,
+                           Batch& batch) { fill({&batch, place, span_of(number).first + place}); }},
         options_.threads);
   }
 
   int64_t batches_per_epoch() const {
-    const int64_t size = source_->size(), batch = options_.batch_size;
-    return options_.training ? size / batch : (size + batch - 1) / batch;
+    if (options_.training) {
+      return source_->size() / options_.batch_size;
+    }
+    const Span part = slice(source_->size());
+    return (part.end - part.first + evaluated_at_once() - 1) / evaluated_at_once();
   }
 
   void start(int64_t epoch, int64_t first_batch) {
@@ -69,6 +78,10 @@ class Loader::Impl {
  private:
   static constexpr int64_t kAbsent = -1;  // in place of an index
 
+  struct Span {
+    int64_t first, end;
+  };
+
   struct Item {
     Batch* batch;
     int64_t place;     // in the batch
@@ -87,6 +100,7 @@ class Loader::Impl {
         std::memcpy(batch.pixels.data() + kept * bytes, batch.pixels.data() + i * bytes, bytes);
         batch.labels[kept] = batch.labels[i];
         batch.indices[kept] = batch.indices[i];
+        batch.views[kept] = batch.views[i];
       }
       ++kept;
     }
@@ -94,37 +108,63 @@ class Loader::Impl {
     batch.pixels.resize(kept * bytes);
     batch.labels.resize(kept);
     batch.indices.resize(kept);
+    batch.views.resize(kept);
   }
+
+  // This rank's part of `count` things that come in order.
+  Span slice(int64_t count) const {
+    return {count * options_.rank / options_.world, count * (options_.rank + 1) / options_.world};
+  }
+
+  // What a batch holds of the epoch's order.
+  Span span_of(int64_t number) const {
+    if (options_.training) {
+      const int64_t first = number * options_.batch_size;
+      const Span part = slice(options_.batch_size);
+      return {first + part.first, first + part.end};
+    }
+    const Span part = slice(source_->size());
+    const int64_t first = part.first + number * evaluated_at_once();
+    return {first, std::min(first + evaluated_at_once(), part.end)};
+  }
+
+  int64_t evaluated_at_once() const { return options_.batch_size / options_.world; }
 
   int64_t open(int64_t number, Batch& batch) const {
     const TransformOptions& t = options_.transform;
-    batch.size = std::min(options_.batch_size, source_->size() - number * options_.batch_size);
+    const Span span = span_of(number);
+    batch.size = span.end - span.first;
     batch.pixels.resize(static_cast<size_t>(batch.size * t.image_size * t.image_size * t.channels));
     batch.labels.resize(batch.size);
     batch.indices.resize(batch.size);
+    batch.views.resize(batch.size);
     return batch.size;
   }
 
-  int64_t index_at(int64_t position) const {
+  SampleKey key_at(int64_t position) const {
     const int64_t wrapped = position % source_->size();
-    return options_.training ? (*order_)[wrapped] : wrapped;
+    if (!options_.training) {
+      return {options_.seed, epoch_, wrapped};
+    }
+    return {options_.seed, epoch_, (*order_)[wrapped / options_.repeats],
+            wrapped % options_.repeats};
   }
 
   // The sample at this position, or by the policy a grey one, the next good one in order (training) or none.
   void fill(const Item& item) {
     for (int64_t attempt = 0;; ++attempt) {
-      const int64_t index = index_at(item.position + attempt);
+      const SampleKey key = key_at(item.position + attempt);
       try {
-        write(item, index, load(index));
+        write(item, key, load(key));
         return;
       } catch (const Error& error) {
         if (options_.on_bad == "fail") {
           throw Error(fmt::format("{}; data.on_bad = \"skip\" or \"grey\" trains on without it",
                                   error.what()));
         }
-        note_bad(index, error);
+        note_bad(key.index, error);
         if (options_.on_bad == "grey") {
-          write(item, index, grey());
+          write(item, key, grey());
           return;
         }
         COMBA_CHECK(bad_samples() < source_->size(), "loading images: no image could be read");
@@ -136,11 +176,11 @@ class Loader::Impl {
     }
   }
 
-  Image load(int64_t index) const {
-    const EncodedSample sample = source_->read(index);
+  Image load(const SampleKey& key) const {
+    const EncodedSample sample = source_->read(key.index);
     const TransformOptions& t = options_.transform;
-    if (options_.training) {
-      return decode_for_training(sample.bytes, sample.name, t, options_.seed, epoch_, index);
+    if (transform_) {
+      return transform_->decode(sample.bytes, sample.name, key);
     }
     return transform_for_evaluation(
         decode_image(sample.bytes, static_cast<int>(t.channels), sample.name), t);
@@ -154,12 +194,13 @@ class Loader::Impl {
         std::vector<uint8_t>(static_cast<size_t>(t.image_size * t.image_size * t.channels), 128)};
   }
 
-  void write(const Item& item, int64_t index, const Image& image) const {
+  void write(const Item& item, const SampleKey& key, const Image& image) const {
     Batch& batch = *item.batch;
     std::memcpy(batch.pixels.data() + item.place * image.pixels.size(), image.pixels.data(),
                 image.pixels.size());
-    batch.labels[item.place] = source_->label(index);
-    batch.indices[item.place] = index;
+    batch.labels[item.place] = source_->label(key.index);
+    batch.indices[item.place] = key.index;
+    batch.views[item.place] = key.view;
   }
 
   void note_bad(int64_t index, const Error& error) {
@@ -174,6 +215,7 @@ class Loader::Impl {
 
   const std::shared_ptr<const ImageSource> source_;
   const LoaderOptions options_;
+  std::optional<TrainingTransform> transform_;  // in training
   std::unique_ptr<Permutation> order_;
   int64_t epoch_ = 0;
   mutable std::mutex bad_mutex_;

@@ -16,7 +16,7 @@ struct TransformOptions {
   int64_t image_size = 224;  // px, square
   int64_t channels = 3;      // 3 RGB, 1 grey
   std::string train_crop =
-      "random_resized";          // random_resized (Inception style) | shift (pad + crop) | center
+      "random_resized";  // random_resized (Inception style) | simple (DeiT III) | shift | center
   double crop_scale_min = 0.08;  // area share of random_resized
   double crop_ratio_min = 0.75;  // and its aspect, 3/4 .. 4/3
   int64_t shift = 2;             // px, for train_crop = "shift"
@@ -33,8 +33,12 @@ void declare(ConfigTable& table, TransformOptions& options);
 
 struct LoaderOptions {
   TransformOptions transform;
-  int64_t batch_size = 256;
+  int64_t batch_size = 256;  // of all ranks together
+  // Which part of the work is this loader's. In training a rank has the slice [r B / R, (r + 1) B / R) of every batch of
+  // B; in evaluation that slice of all samples, in batches of B / R: so both are the same for any R.
+  int64_t rank = 0, world = 1;
   bool training = false;  // shuffle, augment, drop the last short batch
+  int64_t repeats = 1;    // views of an image that follow each other; an epoch stays as long
   uint64_t seed = 0;
   int64_t threads = 0;  // 0: one per core
   // fail | skip (in training the next sample in order takes the place, evaluation goes without) | grey
@@ -48,6 +52,7 @@ struct Batch {
   std::vector<uint8_t> pixels;   // [size, image_size, image_size, channels]
   std::vector<int64_t> labels;   // [size]
   std::vector<int64_t> indices;  // [size] positions in the source
+  std::vector<int64_t> views;    // [size] of the repeats of an image
 };
 
 // Iterates over one epoch at a time. The content of batch (epoch, i) depends on nothing but the options,

@@ -1,11 +1,11 @@
 #include "datasets/transform.h"
 
-#include "datasets/augment.h"
 #include "datasets/resample.h"
 #include "vision/base/error.h"
-#include "vision/base/random.h"
 
+#include <algorithm>
 #include <cmath>
+#include <utility>
 
 #include <opencv2/imgproc.hpp>
 
@@ -44,22 +44,40 @@ Image jittered(Image image, const TransformOptions& options, RandomStream& rando
   return out;
 }
 
-// Every side is rounded as torchvision rounds it.
-Image evaluation_crop(const Image& image, const TransformOptions& options) {
-  const auto size = static_cast<int>(options.image_size);
-  const int target = std::max(size, static_cast<int>(size / options.eval_crop));
+// The short side to `target` px; the other is rounded as torchvision's Resize (bicubic) does.
+Image with_short_side(const Image& image, int target) {
   const int shorter = std::min(image.height, image.width);
   const auto scaled = [&](int side) {
     return side == shorter
                ? target
                : static_cast<int>(static_cast<double>(int64_t{target} * side) / shorter);
   };
-  const int height = scaled(image.height), width = scaled(image.width);
-  const Image whole = resample(image, {0, 0, image.height, image.width}, height, width);
+  return resample(image, {0, 0, image.height, image.width}, scaled(image.height),
+                  scaled(image.width));
+}
+
+Image evaluation_crop(const Image& image, const TransformOptions& options) {
+  const auto size = static_cast<int>(options.image_size);
+  const Image whole =
+      with_short_side(image, std::max(size, static_cast<int>(size / options.eval_crop)));
   const auto start = [&](int side) {
     return static_cast<int>(std::nearbyint((side - size) / 2.0));
   };
-  return part(whole, {start(height), start(width), size, size});
+  return part(whole, {start(whole.height), start(whole.width), size, size});
+}
+
+// The short side to the network's, a border of reflected pixels, then any square of it (deit 7e160fe, augment.py, "src").
+Image simple_crop(const Image& image, int size, RandomStream random) {
+  constexpr int kBorder = 4;  // px
+  Image whole = with_short_side(image, size);
+  Image padded{whole.height + 2 * kBorder, whole.width + 2 * kBorder, whole.channels, {}};
+  padded.pixels.resize(static_cast<size_t>(padded.height) * padded.width * padded.channels);
+  cv::Mat target = view(padded);
+  cv::copyMakeBorder(view(whole), target, kBorder, kBorder, kBorder, kBorder,
+                     cv::BORDER_REFLECT_101);
+  const auto y = static_cast<int>(random.below(padded.height - size + 1));
+  const auto x = static_cast<int>(random.below(padded.width - size + 1));
+  return part(padded, {y, x, size, size});
 }
 
 }  // namespace
@@ -67,9 +85,10 @@ Image evaluation_crop(const Image& image, const TransformOptions& options) {
 void declare(ConfigTable& table, TransformOptions& o) {
   table.add("data.image_size", &o.image_size, "side of the square network input, px", {1, 16384});
   table.add("data.channels", &o.channels, "3 for colour, 1 for grey", {1, 3});
-  table.add_choice("data.train_crop", &o.train_crop, {"random_resized", "shift", "center"},
-                   "random_resized: Inception style; shift: whole image, shifted, rotated, zoomed; "
-                   "center: as in evaluation");
+  table.add_choice("data.train_crop", &o.train_crop,
+                   {"random_resized", "simple", "shift", "center"},
+                   "random_resized: Inception style; simple: DeiT III's, a square of the resized "
+                   "image; shift: whole image, shifted, rotated, zoomed; center: as in evaluation");
   table.add("data.crop_scale_min", &o.crop_scale_min, "least area share of random_resized",
             {0.0001, 1});
   table.add("data.crop_ratio_min", &o.crop_ratio_min,
@@ -88,10 +107,9 @@ void declare(ConfigTable& table, TransformOptions& o) {
   table.add("data.eval_crop", &o.eval_crop, "centre crop share in evaluation", {0.01, 1});
 }
 
-ImageBox random_resized_box(int height, int width, const TransformOptions& options, uint64_t seed,
-                            int64_t epoch, int64_t index) {
-  RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index),
-                      RandomPurpose::crop);
+ImageBox random_resized_box(int height, int width, const TransformOptions& options,
+                            const SampleKey& key) {
+  RandomStream random = key.draws(RandomPurpose::crop);
   const double area = static_cast<double>(height) * width;
   const double log_ratio = std::log(options.crop_ratio_min);
   for (int attempt = 0; attempt < 10; ++attempt) {
@@ -113,59 +131,61 @@ ImageBox random_resized_box(int height, int width, const TransformOptions& optio
   return {(height - h) / 2, (width - w) / 2, h, w};
 }
 
-namespace {
+TrainingTransform::TrainingTransform(TransformOptions options)
+    : options_(std::move(options)),
+      policy_(AugmentPolicy::parse(options_.augment, options_.jitter)) {
+  if (options_.channels != 3 && (!options_.augment.empty() || options_.jitter > 0)) {
+    throw UsageError(fmt::format(
+        "configuration: data.augment and data.jitter change colours, but the images have {} "
+        "channel (model.in_channels); expected 3, or data.augment = \"\" and data.jitter = 0",
+        options_.channels));
+  }
+}
 
-// What is decoded for training: the part that a random crop needs, or all.
-BoxChoice choice(const TransformOptions& options, uint64_t seed, int64_t epoch, int64_t index) {
-  if (options.train_crop == "random_resized") {
-    return [=, &options](int height, int width) {
-      return random_resized_box(height, width, options, seed, epoch, index);
+// What is decoded: the part that a random crop needs, or all.
+BoxChoice TrainingTransform::box_of(const SampleKey& key) const {
+  if (options_.train_crop == "random_resized") {
+    return [this, key](int height, int width) {
+      return random_resized_box(height, width, options_, key);
     };
   }
   return [](int height, int width) { return ImageBox{0, 0, height, width}; };
 }
 
-Image transformed(const DecodedPart& part, const TransformOptions& options, uint64_t seed,
-                  int64_t epoch, int64_t index) {
-  const auto size = static_cast<int>(options.image_size);
-  RandomStream random(seed, static_cast<uint64_t>(epoch), static_cast<uint64_t>(index),
-                      RandomPurpose::augment);
+Image TrainingTransform::finish(const DecodedPart& part, const SampleKey& key) const {
+  const auto size = static_cast<int>(options_.image_size);
+  RandomStream random = key.draws(RandomPurpose::augment);
   Image out;
-  if (options.train_crop == "random_resized") {
+  if (options_.train_crop == "random_resized") {
     out = resample(part, size, size);
+  } else if (options_.train_crop == "simple") {
+    out = simple_crop(part.image, size, key.draws(RandomPurpose::crop));
   } else {
-    out = evaluation_crop(part.image, options);
-    if (options.train_crop == "shift") {
-      out = jittered(std::move(out), options, random);
+    out = evaluation_crop(part.image, options_);
+    if (options_.train_crop == "shift") {
+      out = jittered(std::move(out), options_, random);
     }
   }
-  if (random.uniform() < options.flip) {
+  if (random.uniform() < options_.flip) {
     const cv::Mat pixels = view(out);
     cv::flip(pixels, pixels, 1);
   }
-  const AugmentPolicy policy = AugmentPolicy::parse(options.augment, options.jitter);
-  for (const AugmentStep& step : draw_augmentation(policy, random)) {
+  for (const AugmentStep& step : draw_augmentation(policy_, random)) {
     augment(out, step);
   }
   return out;
 }
 
-}  // namespace
-
-Image decode_for_training(std::span<const uint8_t> bytes, const std::string& name,
-                          const TransformOptions& options, uint64_t seed, int64_t epoch,
-                          int64_t index) {
-  const DecodedPart part =
-      decode_part(bytes, static_cast<int>(options.channels), name,
-                  choice(options, seed, epoch, index), static_cast<int>(options.image_size));
-  return transformed(part, options, seed, epoch, index);
+Image TrainingTransform::decode(std::span<const uint8_t> bytes, const std::string& name,
+                                const SampleKey& key) const {
+  return finish(decode_part(bytes, static_cast<int>(options_.channels), name, box_of(key),
+                            static_cast<int>(options_.image_size)),
+                key);
 }
 
-Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed,
-                             int64_t epoch, int64_t index) {
-  const ImageBox box = choice(options, seed, epoch, index)(image.height, image.width);
-  return transformed({image, double(box.y), double(box.x), double(box.height), double(box.width)},
-                     options, seed, epoch, index);
+Image TrainingTransform::operator()(const Image& image, const SampleKey& key) const {
+  const ImageBox box = box_of(key)(image.height, image.width);
+  return finish({image, double(box.y), double(box.x), double(box.height), double(box.width)}, key);
 }
 
 Image transform_for_evaluation(const Image& image, const TransformOptions& options) {

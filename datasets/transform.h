@@ -1,26 +1,38 @@
 // An encoded image -> a square network input, for training (random, keyed) or evaluation.
 #pragma once
 
+#include "datasets/augment.h"
 #include "datasets/decode.h"
 #include "datasets/loader.h"
+#include "datasets/sample_key.h"
 
 namespace comba::datasets {
 
-// Every draw is a function of (seed, epoch, index). Returns [image_size, image_size, channels]; throws as decode_image().
-Image decode_for_training(std::span<const uint8_t> bytes, const std::string& name,
-                          const TransformOptions& options, uint64_t seed, int64_t epoch,
-                          int64_t index);
+// Training's transform, whose options are read but once. Every draw is a function of the key.
+class TrainingTransform {
+ public:
+  // Throws UsageError for an augmentation that is not understood, or cannot be done to grey images.
+  explicit TrainingTransform(TransformOptions options);
 
-// The same of an image that is decoded already, from its full size.
-Image transform_for_training(const Image& image, const TransformOptions& options, uint64_t seed,
-                             int64_t epoch, int64_t index);
+  // Returns [image_size, image_size, channels]; throws as decode_image().
+  Image decode(std::span<const uint8_t> bytes, const std::string& name, const SampleKey& key) const;
+  // The same of an image that is decoded already, from its full size.
+  Image operator()(const Image& image, const SampleKey& key) const;
+
+ private:
+  BoxChoice box_of(const SampleKey& key) const;
+  Image finish(const DecodedPart& part, const SampleKey& key) const;
+
+  TransformOptions options_;
+  AugmentPolicy policy_;
+};
 
 // Short side to image_size / eval_crop, then the centre: torchvision's Resize (bicubic) and CenterCrop on Pillow.
 Image transform_for_evaluation(const Image& image, const TransformOptions& options);
 
 // The box of an Inception-style crop: area share in [scale_min, 1], aspect log-uniform in [ratio_min,
 // 1 / ratio_min], ten tries, then the centre (torchvision's RandomResizedCrop).
-ImageBox random_resized_box(int height, int width, const TransformOptions& options, uint64_t seed,
-                            int64_t epoch, int64_t index);
+ImageBox random_resized_box(int height, int width, const TransformOptions& options,
+                            const SampleKey& key);
 
 }  // namespace comba::datasets

@@ -134,11 +134,12 @@ double measure(const std::string& stage, const std::shared_ptr<const datasets::I
   if (stage == "all") {
     return loader_rate(source, a, threads);
   }
-  datasets::TransformOptions transform = a.transform;
+  datasets::TransformOptions options = a.transform;
   if (stage == "crop") {
-    transform.augment.clear();
-    transform.jitter = 0;
+    options.augment.clear();
+    options.jitter = 0;
   }
+  const datasets::TrainingTransform transform(options);
   std::atomic<uint64_t> kept = 0;  // so that nothing is left out
   return rate_of(source->size(), threads, a.seconds, [&](int64_t index) {
     const datasets::EncodedSample sample = source->read(index);
@@ -151,8 +152,7 @@ double measure(const std::string& stage, const std::shared_ptr<const datasets::I
     } else if (stage == "decode") {
       kept += datasets::decode_image(sample.bytes, 3, sample.name).pixels.back();
     } else {
-      kept += datasets::decode_for_training(sample.bytes, sample.name, transform, 0, 0, index)
-                  .pixels.back();
+      kept += transform.decode(sample.bytes, sample.name, {.index = index}).pixels.back();
     }
   });
 }

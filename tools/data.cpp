@@ -1,8 +1,6 @@
 // comba data: looks at images before hours are spent on them.
-#include "datasets/contact_sheet.h"
 #include "datasets/decode.h"
-#include "datasets/loader.h"
-#include "datasets/transform.h"
+#include "datasets/source.h"
 #include "tools/commands.h"
 #include "tools/data_verbs.h"
 #include "tracking/training_data.h"
@@ -31,10 +29,8 @@ using datasets::Image;
 using datasets::ImageSource;
 
 struct Arguments {
-  std::string source, folder, split, out, json;
-  int64_t threads = 0, count = 32, columns = 8, side = 96, channels = 3;
-  bool train = false;
-  std::vector<std::string> assignments;
+  std::string source, folder, split, json;
+  int64_t threads = 0, channels = 3;
 };
 
 // Calls body(index) for every image, `threads` at a time, in increasing order of start.
@@ -171,33 +167,6 @@ void run_stats(const Arguments& a) {
   }
 }
 
-void run_show(const Arguments& a) {
-  const auto source = datasets::open_images(a.source, a.split);
-  datasets::TransformOptions options;
-  options.channels = a.channels;
-  ConfigTable table;
-  datasets::declare(table, options);
-  for (const std::string& assignment : a.assignments) {
-    table.set(assignment);
-  }
-  std::vector<datasets::SheetTile> tiles;
-  const int64_t count = std::min(a.count, source->size());
-  for (int64_t i = 0; i < count; ++i) {
-    const int64_t index = i * source->size() / count;  // spread over the classes
-    const auto sample = source->read(index);
-    Image image =
-        datasets::decode_image(sample.bytes, static_cast<int>(options.channels), sample.name);
-    if (a.train) {
-      image = datasets::transform_for_training(image, options, 0, 0, index);
-    }
-    tiles.push_back({std::move(image), source->classes()[static_cast<size_t>(sample.label)]});
-  }
-  const Image sheet =
-      datasets::contact_sheet(tiles, static_cast<int>(a.side), static_cast<int>(a.columns));
-  write_file_atomic(a.out, datasets::encode_png(sheet));
-  fmt::print("{}: {} of {} images\n", a.out, count, source->size());
-}
-
 CLI::App* add_verb(CLI::App& parent, const char* name, const char* help,
                    const std::shared_ptr<Arguments>& a) {
   CLI::App* verb = parent.add_subcommand(name, help);
@@ -237,22 +206,7 @@ void add_data_command(CLI::App& app) {
   stats->footer("Example:\n  comba data stats datasets/samples/mnist5k --split train --channels 1");
   stats->callback([a] { run_stats(*a); });
 
-  CLI::App* show =
-      add_verb(*data, "show", "Draws a contact sheet, as stored or as training sees the images", a);
-  show->add_option("--out", a->out, "PNG file to write")->required();
-  show->add_option("--count", a->count, "Images on the sheet")->check(CLI::Range(1, 100000));
-  show->add_option("--columns", a->columns, "Images in a row")->check(CLI::Range(1, 1000));
-  show->add_option("--side", a->side, "Side of a tile, px")->check(CLI::Range(16, 1024));
-  show->add_option("--channels", a->channels, "3 colour, 1 grey")->check(CLI::IsMember({1, 3}));
-  show->add_flag("--train", a->train, "Shows the images as training augments them");
-  show->add_option("--set", a->assignments,
-                   "With --train: overrides a data key, e.g. --set data.image_size=28")
-      ->allow_extra_args(false);
-  show->footer(
-      "Example:\n  comba data show datasets/samples/mnist5k --split train --out sheet.png --count "
-      "64");
-  show->callback([a] { run_show(*a); });
-
+  add_show_verb(*data);
   add_data_synth_command(*data);
 }
 

@@ -12,5 +12,6 @@ namespace comba::tools {
 void add_source(CLI::App& verb, std::string& source, std::string& split, int64_t& threads);
 
 void add_pack_verb(CLI::App& data);
+void add_show_verb(CLI::App& data);
 
 }  // namespace comba::tools

@@ -44,6 +44,20 @@ TEST(RandomStream, TheSameKeyGivesTheSameDraws) {
   }
 }
 
+TEST(RandomStream, SeekingGivesTheDrawOfThatNumber) {
+  RandomStream straight(1, 2, 3, RandomPurpose::mix), sought(1, 2, 3, RandomPurpose::mix);
+  std::vector<uint32_t> draws;
+  for (int i = 0; i < 20; ++i) {
+    draws.push_back(straight.next());
+  }
+  for (const size_t first : {7U, 0U, 4U, 13U}) {
+    sought.seek(first);
+    for (size_t i = first; i < draws.size(); ++i) {
+      EXPECT_EQ(sought.next(), draws[i]) << first << ", " << i;
+    }
+  }
+}
+
 TEST(RandomStream, UniformStaysInsideAndHasTheRightMoments) {
   RandomStream random(7, 0, 0, RandomPurpose::augment);
   constexpr int kDraws = 100000;

@@ -91,6 +91,12 @@ TEST(RunConfig, RefusesAugmentationThatCannotBeDone) {
   }
 }
 
+TEST(RunConfig, RefusesSmoothedTargetsThatWouldAllCountAsOne) {
+  const std::string message = complaint("", {"train.loss=bce"});
+  EXPECT_NE(message.find("train.label_smoothing = 0"), std::string::npos) << message;
+  EXPECT_EQ(complaint("", {"train.loss=bce", "train.label_smoothing=0"}), "");
+}
+
 TEST(RunConfig, EveryShippedFileIsValid) {
   int files = 0;
   for (const auto& entry :

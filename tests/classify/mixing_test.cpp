@@ -1,7 +1,9 @@
 // Mixup and CutMix against their definitions pixel by pixel, and the distributions they are drawn from.
 #include "classify/mixing.h"
 
+#include <algorithm>
 #include <cmath>
+#include <vector>
 
 #include <ATen/ops/arange.h>
 #include <ATen/ops/randn.h>
@@ -96,9 +98,24 @@ TEST(Mixing, IsOffFromItsEpochOn) {
   EXPECT_FALSE(options.on(5));
 }
 
-// Of Beta(a, a): mean 1/2, variance 1 / (4 (2 a + 1)).
+// Distribution function of Beta(a, a) at x <= 1/2: the integral of its density, in t = x^a, where it is smooth.
+double beta_below(double a, double x) {
+  const auto integral = [a](double to) {
+    constexpr int kSteps = 20'000;
+    const double end = std::pow(to, a);
+    double sum = 0;
+    for (int i = 0; i < kSteps; ++i) {
+      sum += std::pow(1 - std::pow((i + 0.5) * end / kSteps, 1 / a), a - 1);
+    }
+    return sum * end / kSteps;
+  };
+  return 0.5 * integral(x) / integral(0.5);
+}
+
+// Bounds are five standard errors: of a mean sqrt(variance / draws), of a share sqrt(p (1 - p) / draws).
 TEST(Mixing, SharesAreBetaDistributed) {
   for (const double a : {0.2, 0.8, 1.0, 3.0}) {
+    SCOPED_TRACE(a);
     const auto mixes = draw_mixes({.mixup = a, .mode = "image"}, kDraws, 32, 9, 0, 0);
     double sum = 0, square = 0;
     for (const Mix& m : mixes) {
@@ -108,23 +125,79 @@ TEST(Mixing, SharesAreBetaDistributed) {
       square += (m.share - 0.5) * (m.share - 0.5);
     }
     const double variance = 1 / (4 * (2 * a + 1));
-    EXPECT_NEAR(sum / kDraws, 0.5, 5 * std::sqrt(variance / kDraws)) << a;
-    EXPECT_NEAR(square / kDraws, variance, 0.02 * variance) << a;
+    const double fourth = variance * variance * (3 - 6 / (2 * a + 3));  // central moment
+    EXPECT_NEAR(sum / kDraws, 0.5, 5 * std::sqrt(variance / kDraws));
+    EXPECT_NEAR(square / kDraws, variance, 5 * std::sqrt((fourth - variance * variance) / kDraws));
+    for (const double x : {0.05, 0.1, 0.2, 0.3, 0.4, 0.5}) {
+      const double below = beta_below(a, x);
+      int64_t low = 0, high = 0;
+      for (const Mix& m : mixes) {
+        low += m.share < x;
+        high += m.share > 1 - x;
+      }
+      const double bound = 5 * std::sqrt(kDraws * below * (1 - below));
+      EXPECT_NEAR(low, kDraws * below, bound) << x;
+      EXPECT_NEAR(high, kDraws * below, bound) << x;
+    }
   }
 }
 
 TEST(Mixing, BoxesLieInTheImageAndSharesAreTheirTrueAreas) {
-  const auto mixes = draw_mixes({.cutmix = 1.0, .mode = "image"}, kDraws, 224, 9, 0, 1);
-  double top = 0;
-  for (const Mix& m : mixes) {
+  for (const Mix& m : draw_mixes({.cutmix = 1.0, .mode = "image"}, kDraws, 224, 9, 0, 1)) {
     ASSERT_GE(m.box.y, 0);
     ASSERT_GE(m.box.x, 0);
     ASSERT_LE(m.box.y + m.box.height, 224);
     ASSERT_LE(m.box.x + m.box.width, 224);
     ASSERT_NEAR(m.share, 1.0 - double(m.box.height) * m.box.width / (224.0 * 224.0), 1e-12);
-    top += m.box.y + m.box.height / 2.0;
   }
-  EXPECT_NEAR(top / kDraws, 112, 1.0);
+}
+
+// Mean and variance of the area and of the middle of a clipped box, summed over all of its half sides k and places:
+// lambda is uniform, so that sqrt(1 - lambda) is below t with probability t^2.
+TEST(Mixing, BoxAreasAndPlacesAreThoseOfUniformCentres) {
+  constexpr int kSide = 224;
+  double area = 0, area_square = 0, middle = 0, middle_square = 0;
+  for (int k = 0; k < kSide / 2; ++k) {
+    const double chance = (4.0 * (k + 1) * (k + 1) - 4.0 * k * k) / (double(kSide) * kSide);
+    double length = 0, length_square = 0;  // of a side, over all centres
+    for (int y = 0; y < kSide; ++y) {
+      const int top = std::max(0, y - k), bottom = std::min(kSide, y + k);
+      length += double(bottom - top) / kSide;
+      length_square += double(bottom - top) * (bottom - top) / kSide;
+      const double m = (top + bottom) / 2.0;
+      middle += chance * m / kSide;
+      middle_square += chance * m * m / kSide;
+    }
+    area += chance * length * length;
+    area_square += chance * length_square * length_square;
+  }
+  double areas = 0, middles = 0;
+  for (const Mix& m : draw_mixes({.cutmix = 1.0, .mode = "image"}, kDraws, kSide, 9, 0, 1)) {
+    areas += double(m.box.height) * m.box.width;
+    middles += m.box.y + m.box.height / 2.0;
+  }
+  EXPECT_NEAR(areas / kDraws, area, 5 * std::sqrt((area_square - area * area) / kDraws));
+  EXPECT_NEAR(middles / kDraws, middle, 5 * std::sqrt((middle_square - middle * middle) / kDraws));
+}
+
+// Ranks that hold whole groups mix alone what one would mix for all.
+TEST(Mixing, DoesNotDependOnHowManyShareABatch) {
+  const at::Tensor images = at::randn({256, 1, 4, 4}), labels = at::arange(256);
+  for (const char* mode : {"batch", "image"}) {
+    const MixOptions options{.mixup = 0.8, .cutmix = 1.0, .mode = mode};
+    const auto mixes = draw_mixes(options, 256, 4, 1, 2, 3);
+    const at::Tensor whole = mix_images(images, mixes), targets = mix_labels(labels, mixes, 256, 0);
+    for (const int64_t ranks : {2, 4}) {
+      const int64_t size = 256 / ranks;
+      for (int64_t first = 0; first < 256; first += size) {
+        const std::vector<Mix> own(mixes.begin() + first, mixes.begin() + first + size);
+        EXPECT_TRUE(
+            mix_images(images.narrow(0, first, size), own).equal(whole.narrow(0, first, size)));
+        EXPECT_TRUE(mix_labels(labels.narrow(0, first, size), own, 256, 0)
+                        .equal(targets.narrow(0, first, size)));
+      }
+    }
+  }
 }
 
 TEST(Mixing, BothKindsComeInTheirShares) {

@@ -60,6 +60,39 @@ TEST_F(ClassifyTaskTest, MixedLabelsCostAGuessWhatPlainOnesDo) {
   EXPECT_EQ(task.next_loss().item<double>(), plain.next_loss().item<double>());
 }
 
+// Mean over images and classes of -log sigmoid(x) where a class is in the image, else -log sigmoid(-x).
+TEST_F(ClassifyTaskTest, BinaryCrossEntropyCountsAllClassesOfAMixAsThere) {
+  const RunConfig config = tiny_config(
+      {"train.loss=bce", "train.label_smoothing=0", "data.mixup=0.8", "model.drop_path=0"});
+  ClassifyTask task(config, at::kCPU);
+  task.start_epoch(0, 0);
+  TrainingBatches batches(config, at::kCPU);
+  batches.start(0, 0);
+  const TrainingBatch batch = batches.next();
+  const at::Tensor logits = task.classifier()->forward(batch.images);
+  double sum = 0;
+  for (int64_t i = 0; i < 8; ++i) {
+    const auto own = batch.labels[i].item<int64_t>(), other = batch.labels[7 - i].item<int64_t>();
+    for (int64_t c = 0; c < 4; ++c) {
+      const double x = logits[i][c].item<double>();
+      sum += std::log1p(std::exp(c == own || c == other ? -x : x));
+    }
+  }
+  EXPECT_NEAR(task.next_loss().item<double>(), sum / 32, 1e-5);
+}
+
+TEST_F(ClassifyTaskTest, BinaryCrossEntropyTakesUnmixedImagesToo) {
+  ClassifyTask task(tiny_config({"train.loss=bce", "train.label_smoothing=0"}), at::kCPU);
+  task.start_epoch(0, 0);
+  EXPECT_NEAR(task.next_loss().item<double>(), std::log(2.0), 0.1);
+}
+
+TEST_F(ClassifyTaskTest, EvaluationNeitherErasesNorMixes) {
+  ClassifyTask plain(tiny_config(), at::kCPU);
+  ClassifyTask task(tiny_config({"data.erase=1", "data.mixup=0.8"}), at::kCPU);
+  EXPECT_EQ(task.evaluate(), plain.evaluate());
+}
+
 TEST_F(ClassifyTaskTest, LearnsAFixedBatchByHeart) {
   ClassifyTask task(tiny_config({"data.synthetic_fixed_batch=true", "model.drop_path=0",
                                  "train.label_smoothing=0"}),

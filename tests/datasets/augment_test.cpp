@@ -5,6 +5,7 @@
 #include "datasets/colour_operations.h"
 #include "datasets/resample.h"
 #include "datasets/transform.h"
+#include "tests/datasets/box_distribution.h"
 #include "vision/base/error.h"
 
 #include <cmath>
@@ -209,6 +210,49 @@ TEST(EvaluationTransform, EqualsTorchvisionOnPillow) {
   }
 }
 
+// Places of `part` in `whole`.
+std::vector<std::pair<int, int>> places_of(const Image& part, const Image& whole) {
+  std::vector<std::pair<int, int>> places;
+  for (int y = 0; y + part.height <= whole.height; ++y) {
+    for (int x = 0; x + part.width <= whole.width; ++x) {
+      bool same = true;
+      for (int row = 0; same && row < part.height; ++row) {
+        same =
+            std::equal(part.row(row), part.row(row) + 3 * part.width, whole.row(y + row) + 3 * x);
+      }
+      if (same) {
+        places.emplace_back(y, x);
+      }
+    }
+  }
+  return places;
+}
+
+TEST(SimpleCrop, IsAnySquareOfTorchvisionsBorderedImageEquallyOften) {
+  for (Record& r : golden("simple")) {
+    SCOPED_TRACE(r.words);
+    int height = 0, width = 0;
+    r.arguments >> height >> width;
+    const Image image = golden_picture(height, width);
+    TransformOptions options;
+    options.image_size = 28;
+    options.train_crop = "simple";
+    options.flip = 0;
+    const TrainingTransform transform(options);
+    const int64_t squares = int64_t{r.want.height - 27} * (r.want.width - 27);
+    std::map<std::pair<int, int>, int64_t> seen;
+    for (int64_t i = 0; i < 100 * squares; ++i) {
+      const auto places = places_of(transform(image, {4, 0, i}), r.want);
+      ASSERT_EQ(places.size(), 1U);
+      ++seen[places[0]];
+    }
+    EXPECT_EQ(static_cast<int64_t>(seen.size()), squares);
+    for (const auto& [place, count] : seen) {
+      expect_share(count, 100 * squares, 1.0 / static_cast<double>(squares));
+    }
+  }
+}
+
 TEST(AugmentPolicy, IsReadFromTimmsNotation) {
   const AugmentPolicy p = AugmentPolicy::parse("rand-m9-mstd0.5-inc1", 0.3);
   EXPECT_EQ(p.kind, AugmentPolicy::Kind::random);
@@ -264,10 +308,6 @@ TEST(AugmentPolicy, RandAugmentDrawsAsDefined) {
       }
     }
   }
-  // Binomial: five standard deviations.
-  const auto expect_share = [](int count, int of, double share) {
-    EXPECT_NEAR(count, of * share, 5 * std::sqrt(of * share * (1 - share)));
-  };
   EXPECT_EQ(seen.size(), 15U);
   for (const auto& [kind, count] : seen) {
     SCOPED_TRACE(name_of(kind));
@@ -276,8 +316,11 @@ TEST(AugmentPolicy, RandAugmentDrawsAsDefined) {
   expect_share(none, kDraws, 0.25);
   expect_share(counter_clockwise, rotations, 0.5);
   const double mean = magnitude / rotations;
-  EXPECT_NEAR(mean, 8.9957, 0.03);  // of N(9, 0.5) cut at 10, whose deviation is 0.4898
-  EXPECT_NEAR(std::sqrt(square / rotations - mean * mean), 0.4898, 0.02);
+  // Of N(9, 0.5) cut at 10; five standard errors of a mean, and of a deviation of nearly normal values.
+  constexpr double kDeviation = 0.4898;
+  EXPECT_NEAR(mean, 8.9957, 5 * kDeviation / std::sqrt(rotations));
+  EXPECT_NEAR(std::sqrt(square / rotations - mean * mean), kDeviation,
+              5 * kDeviation / std::sqrt(2.0 * rotations));
 }
 
 TEST(AugmentPolicy, ThreeAugmentTakesOneOfThreeThenJitters) {
@@ -301,7 +344,8 @@ TEST(AugmentPolicy, ThreeAugmentTakesOneOfThreeThenJitters) {
   for (const auto& counts : {first, second}) {
     EXPECT_EQ(counts.size(), 3U);
     for (const auto& [kind, count] : counts) {
-      EXPECT_NEAR(count, kDraws / 3, 5 * std::sqrt(kDraws * 2 / 9.0)) << name_of(kind);
+      SCOPED_TRACE(name_of(kind));
+      expect_share(count, kDraws, 1.0 / 3);
     }
   }
 }

@@ -9,8 +9,11 @@
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
+#include "vision/base/random.h"
 
 #include <algorithm>
+#include <memory>
+#include <numeric>
 
 namespace comba::datasets {
 namespace {
@@ -47,7 +50,7 @@ class LoaderTest : public testing::Test {
   }
   static bool same(const Batch& a, const Batch& b) {
     return a.size == b.size && a.pixels == b.pixels && a.labels == b.labels &&
-           a.indices == b.indices;
+           a.indices == b.indices && a.views == b.views;
   }
   static std::vector<int64_t> indices(const std::vector<Batch>& batches) {
     std::vector<int64_t> all;
@@ -93,6 +96,27 @@ TEST_F(LoaderTest, TrainingShufflesWithoutRepeatsAndDropsTheShortBatch) {
   EXPECT_NE(first, second);
   std::sort(first.begin(), first.end());
   EXPECT_EQ(std::adjacent_find(first.begin(), first.end()), first.end());
+}
+
+TEST_F(LoaderTest, RepeatsOfAnImageFollowEachOtherAndDiffer) {
+  LoaderOptions o = options(true, 2);
+  const auto once = indices(epoch(*std::make_unique<Loader>(source_, o), 3));
+  o.repeats = 3;
+  Loader loader(source_, o);
+  EXPECT_EQ(loader.batches_per_epoch(), 5);
+  const auto batches = epoch(loader, 3);
+  const auto order = indices(batches);
+  ASSERT_EQ(order.size(), once.size());
+  for (size_t i = 0; i < order.size(); ++i) {
+    EXPECT_EQ(order[i], once[i / 3]);
+    EXPECT_EQ(batches[i / 4].views[i % 4], static_cast<int64_t>(i % 3));
+  }
+  const auto image = [&](size_t i) {
+    const auto first = batches[i / 4].pixels.begin() + static_cast<ptrdiff_t>(i % 4 * 8 * 8 * 3);
+    return std::vector<uint8_t>(first, first + 8 * 8 * 3);
+  };
+  EXPECT_NE(image(0), image(1));
+  EXPECT_NE(image(1), image(2));
 }
 
 TEST_F(LoaderTest, AnyNumberOfThreadsGivesTheSameBytes) {
@@ -225,6 +249,152 @@ TEST_F(LoaderTest, NothingReadableStopsTheRun) {
   o.on_bad = "skip";
   Loader loader(source_, o);
   EXPECT_SAYS(message_of<Error>([&] { epoch(loader, 0); }), "no image could be read");
+}
+
+// The whole recipe on JPEGs of odd sizes.
+class LoaderHashTest : public testing::Test {
+ protected:
+  static constexpr int64_t kBatches = 200, kEpoch = 2;  // 21 images in batches of 8
+
+  void SetUp() override {
+    for (int i = 0; i < 21; ++i) {
+      const auto folder = folder_.path() / fmt::format("class{}", i % 3);
+      std::filesystem::create_directories(folder);
+      write_file_atomic(folder / fmt::format("{:03}.jpg", i),
+                        encode_jpeg(picture(40 + i, 90 - 2 * i, 3, i), 90));
+    }
+    source_ = open_folder(folder_.path());
+  }
+  LoaderOptions options(int64_t threads, int64_t rank = 0, int64_t world = 1) const {
+    LoaderOptions o;
+    o.transform.image_size = 24;
+    o.transform.augment = "rand-m9-mstd0.5-inc1";
+    o.batch_size = 8;
+    o.training = true;
+    o.repeats = 3;
+    o.seed = 5;
+    o.threads = threads;
+    o.rank = rank;
+    o.world = world;
+    return o;
+  }
+  // Batch `number` of all epochs laid end to end; they are asked for in order.
+  static Batch batch_at(Loader& loader, int64_t number, bool first) {
+    if (first || number % kEpoch == 0) {
+      loader.start(number / kEpoch, number % kEpoch);
+    }
+    Batch batch;
+    EXPECT_TRUE(loader.next(batch));
+    return batch;
+  }
+  // FNV-1a over all that a batch holds.
+  static void add(uint64_t& hash, const Batch& batch) {
+    const auto mix = [&](uint64_t value) { hash = (hash ^ value) * 1099511628211ULL; };
+    std::for_each(batch.pixels.begin(), batch.pixels.end(), mix);
+    for (int64_t i = 0; i < batch.size; ++i) {
+      mix(static_cast<uint64_t>(batch.labels[i]));
+      mix(static_cast<uint64_t>(batch.indices[i]));
+      mix(static_cast<uint64_t>(batch.views[i]));
+    }
+  }
+  uint64_t hash_of(int64_t threads, int64_t first) const {
+    uint64_t hash = 14695981039346656037ULL;
+    Loader loader(source_, options(threads));
+    EXPECT_EQ(loader.batches_per_epoch(), kEpoch);
+    for (int64_t i = first; i < kBatches; ++i) {
+      add(hash, batch_at(loader, i, i == first));
+    }
+    return hash;
+  }
+  // Of the ranks' parts put together.
+  uint64_t hash_of_ranks(int64_t world) const {
+    std::vector<std::unique_ptr<Loader>> ranks;
+    for (int64_t rank = 0; rank < world; ++rank) {
+      ranks.push_back(std::make_unique<Loader>(source_, options(2, rank, world)));
+    }
+    uint64_t hash = 14695981039346656037ULL;
+    for (int64_t i = 0; i < kBatches; ++i) {
+      Batch whole;
+      for (const auto& loader : ranks) {
+        const Batch part = batch_at(*loader, i, i == 0);
+        whole.size += part.size;
+        whole.pixels.insert(whole.pixels.end(), part.pixels.begin(), part.pixels.end());
+        whole.labels.insert(whole.labels.end(), part.labels.begin(), part.labels.end());
+        whole.indices.insert(whole.indices.end(), part.indices.begin(), part.indices.end());
+        whole.views.insert(whole.views.end(), part.views.begin(), part.views.end());
+      }
+      EXPECT_EQ(whole.size, 8);
+      add(hash, whole);
+    }
+    return hash;
+  }
+
+  TemporaryFolder folder_;
+  std::shared_ptr<const ImageSource> source_;
+};
+
+TEST_F(LoaderHashTest, TwoHundredBatchesAreTheSameFor1And7And13Threads) {
+  const uint64_t one = hash_of(1, 0);
+  EXPECT_EQ(hash_of(7, 0), one);
+  EXPECT_EQ(hash_of(13, 0), one);
+}
+
+TEST_F(LoaderHashTest, ALoaderStartedAtAnyStepGivesWhatAnUninterruptedOneGives) {
+  RandomStream random(1, 0, 0, RandomPurpose::order);
+  for (int i = 0; i < 3; ++i) {
+    const int64_t step = random.below(kBatches);
+    SCOPED_TRACE(step);
+    uint64_t rest = 14695981039346656037ULL;
+    Loader loader(source_, options(3));
+    for (int64_t n = 0; n < kBatches; ++n) {
+      const Batch batch = batch_at(loader, n, n == 0);
+      if (n >= step) {
+        add(rest, batch);
+      }
+    }
+    EXPECT_EQ(hash_of(3, step), rest);
+  }
+}
+
+TEST_F(LoaderHashTest, TheRanksPartsMakeTheSameBatchesForAnyNumberOfRanks) {
+  const uint64_t one = hash_of(2, 0);
+  for (const int64_t world : {1, 2, 3, 4, 8}) {
+    EXPECT_EQ(hash_of_ranks(world), one) << world;
+  }
+}
+
+TEST_F(LoaderTest, EveryRankNeedsAnImageOfABatch) {
+  LoaderOptions o = options(true, 1);
+  o.rank = 4;
+  o.world = 5;
+  EXPECT_SAYS(message_of<Error>([&] { Loader loader(source_, o); }), "rank 4 of 5");
+  o.world = 4;
+  EXPECT_SAYS(message_of<Error>([&] { Loader loader(source_, o); }), "rank 4 of 4");
+}
+
+TEST_F(LoaderTest, EvaluationIsSharedOutExactly) {
+  for (const int64_t world : {1, 2, 4}) {
+    std::vector<int64_t> all;
+    for (int64_t rank = 0; rank < world; ++rank) {
+      LoaderOptions o = options(false, 2);
+      o.rank = rank;
+      o.world = world;
+      Loader loader(source_, o);
+      const auto part = indices(epoch(loader, 0));
+      all.insert(all.end(), part.begin(), part.end());
+    }
+    std::vector<int64_t> expected(21);
+    std::iota(expected.begin(), expected.end(), 0);
+    EXPECT_EQ(all, expected) << world;
+  }
+}
+
+TEST_F(LoaderTest, ARankWithoutImagesEvaluatesNone) {
+  LoaderOptions o = options(false, 2);
+  o.batch_size = o.world = 30;  // of 21 images; rank 0's share is 0 .. 21 / 30
+  Loader loader(source_, o);
+  EXPECT_EQ(loader.batches_per_epoch(), 0);
+  EXPECT_TRUE(epoch(loader, 0).empty());
 }
 
 TEST_F(LoaderTest, ABatchLargerThanTheDataIsRefused) {

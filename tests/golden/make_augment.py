@@ -109,6 +109,15 @@ def write_centre_crops(out):
             write(out, ["centre", height, width, share], F.center_crop(image, size))
 
 
+def write_simple_crops(out):
+    """Short side to the size and a border; DeiT III's simple crop is any square of it (deit 7e160fe, augment.py)."""
+    from torchvision.transforms import functional as F
+    from torchvision.transforms import InterpolationMode
+    for height, width in ((45, 60), (61, 44), (3, 3)):
+        image = F.resize(picture(height, width), 28, InterpolationMode.BICUBIC)
+        write(out, ["simple", height, width], F.pad(image, 4, padding_mode="reflect"))
+
+
 def main():
     with open(sys.argv[1], "wb") as out:
         write_operations(out)
@@ -116,6 +125,7 @@ def main():
         write_three_augment(out)
         write_resizes(out)
         write_centre_crops(out)
+        write_simple_crops(out)
 
 
 main()

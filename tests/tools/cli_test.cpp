@@ -548,9 +548,45 @@ TEST_F(TrackerCli, TrackSaysWhatItCannotFollow) {
   EXPECT_SAYS(camera.err, "/dev/video63");
 }
 
+TEST_F(Cli, ShowsATrainingBatchAsTheNetworkGetsIt) {
+  const auto show = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.begin(), {"data", "show", "--out", "sheet.png"});
+    return run(arguments);
+  };
+  const auto sheet = [&] { return comba::read_file(folder_ / "sheet.png"); };
+  const std::string digits = (kSource / "datasets/samples/mnist5k").string();
+  EXPECT_SAYS(show({digits, "--split", "train", "--channels", "1"}).out, "32 of 4000 images");
+  const std::string stored = sheet();
+
+  std::vector<std::string> bare = {digits, "--split", "train", "--channels", "1", "--count", "16"};
+  for (const char* key : {"data.image_size=28", "data.train_crop=shift", "data.repeats=3",
+                          "data.erase=1", "data.mixup=0.8"}) {
+    bare.insert(bare.end(), {"--set", key});
+  }
+  EXPECT_EQ(show(bare).code, 2);  // keys without --train
+  EXPECT_EQ(sheet(), stored);
+  bare.push_back("--train");
+  EXPECT_SAYS(show(bare).out, "16 of the 16 images of batch 0 of epoch 0");
+  EXPECT_NE(sheet(), stored);
+
+  std::vector<std::string> run_like = {"--config", (kSource / "configs/mnist5k.toml").string()};
+  EXPECT_SAYS(show(run_like).out, "32 of the 50 images of batch 0 of epoch 0");
+  const std::string first = sheet();
+  show(run_like);
+  EXPECT_EQ(sheet(), first);
+  run_like.insert(run_like.end(), {"--epoch", "1", "--step", "79"});
+  EXPECT_SAYS(show(run_like).out, "batch 79 of epoch 1");
+  EXPECT_NE(sheet(), first);
+
+  run_like.back() = "80";
+  EXPECT_SAYS(show(run_like).err, "80 batches of 50; expected 0 to 79");
+  EXPECT_SAYS(show({}).err, "give SOURCE or --config");
+  EXPECT_SAYS(show({"--config", "absent.toml"}).err, "absent.toml");
+}
+
 TEST_F(Cli, HelpTeaches) {
-  for (const char* command :
-       {"train", "eval", "predict", "score got10k", "score lasot", "track", "webcam"}) {
+  for (const char* command : {"train", "eval", "predict", "data show", "score got10k",
+                              "score lasot", "track", "webcam"}) {
     std::istringstream words(command);
     std::vector<std::string> arguments;
     for (std::string word; words >> word;) {

@@ -41,6 +41,13 @@ uint32_t RandomStream::next() {
   return block_[used_++];
 }
 
+void RandomStream::seek(uint64_t draw) {
+  counter_[0] = static_cast<uint32_t>(draw / 4);
+  block_ = philox4x32(counter_, key_);
+  ++counter_[0];
+  used_ = static_cast<int>(draw % 4);
+}
+
 double RandomStream::uniform() {
   const uint64_t high = next(), low = next();
   return static_cast<double>((high << 32 | low) >> 11) * 0x1p-53;

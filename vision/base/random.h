@@ -17,7 +17,8 @@ enum class RandomPurpose : uint32_t {
   initialise = 6,
   drop = 7,
   synthesise = 8,
-  pair = 9
+  pair = 9,
+  erase_noise = 10
 };
 
 std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<uint32_t, 2> key);
@@ -27,6 +28,7 @@ class RandomStream {
  public:
   RandomStream(uint64_t seed, uint64_t epoch, uint64_t index, RandomPurpose purpose);
   uint32_t next();                          // uniform 32 bits
+  void seek(uint64_t draw);                 // next() gives this one, counted from 0, below 2^34
   double uniform();                         // [0, 1)
   double uniform(double low, double high);  // [low, high)
   int64_t below(int64_t bound);             // 0 .. bound-1, unbiased
