@@ -90,10 +90,19 @@ cudaError_t launch_with_memory(Kernel kernel, int64_t blocks, int threads, size_
   return cudaGetLastError();
 }
 
-// Barriers for every group of chunks, where a block keeps the whole sequence.
-template <int kDirections>
-bool tensor_fits(int64_t length) {
-  return kDirections == 1 || tensor_chunks(length) <= 4 * kBarriers;
+// Shared memory of a block; sets scan.slots. More than `limit` if the sequence does not fit.
+template <int D, int kDirections, typename T>
+int64_t shared_bytes(TensorScan<T>& scan, int64_t limit) {
+  if (kDirections == 1) {
+    return tensor_shared_bytes<D>();
+  }
+  constexpr int64_t kReserved = 1024;  // of every block
+  scan.slots =
+      tensor_slots<D>(scan.params.length, (limit + kReserved) / kResidentBlocks<D> - kReserved);
+  if (scan.slots == 0) {
+    scan.slots = tensor_slots<D>(scan.params.length, limit);
+  }
+  return scan.slots > 0 ? resident_shared_bytes<D>(tensor_chunks(scan.params.length), scan.slots) : limit + 1;
 }
 
 // Blocks that run at the same time on the current device; at least one.
@@ -145,11 +154,11 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, const Tenso
   } else {
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();
-      const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
-      if (bytes > shared_limit || !tensor_fits<kDirections>(params.length)) {
+      TensorScan<T> scan{params, static_cast<T*>(output.o), output.merged};
+      const int64_t bytes = shared_bytes<D, kDirections>(scan, shared_limit);
+      if (bytes > shared_limit) {
         return cudaErrorInvalidConfiguration;
       }
-      TensorScan<T> scan{params, static_cast<T*>(output.o), output.merged};
       if (kDirections == 1 && output.segments > 1) {
         const SegmentStates states{
             output.segment_states,
@@ -164,10 +173,12 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, const Tenso
       const auto kernel = scan_tensor_kernel<T, D, kDirections>;
       constexpr int kThreads = TensorBlock<T, D, kDirections>::kThreads;
       int64_t blocks = params.tasks() / kDirections * scan.segments;
+      RowMaps maps{};
       if (kDirections == 2) {  // a block serves one task after the other
+        scan.mapped = encode_rows(maps, params, D, kTensorChunk);
         blocks = std::min(blocks, resident_blocks(kernel, kThreads, bytes));
       }
-      return launch_with_memory(kernel, blocks, kThreads, bytes, stream, scan);
+      return launch_with_memory(kernel, blocks, kThreads, bytes, stream, scan, maps);
     });
   }
 }
@@ -181,7 +192,7 @@ cudaError_t ScanLauncher<T>::tensor_convolved(const ScanParams<float>& params,
   } else {
     return with_tensor_shape(params.key_dim, /*shared_rows=*/false, [&](auto dim, auto) {
       constexpr int D = dim();
-      constexpr int64_t kBytes = tensor_shared_bytes<D, 1>(0) + ConvolvedRows<T, D>::kBytes;
+      constexpr int64_t kBytes = tensor_shared_bytes<D>() + ConvolvedRows<T, D>::kBytes;
       if (kBytes > shared_limit) {
         return cudaErrorInvalidConfiguration;
       }
@@ -221,16 +232,15 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();
       using Gradients = SpanMemory<T, D, kDirections>;
-      const int64_t bytes = tensor_shared_bytes<D, kDirections>(params.length);
-      if (std::max<int64_t>(bytes, sizeof(Gradients)) > shared_limit ||
-          !tensor_fits<kDirections>(params.length)) {
+      auto backward = tensor_backward_arguments<T>(params, gradients);
+      const int64_t bytes = shared_bytes<D, kDirections>(backward.scan, shared_limit);
+      if (std::max<int64_t>(bytes, sizeof(Gradients)) > shared_limit) {
         return cudaErrorInvalidConfiguration;
       }
       const int64_t total = params.tasks() / kDirections;
       const int64_t spans = tensor_spans(params.length);
       const int64_t fit =
           gradients.scratch_bytes / tensor_scratch_bytes(params.length, D, shared_rows);
-      auto backward = tensor_backward_arguments<T>(params, gradients);
       cudaError_t status = cudaSuccess;
       for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
            first += fit) {

@@ -33,8 +33,8 @@ struct TensorProducts {
 COMBA_HOST_DEVICE constexpr int tensor_chunks(int64_t length) {
   return static_cast<int>((length + kTensorChunk - 1) / kTensorChunk);
 }
-// With both directions in a block everything of the whole sequence is resident, and behind it lie the last chunk's
-// output of the direction that begins with it and barriers (tensor_sweep.cuh). With one the chunks come in groups: the rows of two groups have a place,
+// With both directions in a block everything of the whole sequence is resident, and behind it lie outputs of the last chunk
+// of this task and the next, of the direction that begins with it, and barriers (tensor_sweep.cuh). With one the chunks come in groups: the rows of two groups have a place,
 // as one is walked while the next arrives.
 template <int D>
 constexpr int kTensorGroup = D == 32 ? 2 : 4;
@@ -42,15 +42,30 @@ constexpr int kTensorGroup = D == 32 ? 2 : 4;
 COMBA_HOST_DEVICE constexpr int segment_chunks(int chunks, int segments) {
   return (chunks + segments - 1) / segments;
 }
-// Three for each group of four chunks; T = 208 at D = 64 leaves room for two blocks an SM by 16 bytes.
-constexpr int kBarriers = 10, kBarrierBytes = 3 * kBarriers * 8;
-template <int D, int kDirections>
-COMBA_HOST_DEVICE constexpr int64_t tensor_shared_bytes(int64_t length) {
-  using Rows = TensorRows<D, kDirections>;
-  constexpr int64_t kProducts = TensorProducts<kDirections>::kBytes, kGroup = kTensorGroup<D>;
-  return kDirections == 2
-             ? tensor_chunks(length) * (Rows::kBytes + kProducts) + Rows::kTensor + kBarrierBytes
-             : kGroup * (2 * Rows::kBytes + kProducts);
+// For every chunk of a task and the next one three barriers: of rows, of products, of places.
+constexpr int kMaxResidentChunks = 40;
+template <int D>
+constexpr int64_t kChunkBytes = TensorRows<D, 2>::kBytes + TensorProducts<2>::kBytes;
+template <int D>
+constexpr int64_t resident_shared_bytes(int chunks, int slots) {
+  return slots * kChunkBytes<D> + 2 * TensorRows<D, 2>::kTensor + 6 * 8 * chunks;
+}
+// Blocks of both directions an SM.
+template <int D>
+constexpr int kResidentBlocks = D == 32 ? 2 : 1;
+// Places of chunks in a block of both directions: a sequence's, and as many of the next one's as fit. 0: too long.
+template <int D>
+constexpr int tensor_slots(int64_t length, int64_t limit) {
+  const int chunks = tensor_chunks(length);
+  const auto more = (limit - resident_shared_bytes<D>(chunks, chunks)) / kChunkBytes<D>;
+  return chunks > kMaxResidentChunks || limit < resident_shared_bytes<D>(chunks, chunks)
+             ? 0
+             : chunks + static_cast<int>(more < chunks ? more : chunks);
+}
+// Of a block of one direction.
+template <int D>
+COMBA_HOST_DEVICE constexpr int64_t tensor_shared_bytes() {
+  return kTensorGroup<D> * (2 * TensorRows<D, 1>::kBytes + TensorProducts<1>::kBytes);
 }
 
 template <typename T>
@@ -58,6 +73,8 @@ struct TensorScan {
   ScanParams<float> params;
   T* o = nullptr;       // [B, T, H, D] (merged) or [R, B, T, H, D], contiguous
   bool merged = false;  // both directions add up in o
+  int slots = 0;        // tensor_slots(), where a block serves both directions
+  bool mapped = false;  // rows are copied by the tensor memory accelerator
   int64_t first = 0;    // block 0 serves this (batch, head) or, with rows of its own, this task
   // With rows of its own a sequence may be cut (tensor_segments.cuh): blocks of a segment for every task, then those of
   // the next one.
@@ -81,23 +98,23 @@ struct TensorSource {
 // One block's view: its place in the tensors and in shared memory.
 template <typename T, int D, int kDirections>
 struct TensorBlock {
+  using Element = T;
   using Rows = TensorRows<D, kDirections>;
   using Products = TensorProducts<kDirections>;
-  // With both directions in a block some warps walk, 16 kMTiles rows of S^T each, and four make ready what these need.
-  // Wide rows of S^T halve the reads of shared memory, which limit the walk. With one direction all warps do both.
+  // With both directions in a block some warps walk, 16 kMTiles rows of S^T each, others make ready what these need, and
+  // one may copy rows (tensor_map.h). With one direction all warps do everything.
   static constexpr bool kResident = kDirections == 2;
-  static constexpr int kMTiles = kResident && D > 32 ? 2 : 1;
+  static constexpr int kMTiles = kResident && D > 64 ? 2 : 1;
   static constexpr int kDirectionWarps = D / 16 / kMTiles;
-  static constexpr int kWalkers = kDirectionWarps * kDirections, kMakers = kResident ? 4 : 0;
-  static constexpr int kWarps = kWalkers + kMakers, kThreads = 32 * kWarps;
-  static constexpr int kLoaders = kResident ? kMakers : kWarps;  // the last warps of the block
+  static constexpr int kWalkers = kDirectionWarps * kDirections;
+  static constexpr int kCopiers = kResident && D <= 64 ? 1 : 0;
+  static constexpr int kMakers = !kResident ? 0 : D == 32 ? 3 : D == 64 ? 7 : 4;
+  static constexpr int kWarps = kWalkers + kMakers + kCopiers, kThreads = 32 * kWarps;
+  // Warps that share the copies of chunks' rows by threads.
+  static constexpr int kLoaders = kResident ? 1 : kWarps;
   static constexpr int kGroup = kTensorGroup<D>;
   // Blocks an SM that registers are kept for.
-#if __CUDA_ARCH__ >= 900
-  static constexpr int kMinBlocks = kResident ? (D == 128 ? 1 : D == 32 ? 3 : 2) : 512 / kThreads;
-#else
-  static constexpr int kMinBlocks = kResident ? 1 : 512 / kThreads;
-#endif
+  static constexpr int kMinBlocks = kResident ? kResidentBlocks<D> : 512 / kThreads;
 
   const TensorScan<T>& scan;
   const ScanParams<float>& p;
@@ -142,24 +159,25 @@ struct TensorBlock {
   __device__ int chunk_of(int n, bool down) const {
     return kResident ? (n % 2 == 0 ? n / 2 : chunks - 1 - n / 2) : down ? chunks - 1 - n : n;
   }
-  // Where the rows of a chunk lie, and what is made of them. With both directions, both walks are done with the middle
-  // first, and the next task's first chunks take its places: every other turn has them the other way round.
-  __device__ int resident_slot(int chunk) const {
-    const int other = chunks - 1 - chunk, order = chunk <= other ? 2 * chunk : 2 * other + 1;
-    return turn % 2 == 0 ? order : chunks - 1 - order;
-  }
+  // Where the rows of that chunk lie, and what is made of them. With both directions every other task has its chunks the other
+  // way round: its first ones lie where the task before had none, then where its middle ones were, which both walks are done
+  // with first.
+  __device__ int resident_slot(int n) const { return turn % 2 == 0 ? n : scan.slots - 1 - n; }
   // Of the n-th chunk that is made ready.
   __device__ ChunkPlace place(int n, int chunk) const {
-    const int slot = kResident ? resident_slot(chunk) : 0;
+    const int slot = kResident ? resident_slot(n) : 0;
     return {kResident ? slot : n % (2 * kGroup), kResident ? slot : n % kGroup};
   }
   __device__ uint32_t rows_address(const ChunkPlace& at) const {
     return base + at.rows * Rows::kBytes;
   }
   __device__ int products_offset(const ChunkPlace& at) const {
-    return (kResident ? chunks : 2 * kGroup) * Rows::kBytes + at.products * Products::kBytes;
+    return (kResident ? scan.slots : 2 * kGroup) * Rows::kBytes + at.products * Products::kBytes;
   }
-  __device__ char* spare() const { return memory + chunks * (Rows::kBytes + Products::kBytes); }
+  // Of the outputs of the last chunk.
+  __device__ char* spare() const {
+    return memory + scan.slots * (Rows::kBytes + Products::kBytes) + turn % 2 * Rows::kTensor;
+  }
   __device__ int64_t gate_index(int local, int64_t t) const {
     return (((first_direction + local) * p.batch + batch) * p.length + t) * p.heads + head;
   }
@@ -174,9 +192,8 @@ struct TensorBlock {
                             bool down) const {
     constexpr int kPieces = D / 8, kRowsAtOnce = 32 * kLoaders / kPieces;
     constexpr int kChunksAtOnce = kRowsAtOnce > 16 ? kRowsAtOnce / 16 : 1;
-    const int thread = static_cast<int>(threadIdx.x) - 32 * (kWarps - kLoaders);
+    const int thread = kResident ? lane : static_cast<int>(threadIdx.x);
     const int piece = thread % kPieces, first_row = thread / kPieces % 16;
-    const uint32_t to = base + row_piece<D>(first_row, piece);
     const T* rows[kTensors];
     int stride[kTensors], length[kTensors];
 #pragma unroll
@@ -191,14 +208,15 @@ struct TensorBlock {
         kChunksAtOnce > 1 ? thread / (kPieces * 16) : 0;  // else n is known to be uniform
     for (int n = first + ahead; n < last; n += kChunksAtOnce) {
       const int chunk = chunk_of(n, down);
-      const uint32_t slot = to + place(n, chunk).rows * Rows::kBytes;
-#pragma unroll
-      for (int more = 0; more < 16; more += kRowsAtOnce) {  // their pieces lie alike
+      const uint32_t slot = rows_address(place(n, chunk));
+#pragma unroll 1
+      for (int more = 0; more < 16; more += kRowsAtOnce) {
+        const uint32_t to = slot + row_piece<D>(first_row + more, piece);
         const int t = chunk * kTensorChunk + first_row + more;
 #pragma unroll
         for (int i = 0; i < kTensors; ++i) {
           const bool present = t < length[i];
-          copy_async(slot + sources[i].place + more * D * 2,
+          copy_async(to + sources[i].place,
                      rows[i] + static_cast<int64_t>(present ? t : 0) * stride[i], present);
         }
       }

@@ -33,7 +33,7 @@ struct ConvolvedRows {
     return part == 0 ? Rows::kQuery : part == 1 ? Rows::kKey : Rows::kValue;
   }
   __device__ char* tokens_before(int group_start) const {
-    return b.memory + tensor_shared_bytes<D, 1>(0) + group_start / Block::kGroup % 2 * kBeforeBytes;
+    return b.memory + tensor_shared_bytes<D>() + group_start / Block::kGroup % 2 * kBeforeBytes;
   }
 
   // Starts copying the raw rows of chunks first .. end - 1 of the sweep.

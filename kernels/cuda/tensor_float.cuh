@@ -12,6 +12,27 @@
 
 namespace comba::kernels::cuda {
 
+// Column j = lane & 15 of (I + A)^-1 for the triangle of this half of the warp; A in rows of kRow groups of four floats,
+// the first four of which are exchanged by `exchange`.
+template <int kRow>
+__device__ inline void invert_row_by_row(float (&m)[16], const float4* a, int j, int exchange) {
+#pragma unroll
+  for (int i = 0; i < 16; ++i) {
+    float sum = i == j ? 1.f : 0.f;
+#pragma unroll
+    for (int group = 0; group * 4 < i; ++group) {
+      const float4 x = a[i * kRow + (group ^ exchange)];
+      sum -= x.x * m[group * 4];
+      sum -= group * 4 + 1 < i ? x.y * m[group * 4 + 1] : 0.f;
+      sum -= group * 4 + 2 < i ? x.z * m[group * 4 + 2] : 0.f;
+      sum -= group * 4 + 3 < i ? x.w * m[group * 4 + 3] : 0.f;
+    }
+    m[i] = sum;
+  }
+}
+
+// K K^T and Q K^T of a chunk: rows 8 half + quad, columns 8 n + 2 pair + x at [n][2 half + x].
+
 template <int D>
 struct FloatMemory {
   static constexpr int kGroup = 2;  // chunks that are loaded, made and walked together
@@ -191,7 +212,7 @@ struct FloatBlock {
     }
     __syncwarp();
     float column[16];
-    invert_column<Memory::kSide / 4>(column, reinterpret_cast<const float4*>(out.m), lane & 15, 0);
+    invert_row_by_row<Memory::kSide / 4>(column, reinterpret_cast<const float4*>(out.m), lane & 15, 0);
     __syncwarp();
     if (lane < 16) {
 #pragma unroll

@@ -27,14 +27,14 @@ namespace comba::kernels::cuda {
 // Both directions of a block meet in the middle of the sequence: what one has left there, the other needs. It says so
 // by `arrive` and the other waits by `sync`, a barrier each way.
 struct Meeting {
-  int barrier, threads;
+  int own, other, threads;
 
   __device__ void arrive() const {
     __threadfence_block();
-    asm volatile("bar.arrive %0, %1;" ::"r"(barrier), "r"(threads) : "memory");
+    asm volatile("bar.arrive %0, %1;" ::"r"(own), "r"(threads) : "memory");
   }
   __device__ void sync() const {
-    asm volatile("bar.sync %0, %1;" ::"r"(3 - barrier), "r"(threads) : "memory");
+    asm volatile("bar.sync %0, %1;" ::"r"(other), "r"(threads) : "memory");
   }
 };
 
@@ -45,11 +45,9 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
   using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = Block::kMTiles;
   const Walk<T, D, kDirections> walk(b);
-  const bool merged = Block::kResident && b.scan.merged;
-  const int middle = walk.reversed ? b.chunks / 2 : (b.chunks + 1) / 2;
-  const Meeting meeting{1 + walk.local, 32 * Block::kWalkers};
   const float d = b.correction(walk.local);
   WarpState<T, D, kMTiles> state;
+  constexpr bool kWide = WarpState<T, D, kMTiles>::kWide;
   if (!Block::kResident && initial != nullptr) {
     state.visit_pairs(walk.first_row, b.lane, [&](int row, int column, float& x, float& y) {
       const float2 two = *reinterpret_cast<const float2*>(initial + row * D + column);
@@ -57,27 +55,34 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
       y = two.y;
     });
   }
-  OutputTile<T, D, kDirections> tile(walk);
-  const auto step = [&](int n, int chunk, const ChunkPlace& place) {
+  OutputTile<T, D, kDirections> tile(walk, walk.reversed ? b.chunks - 1 - b.begin : b.begin);
+  // `finish(o)`: what becomes of a chunk's output.
+  const auto step = [&](const ChunkPlace& place, const auto& finish) {
     const int products = b.products_offset(place);
     const uint32_t rows = b.rows_address(place), triangles = b.base + products;
-    if (merged && n > middle) {
-      tile.ask(chunk);
+    uint32_t m[4], p[4], v[kMTiles][4], written[kMTiles][4];
+    Factors f[2][2];
+    float decay;
+    const auto load = [&] {
+      decay = walk.decay(products);
+      load_matrices_transposed(m, triangles + walk.triangle_columns);
+      load_matrices(p, triangles + walk.triangle_rows + TensorProducts<kDirections>::kP);
+      walk.load_factors(f, products);
+    };
+    // Before products that run by themselves; others leave no registers for it.
+    if constexpr (kWide) {
+      load();
+      walk.load_values(v[0], rows, 0);
     }
     float read_state[kMTiles][2][4] = {}, o[kMTiles][2][4] = {};
-    uint32_t tiles[D / 16];
-    walk.addresses(tiles, rows, walk.row_tiles);
-    state.multiply(read_state, o, tiles, Rows::kQuery);
-    uint32_t m[4], p[4], written[kMTiles][4];
-    load_matrices_transposed(m, triangles + walk.triangle_columns);
-    load_matrices(p, triangles + walk.triangle_rows + TensorProducts<kDirections>::kP);
-    Factors f[2][2];
-    walk.load_factors(f, products);
-#pragma unroll
-    for (int mt = 0; mt < kMTiles; ++mt) {
-      float update[2][4] = {};
-      solve_update<T>(update, read_state[mt], walk, rows, mt, f, m);
-      scaled_fragment<T>(written[mt], update, [&](int half, int x) { return f[half][x].write; });
+    state.begin_read(read_state, o, rows, walk.row_tiles);
+    if constexpr (!kWide) {
+      load();
+    }
+    state.scale(decay);
+    state.finish(read_state, o);
+    // From what has been read of S, in its place, the output.
+    const auto add_update = [&](int mt, const float(&update)[2][4]) {
       uint32_t plain[4];
       fragment<T>(plain, update);
 #pragma unroll
@@ -89,60 +94,98 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
         }
         Half<T>::multiply(y, plain, p[2 * half], p[2 * half + 1]);
       }
-    }
-    state.scale(walk.decay(products));
-    walk.addresses(tiles, rows, walk.column_tiles);
-    state.add_product(written, tiles);
-    if (merged && n < middle) {
-      tile.leave(o, chunk);
-      if (n + 1 == middle) {
-        meeting.arrive();
+    };
+    float update[kMTiles][2][4] = {};
+#pragma unroll
+    for (int mt = 0; mt < kMTiles; ++mt) {
+      if constexpr (!kWide) {
+        walk.load_values(v[mt], rows, mt);
       }
+      solve_update<T, Walk<T, D, kDirections>>(update[mt], read_state[mt], v[mt], f, m);
+      scaled_fragment<T>(written[mt], update[mt],
+                         [&](int half, int x) { return f[half][x].write; });
+      if constexpr (!kWide) {
+        add_update(mt, update[mt]);
+      }
+    }
+    state.begin_add(written, rows, walk.column_tiles);
+    if constexpr (kWide) {
+      add_update(0, update[0]);
+    }
+    state.finish_add();
+    finish(o);
+    tile.move_on(walk.reversed);
+  };
+  const auto store = [&](const auto& o) { tile.store(o); };
+  if constexpr (kDirections == 2) {
+    ReadySweep sweep(b, walk.reversed, made_barriers(b, b.turn), phase_of(b.turn));
+    if (!b.scan.merged) {
+      sweep.run(b.chunks, [&](int, const ChunkPlace& place) { step(place, store); });
       return;
     }
-    if (merged) {
-      if (n == middle) {
-        meeting.sync();
-        tile.ask(chunk);
+    // Barriers of every other task, as a direction may come to its next meeting before all warps have left this one.
+    const int barriers = 1 + 2 * (b.turn % 2);
+    const Meeting meeting{barriers + walk.local, barriers + 1 - walk.local, 32 * Block::kWalkers};
+    sweep.run(sweep.middle, [&](int, const ChunkPlace& place) {
+      step(place, [&](const auto& o) { tile.leave(o); });
+    });
+    meeting.arrive();
+    meeting.sync();
+    tile.ask();
+    sweep.run(b.chunks, [&](int, const ChunkPlace& place) {
+      step(place, [&](auto& o) {
+        tile.add_left(o);
+        tile.store(o);
+      });
+      if (sweep.done + 1 < b.chunks) {
+        tile.ask();
       }
-      tile.add_left(o);
-    }
-    tile.store(o, chunk);
-  };
-  if constexpr (kDirections == 2) {
-    sweep_ready(b, walk.reversed, made_barriers(b), b.turn % 2, step);
+    });
   } else if constexpr (kConvolve) {
-    sweep_groups(b, walk.reversed, ConvolvedRows<T, D>{b, walk.reversed, b.scan.convolution}, step);
+    sweep_groups(b, walk.reversed, ConvolvedRows<T, D>{b, walk.reversed, b.scan.convolution},
+                 [&](int, const ChunkPlace& place) { step(place, store); });
   } else {
     sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
-                 step);
+                 [&](int, const ChunkPlace& place) { step(place, store); });
   }
 }
 
 template <typename T, int D, int kDirections>
 __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
                                   TensorBlock<T, D, kDirections>::kMinBlocks)
-    scan_tensor_kernel(const __grid_constant__ TensorScan<T> scan) {
-  extern __shared__ __align__(128) char tensor_memory[];
+    scan_tensor_kernel(const __grid_constant__ TensorScan<T> scan,
+                       const __grid_constant__ RowMaps maps) {
+  extern __shared__ __align__(1024) char tensor_memory[];
   uint32_t n = blockIdx.x;
   if constexpr (kDirections == 2) {
     const auto count = static_cast<uint32_t>(scan.params.batch * scan.params.heads);
     using Block = TensorBlock<T, D, 2>;
-    begin_block(Block(scan, tensor_memory, n));
-    if (threadIdx.x < 32 * Block::kWalkers) {
+    const Block first(scan, tensor_memory, n);
+    begin_block(first, scan.mapped ? 1 : 32);
+    const auto each = [&](const auto& task) {
+      for (int turn = 0; n < count; n += gridDim.x, ++turn) {
+        task(Block(scan, tensor_memory, n, turn));
+      }
+    };
+    if (first.warp < Block::kWalkers) {
       be_walker<D>();
-      for (int turn = 0; n < count; n += gridDim.x, ++turn) {
-        walk_outputs<false>(Block(scan, tensor_memory, n, turn), nullptr);
-        // The next task's first output takes the place of this one's last.
-        asm volatile("bar.sync 3, %0;" ::"r"(32 * Block::kWalkers) : "memory");
-      }
-    } else {
-      be_maker<D>();
-      for (int turn = 0; n < count; n += gridDim.x, ++turn) {
-        const Block b(scan, tensor_memory, n, turn);
-        make_chunks(b, {b.p.v, b.p.v_strides});
-      }
+      each([](const Block& b) { walk_outputs<false>(b, nullptr); });
+      return;
     }
+    be_maker<D>();
+    if (!scan.mapped) {
+      if (first.warp < Block::kWalkers + Block::kMakers) {
+        each([](const Block& b) { make_chunks<false>(b); });
+      }
+      return;
+    }
+#if __CUDA_ARCH__ >= 900
+    if (first.warp < Block::kWalkers + Block::kMakers) {
+      each([](const Block& b) { make_chunks<true>(b); });
+    } else if (first.lane == 0) {
+      each([&](const Block& b) { copy_chunks(b, maps); });
+    }
+#endif
   } else {
     int segment = 0;
     const float* initial = nullptr;
@@ -162,7 +205,7 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
 template <typename T, int D>
 __global__ void __launch_bounds__(TensorBlock<T, D, 1>::kThreads, TensorBlock<T, D, 1>::kMinBlocks)
     scan_convolved_kernel(const __grid_constant__ TensorScan<T> scan) {
-  extern __shared__ __align__(128) char tensor_memory[];
+  extern __shared__ __align__(1024) char tensor_memory[];
   walk_outputs<true>(TensorBlock<T, D, 1>(scan, tensor_memory, blockIdx.x), nullptr);
 }
 

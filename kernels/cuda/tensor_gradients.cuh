@@ -479,7 +479,7 @@ __global__ void __launch_bounds__(SpanMemory<T, D, kDirections>::kThreads,
                                   SpanMemory<T, D, kDirections>::kMinBlocks)
     scan_tensor_gradients_kernel(const __grid_constant__ TensorBackward<T> backward) {
   using Memory = SpanMemory<T, D, kDirections>;
-  extern __shared__ __align__(128) char tensor_memory[];
+  extern __shared__ __align__(1024) char tensor_memory[];
   auto& memory = *reinterpret_cast<Memory*>(tensor_memory);
   const auto spans = static_cast<uint32_t>(tensor_chunks(backward.scan.params.length) + 1) / 2;
   const int64_t block = blockIdx.x / spans;

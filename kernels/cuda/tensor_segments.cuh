@@ -20,7 +20,7 @@ COMBA_HOST_DEVICE constexpr int segment_parts(int segments) { return 2 * segment
 template <typename T, int D>
 __global__ void __launch_bounds__(TensorBlock<T, D, 1>::kThreads, TensorBlock<T, D, 1>::kMinBlocks)
     scan_segments_kernel(const __grid_constant__ TensorScan<T> scan, const SegmentStates out) {
-  extern __shared__ __align__(128) char tensor_memory[];
+  extern __shared__ __align__(1024) char tensor_memory[];
   const auto tasks = static_cast<uint32_t>(scan.params.tasks());
   const uint32_t task = blockIdx.x % tasks;
   const int part = static_cast<int>(blockIdx.x / tasks), segment = (part + 1) / 2;
@@ -36,7 +36,7 @@ __global__ void __launch_bounds__(TensorBlock<T, D, 1>::kThreads, TensorBlock<T,
   }
   sweep_groups(b, walk.reversed,
                StoredRows<T, D>{b, walk.reversed, {transition ? nullptr : b.p.v, b.p.v_strides}},
-               [&](int, int, const ChunkPlace& place) {
+               [&](int, const ChunkPlace& place) {
                  advance(state, walk, place, [](int, const float(&)[2][4]) {});
                });
   float* const target = (transition ? out.transitions : out.states) +

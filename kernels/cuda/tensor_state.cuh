@@ -4,6 +4,7 @@
 #pragma once
 
 #include "kernels/cuda/tensor_sweep.cuh"
+#include "kernels/cuda/warpgroup_matrix.cuh"
 
 namespace comba::kernels::cuda {
 
@@ -21,54 +22,105 @@ struct WarpState {
     a[3] = Half<T>::pack(high[2], high[3]);
   }
 
-  // sum += value rows^T. `rows`: address of 16 rows in shared memory plus this lane's offset (kPairRows) into each tile.
-  __device__ void multiply(float (&sum)[kMTiles][2][4], const uint32_t (&rows)[D / 16]) const {
+  __device__ void pack_all(uint32_t (&a)[D / 16][4]) const {
 #pragma unroll
     for (int step = 0; step < D / 16; ++step) {
-      uint32_t b[4];
-      load_matrices(b, rows[step]);
+      pack(a[step], 0, step);
+    }
+  }
+
+  // Warps of a whole warpgroup, in step, with one tile of 16 rows each: their products are the warpgroup's.
+  static constexpr bool kWide = kWarpgroupProducts && D == 64 && kMTiles == 1;
+
+  // sum = value rows^T of 16 rows at a shared address, and `other` the same of those behind them. `tiles`: this lane's
+  // offsets (kPairRows). The sums are there after finish().
+  __device__ void begin_read(float (&sum)[kMTiles][2][4], float (&other)[kMTiles][2][4],
+                             uint32_t rows, const uint32_t (&tiles)[D / 16]) const {
+    if constexpr (kWide) {
+      uint32_t a[D / 16][4];
+      pack_all(a);
+      begin_products();
 #pragma unroll
-      for (int mt = 0; mt < kMTiles; ++mt) {
-        uint32_t a[4];
-        pack(a, mt, step);
-        Half<T>::multiply(sum[mt][0], a, b[0], b[1]);
-        Half<T>::multiply(sum[mt][1], a, b[2], b[3]);
+      for (int step = 0; step < D / 16; ++step) {
+        WarpgroupProduct<T>::by_rows(sum[0], other[0], a[step],
+                                     matrix_descriptor(rows, step), step > 0);
+      }
+      commit_products();
+    } else {
+      begin_read(sum, rows, tiles);
+      begin_read(other, rows + kTensorChunk * D * 2, tiles);
+    }
+  }
+  __device__ void begin_read(float (&sum)[kMTiles][2][4], uint32_t rows,
+                             const uint32_t (&tiles)[D / 16]) const {
+    if constexpr (kWide) {
+      uint32_t a[D / 16][4];
+      pack_all(a);
+      begin_products();
+#pragma unroll
+      for (int step = 0; step < D / 16; ++step) {
+        WarpgroupProduct<T>::by_rows(sum[0], a[step], matrix_descriptor(rows, step),
+                                     step > 0);
+      }
+      commit_products();
+    } else {
+#pragma unroll
+      for (int step = 0; step < D / 16; ++step) {
+        uint32_t b[4];
+        load_matrices(b, rows + tiles[step]);
+#pragma unroll
+        for (int mt = 0; mt < kMTiles; ++mt) {
+          uint32_t a[4];
+          pack(a, mt, step);
+          Half<T>::multiply(sum[mt][0], a, b[0], b[1]);
+          Half<T>::multiply(sum[mt][1], a, b[2], b[3]);
+        }
       }
     }
   }
-  // The same for these rows and those `distance` bytes behind them.
-  __device__ void multiply(float (&sum)[kMTiles][2][4], float (&other)[kMTiles][2][4],
-                           const uint32_t (&rows)[D / 16], int distance) const {
+  __device__ static void finish(float (&sum)[kMTiles][2][4]) {
+    if constexpr (kWide) {
+      wait_products();
+      hold(sum[0]);
+    }
+  }
+  __device__ static void finish(float (&sum)[kMTiles][2][4], float (&other)[kMTiles][2][4]) {
+    finish(sum);
+    if constexpr (kWide) {
+      hold(other[0]);
+    }
+  }
+  // value += a rows; offsets of kPairColumns. Done after finish_add().
+  __device__ void begin_add(const uint32_t (&a)[kMTiles][4], uint32_t rows,
+                            const uint32_t (&tiles)[D / 16]) {
+    if constexpr (kWide) {
+      begin_products();
+      WarpgroupProduct<T>::by_columns(value[0], a[0], matrix_descriptor(rows));
+      commit_products();
+    } else {
 #pragma unroll
-    for (int step = 0; step < D / 16; ++step) {
-      uint32_t b[4], c[4];
-      load_matrices(b, rows[step]);
-      load_matrices(c, rows[step] + distance);
+      for (int step = 0; step < D / 16; ++step) {
+        uint32_t b[4];
+        load_matrices_transposed(b, rows + tiles[step]);
 #pragma unroll
-      for (int mt = 0; mt < kMTiles; ++mt) {
-        uint32_t a[4];
-        pack(a, mt, step);
-        Half<T>::multiply(sum[mt][0], a, b[0], b[1]);
-        Half<T>::multiply(sum[mt][1], a, b[2], b[3]);
-        Half<T>::multiply(other[mt][0], a, c[0], c[1]);
-        Half<T>::multiply(other[mt][1], a, c[2], c[3]);
+        for (int mt = 0; mt < kMTiles; ++mt) {
+          Half<T>::multiply(value[mt][2 * step], a[mt], b[0], b[1]);
+          Half<T>::multiply(value[mt][2 * step + 1], a[mt], b[2], b[3]);
+        }
       }
     }
   }
-  // value += a rows; offsets of kPairColumns.
-  __device__ void add_product(const uint32_t (&a)[kMTiles][4], const uint32_t (&rows)[D / 16]) {
-#pragma unroll
-    for (int step = 0; step < D / 16; ++step) {
-      uint32_t b[4];
-      load_matrices_transposed(b, rows[step]);
-#pragma unroll
-      for (int mt = 0; mt < kMTiles; ++mt) {
-        Half<T>::multiply(value[mt][2 * step], a[mt], b[0], b[1]);
-        Half<T>::multiply(value[mt][2 * step + 1], a[mt], b[2], b[3]);
-      }
+  __device__ void finish_add() {
+    if constexpr (kWide) {
+      wait_products();
+      hold(value[0]);
     }
   }
+  // While what begin_read() has begun is on its way.
   __device__ void scale(float factor) {
+    if constexpr (kWide) {
+      hold(value[0]);
+    }
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
 #pragma unroll
@@ -172,17 +224,11 @@ struct Walk {
     factors = Products::kFactors + local * Products::kFactorBytes + 32 * (lane & 3);
   }
 
-  __device__ static void addresses(uint32_t (&at)[D / 16], uint32_t rows,
-                                   const uint32_t (&tiles)[D / 16]) {
-#pragma unroll
-    for (int step = 0; step < D / 16; ++step) {
-      at[step] = rows + tiles[step];
-    }
-  }
-  // This warp's rows of the m-tile of V^T (or of what has taken its place) as accumulators.
-  __device__ void load_values(float (&x)[2][4], uint32_t rows, int mt) const {
-    uint32_t v[4];
+  // This warp's rows of the m-tile of V^T (or of what has taken its place), and these as accumulators.
+  __device__ void load_values(uint32_t (&v)[4], uint32_t rows, int mt) const {
     load_matrices_transposed(v, rows + Rows::kValue + (value_tile ^ 32 * mt));
+  }
+  __device__ static void unpack_values(float (&x)[2][4], const uint32_t (&v)[4]) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const float2 low = Half<T>::unpack(v[2 * half]), high = Half<T>::unpack(v[2 * half + 1]);
@@ -206,46 +252,62 @@ struct Walk {
   }
 };
 
-// O^T [Dv rows, 16 tokens] of a warp and chunk on its way to the output. Where both directions add up there, the first
-// leaves its accumulators as they are, 16 bytes a lane, in the place of the rows (of the last chunk, whose rows may be
-// fewer, in shared memory): the second has the same layout and adds to them.
+// O^T [Dv rows, 16 tokens] of a warp on its way to the output, chunk after chunk. Where both directions add up there, the
+// first leaves its accumulators as they are, 16 bytes a lane, in the place of the rows (of the last chunk, whose rows may
+// be fewer, in shared memory): the second has the same layout and adds to them.
 template <typename T, int D, int kDirections>
 struct OutputTile {
   static constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
-  const Walk<T, D, kDirections>& walk;
   int64_t stride;  // elements from token to token
-  T* output;       // of the first token, this warp's first column
+  T* rows;         // of the chunk: this lane's pair of columns of its token
+  T* left_rows;    // of the chunk: this lane's place of what is left
+  uint4* spare;    // that of the last chunk
+  int token;       // of the lane in its chunk
+  int chunk, last, length;
   uint4 left[kMTiles];
 
-  __device__ explicit OutputTile(const Walk<T, D, kDirections>& w)
-      : walk(w), stride(w.b.p.heads * D) {
+  __device__ OutputTile(const Walk<T, D, kDirections>& walk, int first_chunk)
+      : stride(walk.b.p.heads * D),
+        spare(reinterpret_cast<uint4*>(walk.b.spare()) + walk.first_row / 16 * 32 + walk.b.lane),
+        token(walk.b.lane >> 2),
+        chunk(first_chunk),
+        last(walk.b.chunks - 1),
+        length(static_cast<int>(walk.b.p.length)) {
     const auto& b = walk.b;
     const int direction = b.scan.merged ? 0 : b.first_direction + walk.local;
-    output = b.scan.o + ((direction * b.p.batch + b.batch) * b.p.length * b.p.heads + b.head) * D +
-             walk.first_row;
+    T* const output =
+        b.scan.o +
+        (((direction * b.p.batch + b.batch) * b.p.length + int64_t{chunk} * kTensorChunk) *
+             b.p.heads +
+         b.head) *
+            D +
+        walk.first_row;
+    rows = output + token * stride + 2 * (b.lane & 3);
+    left_rows = output + (b.lane >> 1) * stride + 8 * (b.lane & 1);
   }
-  __device__ uint4* place(int chunk, int mt) const {
-    const auto& b = walk.b;
-    if (chunk == b.chunks - 1) {
-      return reinterpret_cast<uint4*>(b.spare()) + (walk.first_row / 16 + mt) * 32 + b.lane;
-    }
-    return reinterpret_cast<uint4*>(output + (chunk * kTensorChunk + (b.lane >> 1)) * stride +
-                                    16 * mt + 8 * (b.lane & 1));
+  __device__ void move_on(bool down) {
+    const int64_t step = down ? -kTensorChunk * stride : kTensorChunk * stride;
+    rows += step;
+    left_rows += step;
+    chunk += down ? -1 : 1;
   }
-  __device__ void leave(const float (&o)[kMTiles][2][4], int chunk) const {
+  __device__ uint4* place(int mt) const {
+    uint4* const own = reinterpret_cast<uint4*>(left_rows + 16 * mt);
+    return chunk == last ? spare + 32 * mt : own;
+  }
+  __device__ void leave(const float (&o)[kMTiles][2][4]) const {
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
       const float(&low)[4] = o[mt][0], (&high)[4] = o[mt][1];
-      *place(chunk, mt) =
-          make_uint4(Half<T>::pack(low[0], low[1]), Half<T>::pack(low[2], low[3]),
-                     Half<T>::pack(high[0], high[1]), Half<T>::pack(high[2], high[3]));
+      *place(mt) = make_uint4(Half<T>::pack(low[0], low[1]), Half<T>::pack(low[2], low[3]),
+                              Half<T>::pack(high[0], high[1]), Half<T>::pack(high[2], high[3]));
     }
   }
   // Asks for what has been left, early: it takes as long as half a chunk.
-  __device__ void ask(int chunk) {
+  __device__ void ask() {
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
-      left[mt] = *place(chunk, mt);
+      left[mt] = *place(mt);
     }
   }
   __device__ void add_left(float (&o)[kMTiles][2][4]) const {
@@ -260,23 +322,18 @@ struct OutputTile {
       }
     }
   }
-  __device__ void store(const float (&o)[kMTiles][2][4], int chunk) const {
-    const int quad = walk.b.lane >> 2, t = chunk * kTensorChunk + quad;
-    T* const at = output + t * stride + 2 * (walk.b.lane & 3);
+  __device__ void store(const float (&o)[kMTiles][2][4]) const {
+    const int t = chunk * kTensorChunk + token;
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
-      uint32_t two[4];
 #pragma unroll
-      for (int x = 0; x < 4; ++x) {
-        two[x] =
-            transposed(Half<T>::pack(o[mt][x >> 1][2 * (x & 1)], o[mt][x >> 1][2 * (x & 1) + 1]));
-      }
-#pragma unroll
-      for (int n = 0; n < 2; ++n) {
-        if (t + 8 * n < walk.b.p.length) {
-          T* const row = at + 8 * n * stride + 16 * mt;
-          *reinterpret_cast<uint32_t*>(row) = two[2 * n];
-          *reinterpret_cast<uint32_t*>(row + 8) = two[2 * n + 1];
+      for (int n = 0; n < 2; ++n) {  // the same tokens of both halves of the rows
+        const uint32_t low = transposed(Half<T>::pack(o[mt][n][0], o[mt][n][1]));
+        const uint32_t high = transposed(Half<T>::pack(o[mt][n][2], o[mt][n][3]));
+        T* const row = rows + 8 * n * stride + 16 * mt;
+        if (t + 8 * n < length) {
+          *reinterpret_cast<uint32_t*>(row) = low;
+          *reinterpret_cast<uint32_t*>(row + 8) = high;
         }
       }
     }
@@ -286,10 +343,10 @@ struct OutputTile {
 // R^T of a chunk from V and S K, then V'^T = R^T M^T.
 template <typename T, typename Walk>
 __device__ void solve_update(float (&update)[2][4], const float (&read_state)[2][4],
-                             const Walk& walk, uint32_t rows, int mt, const Factors (&f)[2][2],
+                             const uint32_t (&values)[4], const Factors (&f)[2][2],
                              const uint32_t (&m)[4]) {
   float v[2][4];
-  walk.load_values(v, rows, mt);
+  Walk::unpack_values(v, values);
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
@@ -312,24 +369,37 @@ __device__ void advance(State& state, const Walk<T, D, kDirections>& walk, const
   const auto& b = walk.b;
   const int products = b.products_offset(place);
   const uint32_t rows = b.rows_address(place), triangles = b.base + products;
-  float read_state[kMTiles][2][4] = {};
-  uint32_t tiles[D / 16];
-  walk.addresses(tiles, rows, walk.row_tiles);
-  state.multiply(read_state, tiles);
-  uint32_t m[4], written[kMTiles][4];
-  load_matrices_transposed(m, triangles + walk.triangle_columns);
+  uint32_t m[4], v[kMTiles][4], written[kMTiles][4];
   Factors f[2][2];
-  walk.load_factors(f, products);
-#pragma unroll
-  for (int mt = 0; mt < kMTiles; ++mt) {
-    float update[2][4] = {};
-    solve_update<T>(update, read_state[mt], walk, rows, mt, f, m);
-    keep(mt, update);
-    scaled_fragment<T>(written[mt], update, [&](int half, int x) { return f[half][x].write; });
+  const auto load = [&] {
+    load_matrices_transposed(m, triangles + walk.triangle_columns);
+    walk.load_factors(f, products);
+  };
+  if constexpr (State::kWide) {
+    load();
+    walk.load_values(v[0], rows, 0);
+  }
+  float read_state[kMTiles][2][4] = {}, update[kMTiles][2][4] = {};
+  state.begin_read(read_state, rows, walk.row_tiles);
+  if constexpr (!State::kWide) {
+    load();
   }
   state.scale(walk.decay(products));
-  walk.addresses(tiles, rows, walk.column_tiles);
-  state.add_product(written, tiles);
+  state.finish(read_state);
+#pragma unroll
+  for (int mt = 0; mt < kMTiles; ++mt) {
+    if constexpr (!State::kWide) {
+      walk.load_values(v[mt], rows, mt);
+    }
+    solve_update<T, Walk<T, D, kDirections>>(update[mt], read_state[mt], v[mt], f, m);
+    scaled_fragment<T>(written[mt], update[mt], [&](int half, int x) { return f[half][x].write; });
+  }
+  state.begin_add(written, rows, walk.column_tiles);
+#pragma unroll
+  for (int mt = 0; mt < kMTiles; ++mt) {
+    keep(mt, update[mt]);
+  }
+  state.finish_add();
 }
 
 }  // namespace comba::kernels::cuda

@@ -1,7 +1,9 @@
 // How a block comes through its chunks: rows are loaded and triangles made ahead of the warps that walk.
 #pragma once
 
+#include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/tensor_triangles.cuh"
+#include "kernels/cuda/warpgroup_matrix.cuh"
 
 namespace comba::kernels::cuda {
 
@@ -11,142 +13,223 @@ struct ValueRows {
   const RowStrides& strides;
 };
 
-// Barriers in shared memory, one for each group of chunks of a block of both directions; every sweep or turn is a phase
-// of them.
-struct GroupBarriers {
+// Barriers in shared memory, one for each chunk of a block of both directions in the order in which they are made ready.
+struct ChunkBarriers {
   uint32_t at;
 
-  __device__ void init(int arrivals) const {
-    for (int n = 0; n < kBarriers; ++n) {
-      asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at + 8 * n), "r"(arrivals));
-    }
+  __device__ void init(int n, int arrivals) const {
+    asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at + 8 * n), "r"(arrivals));
   }
-  __device__ void arrive(int group) const {
+  __device__ void arrive(int n) const {
     asm volatile(
-        "{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(at + 8 * group)
+        "{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(at + 8 * n)
         : "memory");
   }
-  // Once what this thread has begun to copy is there.
-  __device__ void arrive_when_copied(int group) const {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(at + 8 * group)
+  // Arrives, and leaves the phase open until `bytes` have been copied besides.
+  __device__ void expect(int n, uint32_t bytes) const {
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(at + 8 * n),
+                 "r"(bytes)
                  : "memory");
   }
-  __device__ void wait(int group, int phase) const {
+  // Once what this thread has begun to copy is there.
+  __device__ void arrive_when_copied(int n) const {
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(at + 8 * n)
+                 : "memory");
+  }
+  __device__ bool test(int n, int phase) const {
+    uint32_t done;
+    asm volatile(
+        "{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
+        : "=r"(done)
+        : "r"(at + 8 * n), "r"(phase)
+        : "memory");
+    return done != 0;
+  }
+  __device__ void wait(int n, int phase) const {
+#if __CUDA_ARCH__ >= 900
     uint32_t done = 0;
     while (done == 0) {
-#if __CUDA_ARCH__ >= 900
       asm volatile(
           "{ .reg .pred p; mbarrier.try_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; }"
-#else
-      asm volatile(
-          "{ .reg .pred p; mbarrier.test_wait.parity.shared.b64 p, [%1], %2; selp.u32 %0, 1, 0, p; "
-          "}"
-#endif
           : "=r"(done)
-          : "r"(at + 8 * group), "r"(phase)
+          : "r"(at + 8 * n), "r"(phase)
           : "memory");
     }
+#else
+    while (!test(n, phase)) {
+    }
+#endif
   }
 };
-// Rows are there, products are made (all makers arrive), nobody needs either any more (all walkers arrive).
+// Rows are there, products are made, no walker needs either any more: of a task and the next one, as makers may be ahead by
+// more than a task.
 template <typename Block>
-__device__ GroupBarriers rows_barriers(const Block& b) {
-  return {b.base + b.chunks * (Block::Rows::kBytes + Block::Products::kBytes) +
-          Block::Rows::kTensor};
+__device__ ChunkBarriers rows_barriers(const Block& b, int turn) {
+  return {b.base + b.scan.slots * (Block::Rows::kBytes + Block::Products::kBytes) +
+          2 * Block::Rows::kTensor + turn % 2 * 8 * b.chunks};
 }
 template <typename Block>
-__device__ GroupBarriers made_barriers(const Block& b) {
-  return {rows_barriers(b).at + 8 * kBarriers};
+__device__ ChunkBarriers made_barriers(const Block& b, int turn) {
+  return {rows_barriers(b, turn).at + 16 * b.chunks};
 }
 template <typename Block>
-__device__ GroupBarriers free_barriers(const Block& b) {
-  return {rows_barriers(b).at + 16 * kBarriers};
+__device__ ChunkBarriers free_barriers(const Block& b, int turn) {
+  return {rows_barriers(b, turn).at + 32 * b.chunks};
 }
-// Chunks of a group: one for each maker. A step of both walks takes two.
+__device__ inline int phase_of(int turn) { return turn / 2 % 2; }
+
+// Whether both walks are done with what lay in the place of b's n-th chunk: one of the task before or, where that had none,
+// the same of the one before it.
 template <typename Block>
-__device__ int group_count(const Block& b) {
-  return (b.chunks + Block::kMakers - 1) / Block::kMakers;
+__device__ bool is_free(const Block& b, int n, bool wait) {
+  const int other = b.scan.slots - 1 - n;
+  const int turn = b.turn - (other < b.chunks ? 1 : 2);
+  if (turn < 0) {
+    return true;
+  }
+  const int of = other < b.chunks ? other : n;
+  const ChunkBarriers free = free_barriers(b, turn);
+  if (wait) {
+    free.wait(of, phase_of(turn));
+    return true;
+  }
+  return __all_sync(~0u, free.test(of, phase_of(turn)));
 }
 
-// The makers' part of a task: a group is loaded while the one before it is made, or all at first.
+// Copies a chunk of a (batch, head) to shared memory. One thread.
+__device__ inline void copy_chunk(uint32_t to, const CUtensorMap& map, int head, int token,
+                                  int batch, uint32_t barrier) {
+  asm volatile(
+      "cp.async.bulk.tensor.4d.shared::cluster.global.tile.mbarrier::complete_tx::bytes "
+      "[%0], [%1, {%2, %3, %4, %5}], [%6];" ::"r"(to),
+      "l"(&map), "r"(0), "r"(head), "r"(token), "r"(batch), "r"(barrier)
+      : "memory");
+}
+
+// The copier's part of a task: one thread.
 template <typename T, int D>
-__device__ void make_chunks(const TensorBlock<T, D, 2>& b, const ValueRows& values) {
+__device__ void copy_chunks(const TensorBlock<T, D, 2>& b, const RowMaps& maps) {
+  using Rows = TensorRows<D, 2>;
+  const ChunkBarriers barriers = rows_barriers(b, b.turn);
+  const int head = static_cast<int>(b.head), batch = static_cast<int>(b.batch);
+  for (int n = 0; n < b.chunks; ++n) {
+    is_free(b, n, true);
+    const int chunk = b.chunk_of(n, false), token = chunk * kTensorChunk;
+    const uint32_t rows = b.rows_address(b.place(n, chunk)), barrier = barriers.at + 8 * n;
+    barriers.expect(n, Rows::kBytes);
+    copy_chunk(rows + Rows::kKey, maps.key, head, token, batch, barrier);
+    copy_chunk(rows + Rows::kQuery, maps.query, head, token, batch, barrier);
+    copy_chunk(rows + Rows::kValue, maps.value, head, token, batch, barrier);
+  }
+}
+
+// A maker's part of a task: every kMakers-th chunk. kCopied: the copier copies rows; else each maker those of its chunks.
+template <bool kCopied, typename T, int D>
+__device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
   using Block = TensorBlock<T, D, 2>;
   using Rows = typename Block::Rows;
   constexpr int kMakers = Block::kMakers;
-  const int groups = group_count(b), maker = b.warp - Block::kWalkers;
-  const auto load_own_gates = [&](int group) {
-    const int own = group * kMakers + maker;
-    return load_gates(b, own < b.chunks ? b.chunk_of(own, false) : -1, b.lane >> 4);
-  };
-  int loaded = 0;
-  const auto load_until = [&](int end_group) {
-    for (; loaded < min(end_group, groups); ++loaded) {
-      const int first = loaded * kMakers, end = min(first + kMakers, b.chunks);
-      if (b.turn > 0) {  // the last task's chunks of these places, see resident_slot
-        free_barriers(b).wait(max(b.chunks - first - kMakers, 0) / kMakers, (b.turn - 1) % 2);
-      }
+  const int maker = b.warp - Block::kWalkers;
+  int asked = maker;  // the next chunk to copy
+  const auto ask = [&] {
+    if (asked < b.chunks) {
       b.load_rows({{Rows::kKey, b.p.k, b.p.k_strides},
                    {Rows::kQuery, b.p.q, b.p.q_strides},
-                   {Rows::kValue, values.data, values.strides}},
-                  first, end, false);
-      rows_barriers(b).arrive_when_copied(loaded);
+                   {Rows::kValue, b.p.v, b.p.v_strides}},
+                  asked, asked + 1, false);
+      rows_barriers(b, b.turn).arrive_when_copied(asked);
+    }
+    asked += kMakers;
+  };
+  const auto ask_until = [&](int needed, int wanted) {
+    while (asked <= wanted && (asked >= b.chunks || is_free(b, asked, asked <= needed))) {
+      ask();
     }
   };
-  RawGates raw = load_own_gates(0);
-  for (int group = 0; group < groups; ++group) {
-    const int own = group * kMakers + maker;
-    const TokenGates gates = sum_gates(b, raw);
-    raw = load_own_gates(group + 1);
-    load_until(b.turn == 0 ? groups : group + 2);
-    rows_barriers(b).wait(group, b.turn % 2);
-    if (own < b.chunks) {
-      const int chunk = b.chunk_of(own, false);
-      const ChunkPlace place = b.place(own, chunk);
-      char* const products = b.memory + b.products_offset(place);
-      store_gates(b, gates, products);
-      __syncwarp();
-      make_triangles(b, b.rows_address(place), products);
+  const auto load_own_gates = [&](int n) {
+    return load_gates(b, n < b.chunks ? b.chunk_of(n, false) : -1, b.lane >> 4);
+  };
+  RawGates raw = load_own_gates(maker);
+  for (int n = maker; n < b.chunks; n += kMakers) {
+    if constexpr (!kCopied) {
+      ask_until(n, b.turn == 0 ? b.chunks : n + kMakers);
     }
-    made_barriers(b).arrive(group);
+    const TokenGates gates = sum_gates(b, raw);
+    raw = load_own_gates(n + kMakers);
+    const int chunk = b.chunk_of(n, false);
+    const ChunkPlace place = b.place(n, chunk);
+    char* const products = b.memory + b.products_offset(place);
+    rows_barriers(b, b.turn).wait(n, phase_of(b.turn));
+    if constexpr (!kCopied) {
+      show_to_products();
+    }
+    store_gates(b, gates, products);
+    __syncwarp();
+    make_triangles(b, b.rows_address(place), products);
+    made_barriers(b, b.turn).arrive(n);
   }
 }
 
 // Their part of a second sweep, whose products are still there: other rows in the place of V, once the first sweep is done
-// with a group; the middle is first.
+// with a chunk; the middle is first.
 template <typename T, int D>
 __device__ void replace_values(const TensorBlock<T, D, 2>& b, const ValueRows& values) {
   using Block = TensorBlock<T, D, 2>;
-  for (int group = group_count(b) - 1; group >= 0; --group) {
-    const int first = group * Block::kMakers, end = min(first + Block::kMakers, b.chunks);
-    free_barriers(b).wait(group, 0);
-    b.load_rows({{Block::Rows::kValue, values.data, values.strides}}, first, end, false);
-    rows_barriers(b).arrive_when_copied(group);
+  for (int n = b.chunks - 1 - (b.warp - Block::kWalkers); n >= 0; n -= Block::kMakers) {
+    free_barriers(b, 0).wait(n, 0);
+    b.load_rows({{Block::Rows::kValue, values.data, values.strides}}, n, n + 1, false);
+    rows_barriers(b, 0).arrive_when_copied(n);
   }
 }
 
-// The walkers' way through chunks that others make ready: step(n, chunk, place) for every step of a direction that goes
-// down or up.
-template <typename T, int D, typename Step>
-__device__ void sweep_ready(const TensorBlock<T, D, 2>& b, bool down, const GroupBarriers& ready,
-                            int phase, const Step& step) {
-  constexpr int kSteps = TensorBlock<T, D, 2>::kMakers / 2;  // for which a group is enough
-  const int last = group_count(b) - 1;
-  const auto chunk_of = [&](int n) { return down ? b.chunks - 1 - n : n; };
-  ChunkPlace next = b.place(0, chunk_of(0));
-  for (int n = 0; n < b.chunks; ++n) {
-    if (n % kSteps == 0 && n / kSteps <= last) {
-      ready.wait(n / kSteps, phase);
+// The walkers' way through chunks that others make ready, down or up the sequence.
+template <typename Block>
+struct ReadySweep {
+  const Block& b;
+  bool down;
+  ChunkBarriers ready, free;
+  int phase;
+  int middle;  // steps before the other direction has been there too
+  int done = 0;
+  int left_behind = -1;  // the last step's chunk
+
+  __device__ ReadySweep(const Block& block, bool goes_down, const ChunkBarriers& made, int of)
+      : b(block),
+        down(goes_down),
+        ready(made),
+        free(free_barriers(block, block.turn)),
+        phase(of),
+        middle(goes_down ? block.chunks / 2 : (block.chunks + 1) / 2) {}
+
+  // step(chunk, place) for every step before the one numbered `end`. A chunk's place is given free a step later: loads of it
+  // that nothing has waited for yet may still be under way at the end of its own step, and arriving does not wait for them,
+  // while what the next step stores has come from all of them.
+  template <typename Step>
+  __device__ void run(int end, const Step& step) {
+    while (done < end) {
+      const int until = done < middle ? min(middle, end) : end;
+      int chunk = down ? b.chunks - 1 - done : done;
+      // Chunks are made ready from both ends in turn: on either side of the middle every other one is this direction's.
+      const int by = done < middle ? 2 : -2, left = b.chunks - 1 - done;
+      int n = down == (done < middle) ? 2 * min(done, left) + 1 : 2 * min(done, left);
+      for (; done < until; ++done) {
+        ready.wait(n, phase);
+        const int slot = b.resident_slot(n);
+        step(chunk, ChunkPlace{slot, slot});
+        if (left_behind >= 0) {
+          free.arrive(left_behind);
+        }
+        left_behind = n;
+        chunk += down ? -1 : 1;
+        n += by;
+      }
     }
-    const ChunkPlace place = next;
-    next = b.place(n + 1, chunk_of(n + 1));  // early: the loads at a step's beginning wait for it
-    step(n, chunk_of(n), place);
-    const int left = b.chunks - 1 - n;  // steps; a group's outer chunks are its last
-    if (left % kSteps == 0 && left / kSteps <= last) {
-      free_barriers(b).arrive(left / kSteps);
+    if (done == b.chunks) {
+      __threadfence_block();  // waits for them
+      free.arrive(left_behind);
     }
   }
-}
+};
 
 // Where a sweep of one direction has its chunks from: q and k as they are, and `values`.
 template <typename T, int D>
@@ -167,7 +250,7 @@ struct StoredRows {
   }
 };
 
-// All warps of a block of one direction load, make and walk: step(n, chunk, place) for every step, down or up.
+// All warps of a block of one direction load, make and walk: step(chunk, place) for every step, down or up.
 // `source`: StoredRows or, to be prepared when they have come, ConvolvedRows.
 template <typename T, int D, typename Source, typename Step>
 __device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const Source& source,
@@ -186,10 +269,12 @@ __device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const Sou
     // no warp needs those of the last group.
     const TokenGates gates = sum_gates(b, load_gates(b, own < end ? chunk : -1, 0));
     asm volatile("cp.async.wait_group 0;");
+    show_to_products();
     __syncthreads();
     load(end);
     if constexpr (!Source::kPrepared) {
       source.prepare(first, end);
+      show_to_products();
       __syncthreads();
     }
     if (own < end) {
@@ -202,40 +287,40 @@ __device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const Sou
     __syncthreads();
     for (int n = first; n < end; ++n) {
       const int at = b.chunk_of(n, down);
-      step(n, at, b.place(n, at));
+      step(at, b.place(n, at));
     }
   }
 }
 
-// Makers leave registers to walkers, or the other way round, where the device lets them. To be called at the beginning
-// of a role's own branch: the compiler allots registers by it.
-template <int kRegisters, int kBefore>
-__device__ void set_registers() {
+// Makers leave registers to walkers where these need more than all have and the device lets them. To be called at the
+// beginning of a role's own branch: the compiler allots registers by it.
+template <int D>
+__device__ void be_walker() {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
-  if constexpr (kRegisters > kBefore) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(kRegisters));
-  } else {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(kRegisters));
+  if constexpr (D == 128) {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 208;");
   }
 #endif
 }
 template <int D>
-__device__ void be_walker() {
-  set_registers<D == 32 ? 72 : D == 64 ? 160 : 200, D == 32 ? 80 : D == 64 ? 128 : 168>();
-}
-template <int D>
 __device__ void be_maker() {
-  set_registers<D == 32 ? 88 : D == 64 ? 96 : 104, D == 32 ? 80 : D == 64 ? 128 : 168>();
+#ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  if constexpr (D == 128) {
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 88;");
+  }
+#endif
 }
 
+// `copying`: threads that arrive for a chunk's rows.
 template <typename T, int D>
-__device__ void begin_block(const TensorBlock<T, D, 2>& b) {
+__device__ void begin_block(const TensorBlock<T, D, 2>& b, int copying) {
   using Block = TensorBlock<T, D, 2>;
-  if (threadIdx.x == 0) {
-    rows_barriers(b).init(32 * Block::kMakers);
-    made_barriers(b).init(32 * Block::kMakers);
-    free_barriers(b).init(32 * Block::kWalkers);
+  for (int n = static_cast<int>(threadIdx.x); n < 2 * b.chunks; n += Block::kThreads) {
+    rows_barriers(b, 0).init(n, copying);
+    made_barriers(b, 0).init(n, 32);
+    free_barriers(b, 0).init(n, 32 * Block::kWalkers);
   }
+  show_to_products();
   __syncthreads();
 }
 

@@ -5,22 +5,27 @@
 
 namespace comba::kernels::cuda {
 
-// Column j = lane & 15 of (I + A)^-1 for the triangle of this half of the warp; A in rows of kRow groups of four floats,
-// the first four of which are exchanged by `exchange`.
-template <int kRow>
-__device__ inline void invert_column(float (&m)[16], const float4* a, int j, int exchange) {
+// Column j = lane & 15 of M = (I + A)^-1, for the triangle of this half of the warp, from A^T in scan order. Every element,
+// once known, is taken from all below it: these do not wait for each other. Groups of four floats change places from row to
+// row, so that the lanes that store (make_triangles) meet in few banks, and between directions, which are read together.
+__device__ inline void invert_column(float (&m)[16], const float4* a, int j, int local) {
 #pragma unroll
   for (int i = 0; i < 16; ++i) {
-    float sum = i == j ? 1.f : 0.f;
+    m[i] = i == j ? 1.f : 0.f;
+  }
 #pragma unroll
-    for (int group = 0; group * 4 < i; ++group) {
-      const float4 x = a[i * kRow + (group ^ exchange)];
-      sum -= x.x * m[group * 4];
-      sum -= group * 4 + 1 < i ? x.y * m[group * 4 + 1] : 0.f;
-      sum -= group * 4 + 2 < i ? x.z * m[group * 4 + 2] : 0.f;
-      sum -= group * 4 + 3 < i ? x.w * m[group * 4 + 3] : 0.f;
+  for (int i = 0; i < 15; ++i) {
+#pragma unroll
+    for (int group = (i + 1) / 4; group < 4; ++group) {
+      const float4 x = a[i * 4 + (group ^ (i >> 1 & 3) ^ 2 * local)];
+      const float of[4] = {x.x, x.y, x.z, x.w};
+#pragma unroll
+      for (int k = 0; k < 4; ++k) {
+        if (group * 4 + k > i) {
+          m[group * 4 + k] -= of[k] * m[i];
+        }
+      }
     }
-    m[i] = sum;
   }
 }
 
@@ -86,23 +91,24 @@ __device__ void store_column(char* place, const float (&m)[16], int j, bool reve
   }
 }
 
-// Phase 1 for one chunk of 16 tokens. A pair of different tokens, row i and column j, belongs to the direction that
+// Phase 1 for one chunk of 16 tokens, from make_gram(). A pair of different tokens, row i and column j, belongs to the direction that
 // reaches i later: `after` (i > j) or `before` (i < j); with one direction both are the same and half the work is lost.
 template <typename T, int D, int kDirections>
-__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
-                               char* products) {
+__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, const float (&kk)[2][4],
+                               const float (&qk)[2][4], char* products) {
   const int lane = b.lane, quad = lane >> 2, pair = lane & 3;
   const bool reversed = b.reversed(0);
   const int local_after = kDirections == 2 && reversed ? 1 : 0;
   const int local_before = kDirections == 2 ? 1 - local_after : 0;
-  float kk[2][4] = {}, qk[2][4] = {};
-  make_gram(b, chunk_rows, kk, qk);
   const TriangleView after(b, products, local_after), before(b, products, local_before);
   __syncwarp();
 
-  // Where A's rows lie in scan order, see invert_column.
-  float* a_after = reinterpret_cast<float*>(after.place) + 16 * quad + 2 * pair;
-  float* a_before = reinterpret_cast<float*>(before.place) + 247 - 16 * quad - 2 * pair;
+  // Where A^T's elements lie, see invert_column; of a reversed direction scan order is 15 - i, 15 - j.
+  const int group = (quad >> 2 ^ pair) << 2;
+  float* const a_after = reinterpret_cast<float*>(after.place) + 32 * pair;
+  float* const a_before = reinterpret_cast<float*>(before.place) + 240 - 32 * pair;
+  const int low_after = (group | quad & 3) ^ 8 * local_after;
+  const int low_before = (group | quad & 3 ^ 3) ^ 8 * local_before;
   float p_after[2][4], p_before[2][4];
 #pragma unroll
   for (int half = 0; half < 2; ++half) {
@@ -121,8 +127,8 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t
         p_after[n][r] = late ? p : i == j ? on_diagonal : 0.f;
         p_before[n][r] = late ? 0.f : p;
         const bool scan_order = kDirections == 2 ? late : !reversed;
-        float* const target = scan_order ? a_after + 128 * half + 8 * (n ^ local_after) + x
-                                         : a_before - 128 * half + 8 * ((1 - n) ^ local_before) - x;
+        float* const target = scan_order ? a_after + (low_after ^ 8 * half) + 128 * n + 16 * x
+                                         : a_before + (low_before ^ 8 * half) - 128 * n - 16 * x;
         *target = row.z * exp2_fast(row.y - g_j) * key;
       }
     }
@@ -132,7 +138,7 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t
   float m[16];
   const int own = kDirections == 2 ? lane >> 4 : 0;
   char* const place = own == local_after ? after.place : before.place;
-  invert_column<4>(m, reinterpret_cast<const float4*>(place), lane & 15, 2 * own);
+  invert_column(m, reinterpret_cast<const float4*>(place), lane & 15, own);
   __syncwarp();
   if (lane < 16 * kDirections) {
     store_column<T>(place, m, lane & 15, b.reversed(own));
@@ -153,6 +159,14 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t
       }
     }
   }
+}
+
+template <typename T, int D, int kDirections>
+__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
+                               char* products) {
+  float kk[2][4] = {}, qk[2][4] = {};
+  make_gram(b, chunk_rows, kk, qk);
+  make_triangles(b, kk, qk, products);
 }
 
 }  // namespace comba::kernels::cuda

@@ -59,7 +59,7 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
   const Walk<T, D, kDirections> walk(b);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kMTiles> state;
-  const auto step = [&](int, int chunk, const ChunkPlace& place) {
+  const auto step = [&](int chunk, const ChunkPlace& place) {
     auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
     if (enters_span(chunk, b.chunks, walk.reversed)) {
       state.store(kept.states.state, tile, b.lane);
@@ -69,7 +69,7 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
     });
   };
   if constexpr (kDirections == 2) {
-    sweep_ready(b, walk.reversed, made_barriers(b), 0, step);
+    ReadySweep(b, walk.reversed, made_barriers(b, 0), 0).run(b.chunks, step);
   } else {
     sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
                  step);
@@ -85,7 +85,8 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
   const float d = b.correction(walk.local);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kMTiles> grad_state;
-  const auto step = [&](int, int chunk, const ChunkPlace& place) {
+  constexpr bool kWide = WarpState<T, D, kMTiles>::kWide;
+  const auto step = [&](int chunk, const ChunkPlace& place) {
     const int products = b.products_offset(place);
     const uint32_t rows = b.rows_address(place), triangles = b.base + products;
     auto& kept =
@@ -93,20 +94,32 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
     if (enters_span(chunk, b.chunks, !walk.reversed)) {
       grad_state.store(kept.states.grad_state, tile, b.lane);
     }
-    float sum[kMTiles][2][4] = {};
-    uint32_t tiles[D / 16];
-    walk.addresses(tiles, rows, walk.row_tiles);
-    grad_state.multiply(sum, tiles);
-    uint32_t m[4], p[4], from_q[kMTiles][4], from_k[kMTiles][4];
-    load_matrices(m, triangles + walk.triangle_rows);
-    load_matrices_transposed(p,
-                             triangles + walk.triangle_columns + TensorProducts<kDirections>::kP);
+    uint32_t m[4], p[4], values[kMTiles][4], from_q[kMTiles][4], from_k[kMTiles][4];
     Factors f[2][2];
-    walk.load_factors(f, products);
+    const auto load = [&] {
+      load_matrices(m, triangles + walk.triangle_rows);
+      load_matrices_transposed(p,
+                               triangles + walk.triangle_columns + TensorProducts<kDirections>::kP);
+      walk.load_factors(f, products);
+    };
+    if constexpr (kWide) {
+      load();
+      walk.load_values(values[0], rows, 0);
+    }
+    float sum[kMTiles][2][4] = {};
+    grad_state.begin_read(sum, rows, walk.row_tiles);
+    if constexpr (!kWide) {
+      load();
+    }
+    grad_state.scale(walk.decay(products));
+    grad_state.finish(sum);
 #pragma unroll
     for (int mt = 0; mt < kMTiles; ++mt) {
       float grad_o[2][4], grad_r[2][4] = {};
-      walk.load_values(grad_o, rows, mt);
+      if constexpr (!kWide) {
+        walk.load_values(values[mt], rows, mt);
+      }
+      walk.unpack_values(grad_o, values[mt]);
       uint32_t o[4], update[4];
       fragment<T>(o, grad_o);
 #pragma unroll
@@ -132,14 +145,12 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
       }
       fragment<T>(from_k[mt], grad_r);
     }
-    grad_state.scale(walk.decay(products));
-    walk.addresses(tiles, rows, walk.column_tiles);
-    grad_state.add_product(from_k, tiles);
-    walk.addresses(tiles, rows + Rows::kQuery, walk.column_tiles);
-    grad_state.add_product(from_q, tiles);
+    grad_state.begin_add(from_k, rows, walk.column_tiles);
+    grad_state.begin_add(from_q, rows + Rows::kQuery, walk.column_tiles);
+    grad_state.finish_add();
   };
   if constexpr (kDirections == 2) {
-    sweep_ready(b, !walk.reversed, rows_barriers(b), 1, step);
+    ReadySweep(b, !walk.reversed, rows_barriers(b, 0), 1).run(b.chunks, step);
   } else {
     sweep_groups(b, !walk.reversed,
                  StoredRows<T, D>{b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}},
@@ -151,20 +162,22 @@ template <typename T, int D, int kDirections>
 __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
                                   TensorBlock<T, D, kDirections>::kMinBlocks)
     scan_tensor_walks_kernel(const __grid_constant__ TensorBackward<T> backward) {
-  extern __shared__ __align__(128) char tensor_memory[];
+  extern __shared__ __align__(1024) char tensor_memory[];
   const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory,
                                          static_cast<uint32_t>(backward.scan.first) + blockIdx.x);
   if constexpr (kDirections == 2) {
     using Block = TensorBlock<T, D, 2>;
-    begin_block(b);
-    if (threadIdx.x < 32 * Block::kWalkers) {
+    begin_block(b, 32);
+    if (b.warp < Block::kWalkers) {
       be_walker<D>();
       walk_states(b, backward.scratch);
       walk_gradients(b, backward);
     } else {
       be_maker<D>();
-      make_chunks(b, {b.p.v, b.p.v_strides});
-      replace_values(b, {backward.grad_o, backward.grad_o_strides});
+      if (b.warp < Block::kWalkers + Block::kMakers) {
+        make_chunks<false>(b);
+        replace_values(b, {backward.grad_o, backward.grad_o_strides});
+      }
     }
   } else {
     walk_states(b, backward.scratch);
