@@ -102,7 +102,8 @@ int64_t shared_bytes(TensorScan<T>& scan, int64_t limit) {
   if (scan.slots == 0) {
     scan.slots = tensor_slots<D>(scan.params.length, limit);
   }
-  return scan.slots > 0 ? resident_shared_bytes<D>(tensor_chunks(scan.params.length), scan.slots) : limit + 1;
+  return scan.slots > 0 ? resident_shared_bytes<D>(tensor_chunks(scan.params.length), scan.slots)
+                        : limit + 1;
 }
 
 // Blocks that run at the same time on the current device; at least one.
@@ -241,17 +242,25 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
       const int64_t spans = tensor_spans(params.length);
       const int64_t fit =
           gradients.scratch_bytes / tensor_scratch_bytes(params.length, D, shared_rows);
+      const auto walks = scan_tensor_walks_kernel<T, D, kDirections>;
+      constexpr int kThreads = TensorBlock<T, D, kDirections>::kThreads;
+      BackwardMaps maps{};
+      int64_t most = fit;
+      if (kDirections == 2) {  // a block serves one task after the other
+        backward.scan.mapped =
+            encode_rows(maps, params, gradients.grad_o, gradients.grad_o_strides, D, kTensorChunk);
+        most = resident_blocks(walks, kThreads, bytes);
+      }
       cudaError_t status = cudaSuccess;
       for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
            first += fit) {
-        const int64_t blocks = std::min(fit, total - first);
-        status =
-            launch_with_memory(scan_tensor_walks_kernel<T, D, kDirections>, blocks,
-                               TensorBlock<T, D, kDirections>::kThreads, bytes, stream, backward);
+        backward.blocks = std::min(fit, total - first);
+        status = launch_with_memory(walks, std::min(backward.blocks, most), kThreads, bytes, stream,
+                                    backward, maps);
         if (status == cudaSuccess) {
-          status =
-              launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>, blocks * spans,
-                                 Gradients::kThreads, sizeof(Gradients), stream, backward);
+          status = launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>,
+                                      backward.blocks * spans, Gradients::kThreads,
+                                      sizeof(Gradients), stream, backward);
         }
       }
       return status;

@@ -3,7 +3,7 @@
 // All of it lies in time order. A reversed direction has upper triangles instead of lower ones.
 #pragma once
 
-#include "kernels/cuda/tensor_matrix.cuh"
+#include "kernels/cuda/warpgroup_matrix.cuh"
 
 namespace comba::kernels::cuda {
 
@@ -105,6 +105,8 @@ struct TensorBlock {
   // one may copy rows (tensor_map.h). With one direction all warps do everything.
   static constexpr bool kResident = kDirections == 2;
   static constexpr int kMTiles = kResident && D > 64 ? 2 : 1;
+  // Four warps in step, with one tile of 16 rows of S^T each: their products are a warpgroup's.
+  static constexpr bool kWide = kWarpgroupProducts && D == 64 && kMTiles == 1;
   static constexpr int kDirectionWarps = D / 16 / kMTiles;
   static constexpr int kWalkers = kDirectionWarps * kDirections;
   static constexpr int kCopiers = kResident && D <= 64 ? 1 : 0;

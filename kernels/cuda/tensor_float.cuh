@@ -212,7 +212,8 @@ struct FloatBlock {
     }
     __syncwarp();
     float column[16];
-    invert_row_by_row<Memory::kSide / 4>(column, reinterpret_cast<const float4*>(out.m), lane & 15, 0);
+    invert_row_by_row<Memory::kSide / 4>(column, reinterpret_cast<const float4*>(out.m), lane & 15,
+                                         0);
     __syncwarp();
     if (lane < 16) {
 #pragma unroll

@@ -46,8 +46,8 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
   constexpr int kMTiles = Block::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const float d = b.correction(walk.local);
-  WarpState<T, D, kMTiles> state;
-  constexpr bool kWide = WarpState<T, D, kMTiles>::kWide;
+  WarpState<T, D, kDirections> state;
+  constexpr bool kWide = WarpState<T, D, kDirections>::kWide;
   if (!Block::kResident && initial != nullptr) {
     state.visit_pairs(walk.first_row, b.lane, [&](int row, int column, float& x, float& y) {
       const float2 two = *reinterpret_cast<const float2*>(initial + row * D + column);
@@ -175,15 +175,15 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
     be_maker<D>();
     if (!scan.mapped) {
       if (first.warp < Block::kWalkers + Block::kMakers) {
-        each([](const Block& b) { make_chunks<false>(b); });
+        each([](const Block& b) { make_chunks<false, 1>(b); });
       }
       return;
     }
 #if __CUDA_ARCH__ >= 900
     if (first.warp < Block::kWalkers + Block::kMakers) {
-      each([](const Block& b) { make_chunks<true>(b); });
+      each([](const Block& b) { make_chunks<true, 1>(b); });
     } else if (first.lane == 0) {
-      each([&](const Block& b) { copy_chunks(b, maps); });
+      each([&](const Block& b) { copy_chunks<1>(b, maps); });
     }
 #endif
   } else {

@@ -12,6 +12,11 @@ struct RowMaps {
   CUtensorMap key, query, value;
 };
 
+struct BackwardMaps {
+  RowMaps rows;
+  CUtensorMap grad_o;
+};
+
 // Boxes of `rows` tokens of one (batch, head), `dim` (32 or 64) half-width elements each; tokens past the end are zeros.
 // False where the device or the strides do not allow it: rows are then copied by threads.
 inline bool encode_rows(CUtensorMap& map, const void* data, const RowStrides& strides,
@@ -20,8 +25,8 @@ inline bool encode_rows(CUtensorMap& map, const void* data, const RowStrides& st
   static const auto encode = [] {
     void* function = nullptr;
     cudaDriverEntryPointQueryResult found{};
-    const cudaError_t status = cudaGetDriverEntryPointByVersion(
-        "cuTensorMapEncodeTiled", &function, 12000, cudaEnableDefault, &found);
+    const cudaError_t status = cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &function,
+                                                                12000, cudaEnableDefault, &found);
     return status == cudaSuccess && found == cudaDriverEntryPointSuccess
                ? reinterpret_cast<Encode>(function)
                : nullptr;
@@ -58,6 +63,11 @@ inline bool encode_rows(RowMaps& maps, const ScanParams<float>& p, int dim, int 
          encode_rows(maps.key, p.k, p.k_strides, p, dim, rows) &&
          encode_rows(maps.query, p.q, p.q_strides, p, dim, rows) &&
          encode_rows(maps.value, p.v, p.v_strides, p, dim, rows);
+}
+inline bool encode_rows(BackwardMaps& maps, const ScanParams<float>& p, const void* grad_o,
+                        const RowStrides& strides, int dim, int rows) {
+  return encode_rows(maps.rows, p, dim, rows) &&
+         encode_rows(maps.grad_o, grad_o, strides, p, dim, rows);
 }
 
 }  // namespace comba::kernels::cuda

@@ -27,7 +27,7 @@ __global__ void __launch_bounds__(TensorBlock<T, D, 1>::kThreads, TensorBlock<T,
   const bool transition = part % 2 == 1;
   const TensorBlock<T, D, 1> b(scan, tensor_memory, task, segment);
   const Walk<T, D, 1> walk(b);
-  WarpState<T, D, TensorBlock<T, D, 1>::kMTiles> state;
+  WarpState<T, D, 1> state;
   if (transition) {
     state.visit_pairs(walk.first_row, b.lane, [](int row, int column, float& x, float& y) {
       x = row == column ? 1.f : 0.f;

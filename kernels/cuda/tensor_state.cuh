@@ -4,13 +4,14 @@
 #pragma once
 
 #include "kernels/cuda/tensor_sweep.cuh"
-#include "kernels/cuda/warpgroup_matrix.cuh"
 
 namespace comba::kernels::cuda {
 
 // One warp's rows of S^T or dS^T, and where its fragments go.
-template <typename T, int D, int kMTiles>
+template <typename T, int D, int kDirections>
 struct WarpState {
+  static constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
+  static constexpr bool kWide = TensorBlock<T, D, kDirections>::kWide;
   float value[kMTiles][D / 8][4] = {};
 
   // Columns 16 step .. + 15 as an operand a.
@@ -29,9 +30,6 @@ struct WarpState {
     }
   }
 
-  // Warps of a whole warpgroup, in step, with one tile of 16 rows each: their products are the warpgroup's.
-  static constexpr bool kWide = kWarpgroupProducts && D == 64 && kMTiles == 1;
-
   // sum = value rows^T of 16 rows at a shared address, and `other` the same of those behind them. `tiles`: this lane's
   // offsets (kPairRows). The sums are there after finish().
   __device__ void begin_read(float (&sum)[kMTiles][2][4], float (&other)[kMTiles][2][4],
@@ -42,8 +40,8 @@ struct WarpState {
       begin_products();
 #pragma unroll
       for (int step = 0; step < D / 16; ++step) {
-        WarpgroupProduct<T>::by_rows(sum[0], other[0], a[step],
-                                     matrix_descriptor(rows, step), step > 0);
+        WarpgroupProduct<T>::by_rows(sum[0], other[0], a[step], matrix_descriptor(rows, step),
+                                     step > 0);
       }
       commit_products();
     } else {
@@ -59,8 +57,7 @@ struct WarpState {
       begin_products();
 #pragma unroll
       for (int step = 0; step < D / 16; ++step) {
-        WarpgroupProduct<T>::by_rows(sum[0], a[step], matrix_descriptor(rows, step),
-                                     step > 0);
+        WarpgroupProduct<T>::by_rows(sum[0], a[step], matrix_descriptor(rows, step), step > 0);
       }
       commit_products();
     } else {

@@ -3,7 +3,6 @@
 
 #include "kernels/cuda/tensor_map.h"
 #include "kernels/cuda/tensor_triangles.cuh"
-#include "kernels/cuda/warpgroup_matrix.cuh"
 
 namespace comba::kernels::cuda {
 
@@ -21,20 +20,17 @@ struct ChunkBarriers {
     asm volatile("mbarrier.init.shared.b64 [%0], %1;" ::"r"(at + 8 * n), "r"(arrivals));
   }
   __device__ void arrive(int n) const {
-    asm volatile(
-        "{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(at + 8 * n)
-        : "memory");
+    asm volatile("{ .reg .b64 state; mbarrier.arrive.shared.b64 state, [%0]; }" ::"r"(at + 8 * n)
+                 : "memory");
   }
   // Arrives, and leaves the phase open until `bytes` have been copied besides.
   __device__ void expect(int n, uint32_t bytes) const {
-    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(at + 8 * n),
-                 "r"(bytes)
+    asm volatile("mbarrier.arrive.expect_tx.shared.b64 _, [%0], %1;" ::"r"(at + 8 * n), "r"(bytes)
                  : "memory");
   }
   // Once what this thread has begun to copy is there.
   __device__ void arrive_when_copied(int n) const {
-    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(at + 8 * n)
-                 : "memory");
+    asm volatile("cp.async.mbarrier.arrive.noinc.shared.b64 [%0];" ::"r"(at + 8 * n) : "memory");
   }
   __device__ bool test(int n, int phase) const {
     uint32_t done;
@@ -76,11 +72,14 @@ template <typename Block>
 __device__ ChunkBarriers free_barriers(const Block& b, int turn) {
   return {rows_barriers(b, turn).at + 32 * b.chunks};
 }
-__device__ inline int phase_of(int turn) { return turn / 2 % 2; }
+// The phase that a sweep of a task is in them, where a task has so many.
+__device__ inline int phase_of(int turn, int sweep = 0, int sweeps = 1) {
+  return (turn / 2 * sweeps + sweep) % 2;
+}
 
-// Whether both walks are done with what lay in the place of b's n-th chunk: one of the task before or, where that had none,
+// Whether all sweeps are done with what lay in the place of b's n-th chunk: one of the task before or, where that had none,
 // the same of the one before it.
-template <typename Block>
+template <int kSweeps, typename Block>
 __device__ bool is_free(const Block& b, int n, bool wait) {
   const int other = b.scan.slots - 1 - n;
   const int turn = b.turn - (other < b.chunks ? 1 : 2);
@@ -89,11 +88,12 @@ __device__ bool is_free(const Block& b, int n, bool wait) {
   }
   const int of = other < b.chunks ? other : n;
   const ChunkBarriers free = free_barriers(b, turn);
+  const int phase = phase_of(turn, kSweeps - 1, kSweeps);
   if (wait) {
-    free.wait(of, phase_of(turn));
+    free.wait(of, phase);
     return true;
   }
-  return __all_sync(~0u, free.test(of, phase_of(turn)));
+  return __all_sync(~0u, free.test(of, phase));
 }
 
 // Copies a chunk of a (batch, head) to shared memory. One thread.
@@ -107,13 +107,13 @@ __device__ inline void copy_chunk(uint32_t to, const CUtensorMap& map, int head,
 }
 
 // The copier's part of a task: one thread.
-template <typename T, int D>
+template <int kSweeps, typename T, int D>
 __device__ void copy_chunks(const TensorBlock<T, D, 2>& b, const RowMaps& maps) {
   using Rows = TensorRows<D, 2>;
   const ChunkBarriers barriers = rows_barriers(b, b.turn);
   const int head = static_cast<int>(b.head), batch = static_cast<int>(b.batch);
   for (int n = 0; n < b.chunks; ++n) {
-    is_free(b, n, true);
+    is_free<kSweeps>(b, n, true);
     const int chunk = b.chunk_of(n, false), token = chunk * kTensorChunk;
     const uint32_t rows = b.rows_address(b.place(n, chunk)), barrier = barriers.at + 8 * n;
     barriers.expect(n, Rows::kBytes);
@@ -124,7 +124,7 @@ __device__ void copy_chunks(const TensorBlock<T, D, 2>& b, const RowMaps& maps) 
 }
 
 // A maker's part of a task: every kMakers-th chunk. kCopied: the copier copies rows; else each maker those of its chunks.
-template <bool kCopied, typename T, int D>
+template <bool kCopied, int kSweeps, typename T, int D>
 __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
   using Block = TensorBlock<T, D, 2>;
   using Rows = typename Block::Rows;
@@ -142,7 +142,7 @@ __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
     asked += kMakers;
   };
   const auto ask_until = [&](int needed, int wanted) {
-    while (asked <= wanted && (asked >= b.chunks || is_free(b, asked, asked <= needed))) {
+    while (asked <= wanted && (asked >= b.chunks || is_free<kSweeps>(b, asked, asked <= needed))) {
       ask();
     }
   };
@@ -159,7 +159,7 @@ __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
     const int chunk = b.chunk_of(n, false);
     const ChunkPlace place = b.place(n, chunk);
     char* const products = b.memory + b.products_offset(place);
-    rows_barriers(b, b.turn).wait(n, phase_of(b.turn));
+    rows_barriers(b, b.turn).wait(n, phase_of(b.turn, 0, kSweeps));
     if constexpr (!kCopied) {
       show_to_products();
     }
@@ -170,15 +170,27 @@ __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
   }
 }
 
-// Their part of a second sweep, whose products are still there: other rows in the place of V, once the first sweep is done
-// with a chunk; the middle is first.
+// Before the second of two sweeps, for which products stay: other rows in the place of V, once the first is done with a
+// chunk; the middle is first. By the copier or by the makers.
 template <typename T, int D>
-__device__ void replace_values(const TensorBlock<T, D, 2>& b, const ValueRows& values) {
+__device__ void copy_values(const TensorBlock<T, D, 2>& b, const CUtensorMap& values) {
+  const ChunkBarriers barriers = rows_barriers(b, b.turn);
+  for (int n = b.chunks - 1; n >= 0; --n) {
+    free_barriers(b, b.turn).wait(n, phase_of(b.turn, 0, 2));
+    const int chunk = b.chunk_of(n, false);
+    barriers.expect(n, TensorRows<D, 2>::kTensor);
+    copy_chunk(b.rows_address(b.place(n, chunk)) + TensorRows<D, 2>::kValue, values,
+               static_cast<int>(b.head), chunk * kTensorChunk, static_cast<int>(b.batch),
+               barriers.at + 8 * n);
+  }
+}
+template <typename T, int D>
+__device__ void load_values(const TensorBlock<T, D, 2>& b, const ValueRows& values) {
   using Block = TensorBlock<T, D, 2>;
   for (int n = b.chunks - 1 - (b.warp - Block::kWalkers); n >= 0; n -= Block::kMakers) {
-    free_barriers(b, 0).wait(n, 0);
+    free_barriers(b, b.turn).wait(n, phase_of(b.turn, 0, 2));
     b.load_rows({{Block::Rows::kValue, values.data, values.strides}}, n, n + 1, false);
-    rows_barriers(b, 0).arrive_when_copied(n);
+    rows_barriers(b, b.turn).arrive_when_copied(n);
   }
 }
 
@@ -203,7 +215,7 @@ struct ReadySweep {
 
   // step(chunk, place) for every step before the one numbered `end`. A chunk's place is given free a step later: loads of it
   // that nothing has waited for yet may still be under way at the end of its own step, and arriving does not wait for them,
-  // while what the next step stores has come from all of them.
+  // while what the next step stores has come from all of them. Warpgroup products have been waited for.
   template <typename Step>
   __device__ void run(int end, const Step& step) {
     while (done < end) {
@@ -216,15 +228,19 @@ struct ReadySweep {
         ready.wait(n, phase);
         const int slot = b.resident_slot(n);
         step(chunk, ChunkPlace{slot, slot});
-        if (left_behind >= 0) {
-          free.arrive(left_behind);
+        if constexpr (Block::kWide) {
+          free.arrive(n);
+        } else {
+          if (left_behind >= 0) {
+            free.arrive(left_behind);
+          }
+          left_behind = n;
         }
-        left_behind = n;
         chunk += down ? -1 : 1;
         n += by;
       }
     }
-    if (done == b.chunks) {
+    if (!Block::kWide && done == b.chunks) {
       __threadfence_block();  // waits for them
       free.arrive(left_behind);
     }

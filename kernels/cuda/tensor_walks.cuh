@@ -34,6 +34,7 @@ struct TensorBackward {
   TensorScan<T> scan;  // o is not used
   const T* grad_o = nullptr;
   RowStrides grad_o_strides;
+  int64_t blocks = 0;       // (batch, head) or tasks of this pass, from scan.first
   void* scratch = nullptr;  // SpanScratch [block][direction][span]
   // outputs
   T *grad_q = nullptr, *grad_k = nullptr,
@@ -54,13 +55,13 @@ __device__ inline bool enters_span(int chunk, int chunks, bool down) {
 }
 
 template <typename T, int D, int kDirections>
-__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch) {
+__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch, int64_t block) {
   constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const int tile = walk.first_row / 16;
-  WarpState<T, D, kMTiles> state;
+  WarpState<T, D, kDirections> state;
   const auto step = [&](int chunk, const ChunkPlace& place) {
-    auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
+    auto& kept = scratch_of<D, kDirections>(scratch, block, walk.local, b.chunks, chunk / 2);
     if (enters_span(chunk, b.chunks, walk.reversed)) {
       state.store(kept.states.state, tile, b.lane);
     }
@@ -69,7 +70,7 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
     });
   };
   if constexpr (kDirections == 2) {
-    ReadySweep(b, walk.reversed, made_barriers(b, 0), 0).run(b.chunks, step);
+    ReadySweep(b, walk.reversed, made_barriers(b, b.turn), phase_of(b.turn)).run(b.chunks, step);
   } else {
     sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
                  step);
@@ -78,19 +79,19 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
 
 template <typename T, int D, int kDirections>
 __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
-                               const TensorBackward<T>& backward) {
+                               const TensorBackward<T>& backward, int64_t block) {
   using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const float d = b.correction(walk.local);
   const int tile = walk.first_row / 16;
-  WarpState<T, D, kMTiles> grad_state;
-  constexpr bool kWide = WarpState<T, D, kMTiles>::kWide;
+  WarpState<T, D, kDirections> grad_state;
+  constexpr bool kWide = WarpState<T, D, kDirections>::kWide;
   const auto step = [&](int chunk, const ChunkPlace& place) {
     const int products = b.products_offset(place);
     const uint32_t rows = b.rows_address(place), triangles = b.base + products;
     auto& kept =
-        scratch_of<D, kDirections>(backward.scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
+        scratch_of<D, kDirections>(backward.scratch, block, walk.local, b.chunks, chunk / 2);
     if (enters_span(chunk, b.chunks, !walk.reversed)) {
       grad_state.store(kept.states.grad_state, tile, b.lane);
     }
@@ -150,7 +151,8 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
     grad_state.finish_add();
   };
   if constexpr (kDirections == 2) {
-    ReadySweep(b, !walk.reversed, rows_barriers(b, 0), 1).run(b.chunks, step);
+    ReadySweep(b, !walk.reversed, rows_barriers(b, b.turn), phase_of(b.turn, 1, 2))
+        .run(b.chunks, step);
   } else {
     sweep_groups(b, !walk.reversed,
                  StoredRows<T, D>{b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}},
@@ -158,30 +160,67 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
   }
 }
 
+// The parts of a block of both directions, which serves one (batch, head) after another.
+template <typename T, int D>
+__device__ void walk_resident(const TensorBackward<T>& backward, const BackwardMaps& maps,
+                              char* memory) {
+  using Block = TensorBlock<T, D, 2>;
+  const auto block_of = [&](int64_t n, int turn) {
+    return Block(backward.scan, memory, static_cast<uint32_t>(backward.scan.first + n), turn);
+  };
+  const auto each = [&](const auto& task) {
+    int turn = 0;
+    for (int64_t n = blockIdx.x; n < backward.blocks; n += gridDim.x, ++turn) {
+      task(block_of(n, turn), n);
+    }
+  };
+  const Block first = block_of(blockIdx.x, 0);
+  const bool mapped = backward.scan.mapped;
+  begin_block(first, mapped ? 1 : 32);
+  if (first.warp < Block::kWalkers) {
+    be_walker<D>();
+    each([&](const Block& b, int64_t n) {
+      walk_states(b, backward.scratch, n);
+      walk_gradients(b, backward, n);
+    });
+    return;
+  }
+  be_maker<D>();
+  const bool maker = first.warp < Block::kWalkers + Block::kMakers;
+  if (!mapped) {
+    if (maker) {
+      each([&](const Block& b, int64_t) {
+        make_chunks<false, 2>(b);
+        load_values(b, {backward.grad_o, backward.grad_o_strides});
+      });
+    }
+    return;
+  }
+#if __CUDA_ARCH__ >= 900
+  if (maker) {
+    each([](const Block& b, int64_t) { make_chunks<true, 2>(b); });
+  } else if (first.lane == 0) {
+    each([&](const Block& b, int64_t) {
+      copy_chunks<2>(b, maps.rows);
+      copy_values(b, maps.grad_o);
+    });
+  }
+#endif
+}
+
 template <typename T, int D, int kDirections>
 __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
                                   TensorBlock<T, D, kDirections>::kMinBlocks)
-    scan_tensor_walks_kernel(const __grid_constant__ TensorBackward<T> backward) {
+    scan_tensor_walks_kernel(const __grid_constant__ TensorBackward<T> backward,
+                             const __grid_constant__ BackwardMaps maps) {
   extern __shared__ __align__(1024) char tensor_memory[];
-  const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory,
-                                         static_cast<uint32_t>(backward.scan.first) + blockIdx.x);
   if constexpr (kDirections == 2) {
-    using Block = TensorBlock<T, D, 2>;
-    begin_block(b, 32);
-    if (b.warp < Block::kWalkers) {
-      be_walker<D>();
-      walk_states(b, backward.scratch);
-      walk_gradients(b, backward);
-    } else {
-      be_maker<D>();
-      if (b.warp < Block::kWalkers + Block::kMakers) {
-        make_chunks<false>(b);
-        replace_values(b, {backward.grad_o, backward.grad_o_strides});
-      }
-    }
+    walk_resident<T, D>(backward, maps, tensor_memory);
   } else {
-    walk_states(b, backward.scratch);
-    walk_gradients(b, backward);
+    const TensorBlock<T, D, 1> b(backward.scan, tensor_memory,
+                                 static_cast<uint32_t>(backward.scan.first) + blockIdx.x);
+    walk_states(b, backward.scratch, blockIdx.x);
+    walk_gradients(b, backward, blockIdx.x);
   }
 }
 

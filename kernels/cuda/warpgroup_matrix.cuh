@@ -25,9 +25,7 @@ __device__ inline uint64_t matrix_descriptor(uint32_t address, int step = 0) {
 }
 
 // Before the first product that reads registers written by other instructions, once for several.
-__device__ inline void begin_products() {
-  asm volatile("wgmma.fence.sync.aligned;" ::: "memory");
-}
+__device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned;" ::: "memory"); }
 __device__ inline void commit_products() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
@@ -54,49 +52,53 @@ __device__ inline void show_to_products() {
 #endif
 }
 
-#define COMBA_WGMMA(shape, type, registers, a0, a1, a2, a3, descriptor, scale, transposed)   \
-  "{ .reg .pred p; setp.ne.b32 p, " scale ", 0; wgmma.mma_async.sync.aligned." shape          \
-  ".f32." type "." type " {" registers "}, {" a0 ", " a1 ", " a2 ", " a3 "}, " descriptor     \
+#define COMBA_WGMMA(shape, type, registers, a0, a1, a2, a3, descriptor, scale, transposed)        \
+  "{ .reg .pred p; setp.ne.b32 p, " scale ", 0; wgmma.mma_async.sync.aligned." shape ".f32." type \
+  "." type " {" registers "}, {" a0 ", " a1 ", " a2 ", " a3 "}, " descriptor                      \
   ", p, 1, 1, " transposed "; }"
 
 // Rows as columns of the second operand: c [64, 32] = (or +=) a [64, 16] rows[0 .. 31][16 columns]^T.
 template <typename T>
 struct WarpgroupProduct;
-#define COMBA_WARPGROUP_PRODUCT(T, type)                                                                \
-  template <>                                                                                           \
-  struct WarpgroupProduct<T> {                                                                          \
-    static __device__ void by_rows(float (&x)[2][4], float (&y)[2][4], const uint32_t (&a)[4],          \
-                                   uint64_t rows, int add) {                                            \
-      asm volatile(COMBA_WGMMA("m64n32k16", type,                                                       \
-                               "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15",  \
-                               "%16", "%17", "%18", "%19", "%20", "%21", "0")                           \
-                   : "+f"(x[0][0]), "+f"(x[0][1]), "+f"(x[0][2]), "+f"(x[0][3]), "+f"(x[1][0]),         \
-                     "+f"(x[1][1]), "+f"(x[1][2]), "+f"(x[1][3]), "+f"(y[0][0]), "+f"(y[0][1]),         \
-                     "+f"(y[0][2]), "+f"(y[0][3]), "+f"(y[1][0]), "+f"(y[1][1]), "+f"(y[1][2]),         \
-                     "+f"(y[1][3])                                                                      \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(rows), "r"(add));                  \
-    }                                                                                                   \
-    static __device__ void by_rows(float (&x)[2][4], const uint32_t (&a)[4], uint64_t rows, int add) {  \
-      asm volatile(COMBA_WGMMA("m64n16k16", type, "%0, %1, %2, %3, %4, %5, %6, %7", "%8", "%9", "%10",  \
-                               "%11", "%12", "%13", "0")                                                \
-                   : "+f"(x[0][0]), "+f"(x[0][1]), "+f"(x[0][2]), "+f"(x[0][3]), "+f"(x[1][0]),         \
-                     "+f"(x[1][1]), "+f"(x[1][2]), "+f"(x[1][3])                                        \
-                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(rows), "r"(add));                  \
-    }                                                                                                   \
-    static __device__ void by_columns(float (&x)[8][4], const uint32_t (&a)[4], uint64_t rows) {        \
-      asm volatile(                                                                                     \
-          COMBA_WGMMA("m64n64k16", type,                                                                \
-                      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
-                      "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",           \
-                      "%32", "%33", "%34", "%35", "%36", "1", "1")                                      \
-          : "+f"(x[0][0]), "+f"(x[0][1]), "+f"(x[0][2]), "+f"(x[0][3]), "+f"(x[1][0]), "+f"(x[1][1]),   \
-            "+f"(x[1][2]), "+f"(x[1][3]), "+f"(x[2][0]), "+f"(x[2][1]), "+f"(x[2][2]), "+f"(x[2][3]),   \
-            "+f"(x[3][0]), "+f"(x[3][1]), "+f"(x[3][2]), "+f"(x[3][3]), "+f"(x[4][0]), "+f"(x[4][1]),   \
-            "+f"(x[4][2]), "+f"(x[4][3]), "+f"(x[5][0]), "+f"(x[5][1]), "+f"(x[5][2]), "+f"(x[5][3]),   \
-            "+f"(x[6][0]), "+f"(x[6][1]), "+f"(x[6][2]), "+f"(x[6][3]), "+f"(x[7][0]), "+f"(x[7][1]),   \
-            "+f"(x[7][2]), "+f"(x[7][3])                                                                \
-          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(rows));                                     \
-    }                                                                                                   \
+#define COMBA_WARPGROUP_PRODUCT(T, type)                                                         \
+  template <>                                                                                    \
+  struct WarpgroupProduct<T> {                                                                   \
+    static __device__ void by_rows(float (&x)[2][4], float (&y)[2][4], const uint32_t (&a)[4],   \
+                                   uint64_t rows, int add) {                                     \
+      asm volatile(                                                                              \
+          COMBA_WGMMA("m64n32k16", type,                                                         \
+                      "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15",    \
+                      "%16", "%17", "%18", "%19", "%20", "%21", "0")                             \
+          : "+f"(x[0][0]), "+f"(x[0][1]), "+f"(x[0][2]), "+f"(x[0][3]), "+f"(x[1][0]),           \
+            "+f"(x[1][1]), "+f"(x[1][2]), "+f"(x[1][3]), "+f"(y[0][0]), "+f"(y[0][1]),           \
+            "+f"(y[0][2]), "+f"(y[0][3]), "+f"(y[1][0]), "+f"(y[1][1]), "+f"(y[1][2]),           \
+            "+f"(y[1][3])                                                                        \
+          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(rows), "r"(add));                    \
+    }                                                                                            \
+    static __device__ void by_rows(float (&x)[2][4], const uint32_t (&a)[4], uint64_t rows,      \
+                                   int add) {                                                    \
+      asm volatile(COMBA_WGMMA("m64n16k16", type, "%0, %1, %2, %3, %4, %5, %6, %7", "%8", "%9",  \
+                               "%10", "%11", "%12", "%13", "0")                                  \
+                   : "+f"(x[0][0]), "+f"(x[0][1]), "+f"(x[0][2]), "+f"(x[0][3]), "+f"(x[1][0]),  \
+                     "+f"(x[1][1]), "+f"(x[1][2]), "+f"(x[1][3])                                 \
+                   : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(rows), "r"(add));           \
+    }                                                                                            \
+    static __device__ void by_columns(float (&x)[8][4], const uint32_t (&a)[4], uint64_t rows) { \
+      asm volatile(                                                                              \
+          COMBA_WGMMA(                                                                           \
+              "m64n64k16", type,                                                                 \
+              "%0, %1, %2, %3, %4, %5, %6, %7, %8, %9, %10, %11, %12, %13, %14, %15, %16, %17, " \
+              "%18, %19, %20, %21, %22, %23, %24, %25, %26, %27, %28, %29, %30, %31",            \
+              "%32", "%33", "%34", "%35", "%36", "1", "1")                                       \
+          : "+f"(x[0][0]), "+f"(x[0][1]), "+f"(x[0][2]), "+f"(x[0][3]), "+f"(x[1][0]),           \
+            "+f"(x[1][1]), "+f"(x[1][2]), "+f"(x[1][3]), "+f"(x[2][0]), "+f"(x[2][1]),           \
+            "+f"(x[2][2]), "+f"(x[2][3]), "+f"(x[3][0]), "+f"(x[3][1]), "+f"(x[3][2]),           \
+            "+f"(x[3][3]), "+f"(x[4][0]), "+f"(x[4][1]), "+f"(x[4][2]), "+f"(x[4][3]),           \
+            "+f"(x[5][0]), "+f"(x[5][1]), "+f"(x[5][2]), "+f"(x[5][3]), "+f"(x[6][0]),           \
+            "+f"(x[6][1]), "+f"(x[6][2]), "+f"(x[6][3]), "+f"(x[7][0]), "+f"(x[7][1]),           \
+            "+f"(x[7][2]), "+f"(x[7][3])                                                         \
+          : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(rows));                              \
+    }                                                                                            \
   };
 COMBA_WARPGROUP_PRODUCT(__nv_bfloat16, "bf16")
 COMBA_WARPGROUP_PRODUCT(__half, "f16")
