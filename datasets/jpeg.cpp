@@ -67,7 +67,7 @@ void cmyk_row(const uint8_t* cmyk, int width, bool inverted, int channels, uint8
 struct Decoder {
   jpeg_decompress_struct info;
   ErrorManager errors;
-  bool too_large = false;
+  unsigned saved_app1 = 0;  // bytes kept of each such segment
 };
 
 bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
@@ -78,6 +78,7 @@ bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
   }
   jpeg_create_decompress(&decoder.info);
   jpeg_mem_src(&decoder.info, bytes.data(), bytes.size());
+  jpeg_save_markers(&decoder.info, JPEG_APP0 + 1, decoder.saved_app1);
   jpeg_read_header(&decoder.info, TRUE);
   return true;
 }
@@ -162,28 +163,78 @@ Region choose_region(const ImageBox& box, int least, int height, int width) {
 
 }  // namespace
 
+namespace {
+
+struct Cleanup {
+  jpeg_decompress_struct* info;
+  ~Cleanup() { jpeg_destroy_decompress(info); }
+};
+
+JpegColours colours_of(J_COLOR_SPACE space) {
+  switch (space) {
+    case JCS_GRAYSCALE:
+      return JpegColours::grey;
+    case JCS_YCbCr:
+      return JpegColours::ycbcr;
+    case JCS_CMYK:
+    case JCS_YCCK:
+      return JpegColours::cmyk;
+    default:
+      return JpegColours::other;
+  }
+}
+
+bool has_usual_sampling(const jpeg_decompress_struct& info) {
+  for (int i = 0; i < info.num_components; ++i) {
+    const jpeg_component_info& component = info.comp_info[i];
+    const int most = i == 0 ? 2 : 1;
+    if (component.h_samp_factor > most || component.v_samp_factor > most) {
+      return false;
+    }
+  }
+  return true;
+}
+
+}  // namespace
+
+JpegHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name) {
+  Decoder decoder{};
+  decoder.saved_app1 = 0xffff;
+  const Cleanup cleanup{&decoder.info};
+  require_image(read_header(decoder, bytes), ImageProblem::damaged, "decoding {}: {}", name,
+                decoder.errors.message);
+  const jpeg_decompress_struct& info = decoder.info;
+  JpegHeader header{colours_of(info.jpeg_color_space),
+                    info.progressive_mode != 0,
+                    info.arith_code != 0,
+                    has_usual_sampling(info),
+                    {}};
+  for (auto* marker = info.marker_list; marker != nullptr; marker = marker->next) {
+    header.app1.emplace_back(marker->data, marker->data + marker->data_length);
+  }
+  return header;
+}
+
 DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const std::string& name,
                              const BoxChoice& choose, int least_side) {
   Decoder decoder{};
-  struct Cleanup {
-    jpeg_decompress_struct* info;
-    ~Cleanup() { jpeg_destroy_decompress(info); }
-  } cleanup{&decoder.info};
-  COMBA_CHECK(read_header(decoder, bytes), "decoding {}: {}", name, decoder.errors.message);
+  const Cleanup cleanup{&decoder.info};
+  require_image(read_header(decoder, bytes), ImageProblem::damaged, "decoding {}: {}", name,
+                decoder.errors.message);
   const int64_t width = decoder.info.image_width, height = decoder.info.image_height;
-  COMBA_CHECK(width * height <= kMaxPixels,
-              "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}", name,
-              width, height, kMaxPixels);
+  require_image(width * height <= kMaxPixels, ImageProblem::too_large,
+                "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}",
+                name, width, height, kMaxPixels);
   const ImageBox wanted = choose(static_cast<int>(height), static_cast<int>(width));
   const Region region =
       choose_region(wanted, least_side, static_cast<int>(height), static_cast<int>(width));
   Image image{region.box.height, region.box.width, channels, {}};
   image.pixels.resize(static_cast<size_t>(image.width) * image.height * channels);
   std::vector<uint8_t> row(static_cast<size_t>(width) * 4);
-  COMBA_CHECK(read_pixels(decoder, region, image, row.data()), "decoding {}: {}", name,
-              decoder.errors.message);
-  COMBA_CHECK(decoder.errors.base.num_warnings == 0, "decoding {}: damaged JPEG: {}", name,
-              decoder.errors.warning);
+  require_image(read_pixels(decoder, region, image, row.data()), ImageProblem::damaged,
+                "decoding {}: {}", name, decoder.errors.message);
+  require_image(decoder.errors.base.num_warnings == 0, ImageProblem::damaged,
+                "decoding {}: damaged JPEG: {}", name, decoder.errors.warning);
   const double scale = region.eighths / 8.0;
   return {std::move(image), wanted.y * scale - region.box.y, wanted.x * scale - region.box.x,
           wanted.height * scale, wanted.width * scale};

@@ -214,6 +214,17 @@ void add_source(CLI::App& verb, std::string& source, std::string& split, int64_t
   verb.add_option("--threads", threads, "Threads; 0: one per core");
 }
 
+std::string join_counts(const std::map<std::string, int64_t>& counts) {
+  std::vector<std::pair<std::string, int64_t>> sorted(counts.begin(), counts.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string text;
+  for (const auto& [what, count] : sorted) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, what);
+  }
+  return text;
+}
+
 void add_data_command(CLI::App& app) {
   CLI::App* data = app.add_subcommand("data", "Packs, checks, measures and shows image data");
   data->require_subcommand(1);

@@ -463,7 +463,7 @@ TEST_F(TrackerCli, TrainingOnAPackOfVideosGivesTheSameWeights) {
   EXPECT_EQ(rest.code, 0);
   EXPECT_SAYS(rest.out, "rest.pack: 1 videos, 24 frames");
   EXPECT_SAYS(comba::read_file(folder_ / "rest.pack.rejected.txt"), "00000003.jpg");
-  EXPECT_EQ(run({"data", "pack", "got10k:val", "none.pack", "--strict"}).code, 1);
+  EXPECT_EQ(run({"data", "pack", "got10k:val", "none.pack", "--on-bad", "fail"}).code, 1);
 }
 
 TEST_F(TrackerCli, TrackTakesTheShippedWeightsUnlessOthersAreGiven) {

@@ -1,0 +1,31 @@
+// Files that cannot be used as images.
+#pragma once
+
+#include "vision/base/error.h"
+
+#include <string>
+#include <utility>
+
+namespace comba::datasets {
+
+enum class ImageProblem { unreadable, empty, unknown_format, too_large, damaged };
+
+class ImageError : public Error {
+ public:
+  ImageError(ImageProblem problem, const std::string& message)
+      : Error(message), problem_(problem) {}
+  ImageProblem problem() const { return problem_; }
+
+ private:
+  ImageProblem problem_;
+};
+
+template <typename... Args>
+void require_image(bool holds, ImageProblem problem, fmt::format_string<Args...> format,
+                   Args&&... args) {
+  if (!holds) {
+    throw ImageError(problem, fmt::format(format, std::forward<Args>(args)...));
+  }
+}
+
+}  // namespace comba::datasets
