@@ -92,6 +92,7 @@ TEST(OpenImages, ASplitPicksAFolderOrAPackAndOtherwiseSaysWhatWasExpected) {
   EXPECT_EQ(open_images(root.path())->classes(), (std::vector<std::string>{"train", "val"}));
   const std::string message = message_of<Error>([&] { open_images(root.path(), "test"); });
   EXPECT_SAYS(message, "test.pack");
+  EXPECT_SAYS(message, "test-*.tar");
   EXPECT_SAYS(message_of<Error>([&] { open_images(root.path() / "absent", ""); }),
               "does not exist");
 }
