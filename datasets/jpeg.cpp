@@ -247,8 +247,18 @@ Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::strin
 
 namespace {
 
+// As Adobe writes it: inverted, here without black.
+Image to_cmyk(const Image& rgb) {
+  Image image{rgb.height, rgb.width, 4, {}};
+  for (size_t i = 0; i < rgb.pixels.size(); i += 3) {
+    image.pixels.insert(image.pixels.end(), &rgb.pixels[i], &rgb.pixels[i] + 3);
+    image.pixels.push_back(255);
+  }
+  return image;
+}
+
 bool compress(jpeg_compress_struct& info, ErrorManager& errors, const Image& image, int quality,
-              unsigned char** buffer, unsigned long* size) {
+              bool progressive, unsigned char** buffer, unsigned long* size) {
   if (setjmp(errors.escape) != 0) {
     return false;
   }
@@ -257,9 +267,14 @@ bool compress(jpeg_compress_struct& info, ErrorManager& errors, const Image& ima
   info.image_width = static_cast<JDIMENSION>(image.width);
   info.image_height = static_cast<JDIMENSION>(image.height);
   info.input_components = image.channels;
-  info.in_color_space = image.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  info.in_color_space = image.channels == 1   ? JCS_GRAYSCALE
+                        : image.channels == 3 ? JCS_RGB
+                                              : JCS_CMYK;
   jpeg_set_defaults(&info);
   jpeg_set_quality(&info, quality, TRUE);
+  if (progressive) {
+    jpeg_simple_progression(&info);
+  }
   jpeg_start_compress(&info, TRUE);
   while (info.next_scanline < info.image_height) {
     auto* row = const_cast<JSAMPROW>(image.row(static_cast<int>(info.next_scanline)));
@@ -272,13 +287,21 @@ bool compress(jpeg_compress_struct& info, ErrorManager& errors, const Image& ima
 }  // namespace
 
 std::string encode_jpeg(const Image& image, int quality) {
+  return encode_jpeg(image, quality, JpegKind::baseline);
+}
+
+std::string encode_jpeg(const Image& image, int quality, JpegKind kind) {
+  if (kind == JpegKind::cmyk && image.channels == 3) {
+    return encode_jpeg(to_cmyk(image), quality, kind);
+  }
   jpeg_compress_struct info{};
   ErrorManager errors{};
   install(errors);
   info.err = &errors.base;
   unsigned char* buffer = nullptr;
   unsigned long size = 0;
-  const bool done = compress(info, errors, image, quality, &buffer, &size);
+  const bool done =
+      compress(info, errors, image, quality, kind == JpegKind::progressive, &buffer, &size);
   std::string bytes(reinterpret_cast<const char*>(buffer), done ? size : 0);
   jpeg_destroy_compress(&info);
   std::free(buffer);

@@ -20,4 +20,8 @@ DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const
                              const BoxChoice& choose, int least_side);
 Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::string& name);
 
+// JPEGs of kinds that are met but that nothing here needs to make, for made-up data; see encode_jpeg().
+enum class JpegKind { baseline, progressive, cmyk };
+std::string encode_jpeg(const Image& image, int quality, JpegKind kind);
+
 }  // namespace comba::datasets

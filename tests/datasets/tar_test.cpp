@@ -160,10 +160,10 @@ class TarSource : public testing::Test {
 
 TEST_F(TarSource, NumbersBesideTheImagesAreTheirLabels) {
   for (const auto& [extension, label] :
-       std::map<std::string, std::string>{{"cls", "2\n"},
-                                          {"label", "2"},
-                                          {"json", R"({"label": 2, "x": [1]})"},
-                                          {"json", R"({"cls": "2"})"}}) {
+       std::vector<std::pair<std::string, std::string>>{{"cls", "2\n"},
+                                                        {"label", "2"},
+                                                        {"json", R"({"label": 2, "x": [1]})"},
+                                                        {"json", R"({"cls": "2"})"}}) {
     const auto source =
         open(member("d/0001.jpg", "one") + member("d/0001." + extension, label) +
              member("d/0002.cls", "0") + member("d/0002.jpg", "two") + member("d/._0002.jpg", "?"));
