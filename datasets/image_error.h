@@ -10,6 +10,13 @@ namespace comba::datasets {
 
 enum class ImageProblem { unreadable, empty, unknown_format, too_large, damaged };
 
+// For counting.
+inline const char* describe(ImageProblem problem) {
+  constexpr const char* kWords[] = {"cannot be read", "empty", "not an image", "too large",
+                                    "damaged"};
+  return kWords[static_cast<size_t>(problem)];
+}
+
 class ImageError : public Error {
  public:
   ImageError(ImageProblem problem, const std::string& message)
@@ -18,6 +25,12 @@ class ImageError : public Error {
 
  private:
   ImageProblem problem_;
+};
+
+// An image that is not used, and why.
+struct RejectedImage {
+  ImageProblem problem;
+  std::string path, reason;
 };
 
 template <typename... Args>

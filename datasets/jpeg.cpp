@@ -22,11 +22,19 @@ struct ErrorManager {
   std::jmp_buf escape;
   char message[JMSG_LENGTH_MAX] = "";
   char warning[JMSG_LENGTH_MAX] = "";
+  size_t left = 0;  // bytes behind the place of the error or first warning
 };
+
+size_t bytes_left(j_common_ptr info) {
+  const auto* source =
+      info->is_decompressor != 0 ? reinterpret_cast<j_decompress_ptr>(info)->src : nullptr;
+  return source != nullptr ? source->bytes_in_buffer : 0;
+}
 
 void on_error(j_common_ptr info) {
   auto* manager = reinterpret_cast<ErrorManager*>(info->err);
   info->err->format_message(info, manager->message);
+  manager->left = bytes_left(info);
   std::longjmp(manager->escape, 1);
 }
 
@@ -35,6 +43,7 @@ void on_message(j_common_ptr info, int level) {
     auto* manager = reinterpret_cast<ErrorManager*>(info->err);
     if (manager->base.num_warnings++ == 0) {
       info->err->format_message(info, manager->warning);
+      manager->left = bytes_left(info);
     }
   }
 }
@@ -63,10 +72,23 @@ void cmyk_row(const uint8_t* cmyk, int width, bool inverted, int channels, uint8
   }
 }
 
+// A file of a few bytes can claim any number of scans, each of which goes through all pixels.
+constexpr int kMostScans = 200;
+
+void on_progress(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > kMostScans) {
+    auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+    std::snprintf(manager->message, sizeof manager->message, "more than %d scans", kMostScans);
+    manager->left = bytes_left(info);
+    std::longjmp(manager->escape, 1);
+  }
+}
+
 // What setjmp guards: no C++ object with a destructor lives here, so longjmp skips none.
 struct Decoder {
   jpeg_decompress_struct info;
   ErrorManager errors;
+  jpeg_progress_mgr progress;
   unsigned saved_app1 = 0;  // bytes kept of each such segment
 };
 
@@ -77,6 +99,8 @@ bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
     return false;
   }
   jpeg_create_decompress(&decoder.info);
+  decoder.progress.progress_monitor = on_progress;
+  decoder.info.progress = &decoder.progress;
   jpeg_mem_src(&decoder.info, bytes.data(), bytes.size());
   jpeg_save_markers(&decoder.info, JPEG_APP0 + 1, decoder.saved_app1);
   jpeg_read_header(&decoder.info, TRUE);
@@ -195,14 +219,23 @@ bool has_usual_sampling(const jpeg_decompress_struct& info) {
   return true;
 }
 
+// `done`: no error; a warning, as of a file cut short, is one here too.
+void require_decoded(bool done, const Decoder& decoder, std::span<const uint8_t> bytes,
+                     const std::string& name) {
+  const ErrorManager& errors = decoder.errors;
+  require_image(done && errors.base.num_warnings == 0, ImageProblem::damaged,
+                "decoding {}: damaged JPEG: {} near byte {} of {}", name,
+                done ? errors.warning : errors.message,
+                bytes.size() - std::min(bytes.size(), errors.left), bytes.size());
+}
+
 }  // namespace
 
 JpegHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name) {
   Decoder decoder{};
   decoder.saved_app1 = 0xffff;
   const Cleanup cleanup{&decoder.info};
-  require_image(read_header(decoder, bytes), ImageProblem::damaged, "decoding {}: {}", name,
-                decoder.errors.message);
+  require_decoded(read_header(decoder, bytes), decoder, bytes, name);
   const jpeg_decompress_struct& info = decoder.info;
   JpegHeader header{colours_of(info.jpeg_color_space),
                     info.progressive_mode != 0,
@@ -219,8 +252,7 @@ DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const
                              const BoxChoice& choose, int least_side) {
   Decoder decoder{};
   const Cleanup cleanup{&decoder.info};
-  require_image(read_header(decoder, bytes), ImageProblem::damaged, "decoding {}: {}", name,
-                decoder.errors.message);
+  require_decoded(read_header(decoder, bytes), decoder, bytes, name);
   const int64_t width = decoder.info.image_width, height = decoder.info.image_height;
   require_image(width * height <= kMaxPixels, ImageProblem::too_large,
                 "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}",
@@ -231,10 +263,7 @@ DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const
   Image image{region.box.height, region.box.width, channels, {}};
   image.pixels.resize(static_cast<size_t>(image.width) * image.height * channels);
   std::vector<uint8_t> row(static_cast<size_t>(width) * 4);
-  require_image(read_pixels(decoder, region, image, row.data()), ImageProblem::damaged,
-                "decoding {}: {}", name, decoder.errors.message);
-  require_image(decoder.errors.base.num_warnings == 0, ImageProblem::damaged,
-                "decoding {}: damaged JPEG: {}", name, decoder.errors.warning);
+  require_decoded(read_pixels(decoder, region, image, row.data()), decoder, bytes, name);
   const double scale = region.eighths / 8.0;
   return {std::move(image), wanted.y * scale - region.box.y, wanted.x * scale - region.box.x,
           wanted.height * scale, wanted.width * scale};

@@ -308,10 +308,11 @@ void PackWriter::finish(std::string_view attachment) {
   header.json_bytes = json.size();
   header.path_bytes = paths_.size();
   header.attachment_bytes = attachment.size();
-  AtomicFile file(index_);
+  // Its name does not change from run to run, so that one that was killed leaves nothing behind.
+  GrowingFile file(index_.string() + ".partial", 0);
   file.write(&header, sizeof header);
   file.write(body.data(), body.size());
-  file.commit();
+  file.rename(index_);
   keep_ = true;
 }
 

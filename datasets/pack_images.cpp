@@ -32,14 +32,6 @@ struct Prepared {
 };
 using Block = std::vector<Prepared>;
 
-EncodedSample read_sample(const ImageSource& source, int64_t index) {
-  try {
-    return source.read(index);
-  } catch (const Error& error) {
-    throw ImageError(ImageProblem::unreadable, error.what());
-  }
-}
-
 Prepared convert(const EncodedSample& sample, const std::string& path, const PackOptions& options) {
   Prepared out;
   const ImageFacts facts = inspect_image(sample.bytes, sample.name);
@@ -64,7 +56,7 @@ Prepared convert(const EncodedSample& sample, const std::string& path, const Pac
 Prepared prepare(const ImageSource& source, int64_t index, const PackOptions& options) {
   const std::string path = source.original(index);
   try {
-    return convert(read_sample(source, index), path, options);
+    return convert(read_or_reject(source, index), path, options);
   } catch (const ImageError& error) {
     Prepared out;
     out.rejected = RejectedImage{error.problem(), path, error.what()};
@@ -245,21 +237,6 @@ void pack_rest(const ImageSource& source, const PackOptions& options, Packing& p
 }
 
 }  // namespace
-
-std::string describe(ImageProblem problem) {
-  switch (problem) {
-    case ImageProblem::unreadable:
-      return "cannot be read";
-    case ImageProblem::empty:
-      return "empty";
-    case ImageProblem::unknown_format:
-      return "not an image";
-    case ImageProblem::too_large:
-      return "too large";
-    default:
-      return "damaged";
-  }
-}
 
 PackReport pack_images(const ImageSource& source, const fs::path& index, const PackOptions& options,
                        const std::function<void(int64_t, int64_t)>& done) {

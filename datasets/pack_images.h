@@ -25,11 +25,6 @@ struct PackOptions {
                         << 20;  // written between two points where an interrupted run goes on
 };
 
-struct RejectedImage {
-  ImageProblem problem;
-  std::string path, reason;
-};
-
 struct PackReport {
   bool finished = false;
   int64_t images = 0, encoded = 0;  // in the pack; of them, those that are not the source's bytes
@@ -37,9 +32,6 @@ struct PackReport {
   std::map<std::string, int64_t>
       peculiar;  // images in the pack, by what is unusual about their files
 };
-
-// "damaged", "not an image", ...; for counting.
-std::string describe(ImageProblem problem);
 
 // Decodes every image whole. A plain JPEG (see ImageFacts) keeps its bytes; others, and those to shrink, become baseline
 // JPEGs of YCbCr 4:2:0. EXIF orientation is applied nowhere, as Pillow does on opening.

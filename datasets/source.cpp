@@ -1,6 +1,7 @@
 #include "datasets/source.h"
 
 #include "datasets/folder.h"
+#include "datasets/image_error.h"
 #include "datasets/listed_folder.h"
 #include "datasets/pack.h"
 #include "datasets/tar_source.h"
@@ -53,6 +54,14 @@ std::unique_ptr<ImageSource> open_split(const fs::path& path, const std::string&
 }
 
 }  // namespace
+
+EncodedSample read_or_reject(const ImageSource& source, int64_t index) {
+  try {
+    return source.read(index);
+  } catch (const Error& error) {
+    throw ImageError(ImageProblem::unreadable, error.what());
+  }
+}
 
 std::unique_ptr<ImageSource> open_images(const fs::path& path, const std::string& split) {
   if (!fs::is_directory(path)) {

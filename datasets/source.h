@@ -31,6 +31,9 @@ class ImageSource {
   virtual std::string fingerprint() const = 0;  // changes when the content list changes
 };
 
+// source.read(index), whose errors come as ImageErrors of the kind "unreadable".
+EncodedSample read_or_reject(const ImageSource& source, int64_t index);
+
 // Opens `path`: a pack, a tar archive or a pattern such as train-{000..099}.tar of them (see tar_source.h), or a folder: of
 // class folders, of tar archives, or flat with a file of labels (see listed_folder.h). `split` ("train", "test", "val" or "")
 // picks a part of a folder that holds several: SPLIT.pack, the folder SPLIT, ILSVRC/Data/CLS-LOC/SPLIT as Kaggle lays ImageNet

@@ -15,6 +15,7 @@ void add_source(CLI::App& verb, std::string& source, std::string& split, int64_t
 // "3 grey, 1 CMYK", the most frequent first.
 std::string join_counts(const std::map<std::string, int64_t>& counts);
 
+void add_check_verb(CLI::App& data);
 void add_pack_verb(CLI::App& data);
 
 }  // namespace comba::tools

@@ -273,5 +273,16 @@ TEST(Decode, AHeaderThatClaimsTooManyPixelsIsRefusedBeforeTheyAreAllocated) {
   }
 }
 
+TEST(Decode, AJpegOfVeryManyScansIsRefused) {
+  const std::string jpeg = opencv_jpeg(picture(32, 32, 3), {cv::IMWRITE_JPEG_PROGRESSIVE, 1});
+  const size_t last = jpeg.rfind("\xff\xda");
+  const std::string scan = jpeg.substr(last, jpeg.size() - 2 - last);
+  std::string bomb = jpeg.substr(0, last);
+  for (int i = 0; i < 300; ++i) {
+    bomb += scan;
+  }
+  EXPECT_SAYS(decode_error(bomb + "\xff\xd9"), "more than 200 scans");
+}
+
 }  // namespace
 }  // namespace comba::datasets
