@@ -6,6 +6,7 @@
 #include "datasets/ordered_batches.h"
 #include "datasets/shrink.h"
 #include "vision/base/error.h"
+#include "vision/base/stopwatch.h"
 
 #include <algorithm>
 #include <optional>
@@ -95,13 +96,14 @@ class Packing {
   void add(const Block& block) {
     for (const Prepared& image : block) {
       if (image.rejected) {
-        report_.rejected.push_back(*image.rejected);
+        reject(*image.rejected);
       } else {
         add(image);
       }
       ++next_;
     }
-    if (unsaved_ >= options_.save_bytes || next_ == source_.size()) {
+    if (unsaved_ >= options_.save_bytes || since_save_.seconds() >= options_.save_seconds ||
+        next_ == source_.size()) {
       save();
     }
   }
@@ -121,6 +123,15 @@ class Packing {
   }
 
  private:
+  // What cannot be read now may be readable later: by default it ends the run, and the next one tries again.
+  void reject(const RejectedImage& image) {
+    if (image.problem == ImageProblem::unreadable && !options_.skip_bad) {
+      save();
+      throw Error(image.reason + "; --on-bad skip leaves it out");
+    }
+    report_.rejected.push_back(image);
+  }
+
   void add(const Prepared& image) {
     writer_.add(image.bytes, image.width, image.height, source_.label(next_),
                 source_.original(next_));
@@ -163,6 +174,7 @@ class Packing {
             {"peculiar", report_.peculiar}});
     saved_rejected_ = report_.rejected.size();
     unsaved_ = 0;
+    since_save_.restart();
   }
 
   void go_on(const json& key) {
@@ -210,6 +222,7 @@ class Packing {
   PackReport report_;
   int64_t next_ = 0;  // image
   uint64_t unsaved_ = 0;
+  Stopwatch since_save_;
   size_t saved_rejected_ = 0;
 };
 

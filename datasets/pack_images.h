@@ -21,8 +21,9 @@ struct PackOptions {
   bool skip_bad = false;   // else a bad image leaves the pack unfinished
   int64_t threads = 0;     // 0: one per core
   uint64_t shard_bytes = kShardBytes;
-  uint64_t save_bytes = uint64_t{64}
-                        << 20;  // written between two points where an interrupted run goes on
+  // Between two points where an interrupted run goes on lie at most so many bytes and about so much time.
+  uint64_t save_bytes = uint64_t{64} << 20;
+  double save_seconds = 2;
 };
 
 struct PackReport {
@@ -38,8 +39,11 @@ struct PackReport {
 //
 // What is done is written down in NAME.pack.journal beside the shards, so that the same call goes on after a crash or a full
 // disk and ends with the same bytes as one that was not stopped. With other options or another list of images it is an Error
-// that names the difference. If images are bad and skip_bad is not set, nothing is finished and nothing is lost: a call with
-// it ends at once. `done`: images so far, in the first call those of an earlier run; and how many of them are bad.
+// that names the difference.
+//
+// Without skip_bad a file that cannot be read is an Error, and the next call tries it again; with images that are bad nothing
+// is finished and nothing is lost: a call with skip_bad ends at once. `done`: images so far, in the first call those of an
+// earlier run; and how many of them are bad.
 PackReport pack_images(const ImageSource& source, const std::filesystem::path& index,
                        const PackOptions& options,
                        const std::function<void(int64_t done, int64_t bad)>& done);

@@ -6,6 +6,7 @@
 #include "datasets/pack.h"
 #include "datasets/tar_source.h"
 #include "vision/base/error.h"
+#include "vision/base/log.h"
 
 #include <algorithm>
 
@@ -14,7 +15,11 @@ namespace fs = std::filesystem;
 namespace {
 
 std::unique_ptr<ImageSource> open_any_folder(const fs::path& folder) {
-  if (!folder_names(folder).empty()) {
+  if (const auto names = folder_names(folder); !names.empty()) {
+    if (std::find(names.begin(), names.end(), "train") != names.end()) {
+      log::warning("{}: the folders {} are taken as classes; if they are splits, name one of them",
+                   folder.string(), fmt::join(names, ", "));
+    }
     return open_folder(folder);
   }
   if (const auto archives = tar_archives(folder)) {

@@ -214,8 +214,9 @@ void add_bench_loader_command(CLI::App& bench) {
   CLI::App* command =
       bench.add_subcommand("loader", "Reading, decoding and augmenting images on the CPU");
   const auto a = std::make_shared<Arguments>();
-  command->add_option("--data", a->data,
-                      "A pack or a folder of class folders (default: made-up images in memory)");
+  command->add_option(
+      "--data", a->data,
+      "A pack, a folder of images, or tar archives (default: made-up images in memory)");
   command->add_option("--split", a->split, "Of the data")->capture_default_str();
   command
       ->add_option("--stage", a->stages,

@@ -149,9 +149,11 @@ CLI::App* add_verb(CLI::App& parent, const char* name, const char* help,
 }  // namespace
 
 void add_source(CLI::App& verb, std::string& source, std::string& split, int64_t& threads) {
-  verb.add_option("SOURCE", source, "A pack, or a folder of class folders")->required();
+  verb.add_option("SOURCE", source, "A pack, a folder of images, or tar archives: see the README")
+      ->required();
   verb.add_option("--split", split,
-                  "The part of SOURCE with this name: SPLIT.pack or a folder SPLIT in it");
+                  "The part of SOURCE with this name: SPLIT.pack, a folder SPLIT, SPLIT.tar or "
+                  "SPLIT-*.tar in it");
   verb.add_option("--threads", threads, "Threads; 0: one per core");
 }
 

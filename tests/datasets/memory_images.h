@@ -3,6 +3,7 @@
 
 #include "datasets/source.h"
 #include "tests/datasets/pictures.h"
+#include "vision/base/error.h"
 
 #include <string>
 #include <utility>
@@ -20,6 +21,7 @@ class MemoryImages final : public ImageSource {
 
   int64_t size() const override { return static_cast<int64_t>(files_.size()); }
   EncodedSample read(int64_t index) const override {
+    COMBA_CHECK(index != unreadable, "reading {}: a bad sector", name(index));
     return {as_bytes(files_.at(index).bytes), {}, label(index), name(index)};
   }
   int64_t label(int64_t index) const override { return index % 2; }
@@ -27,6 +29,7 @@ class MemoryImages final : public ImageSource {
   std::string original(int64_t index) const override { return files_.at(index).path; }
   const std::vector<std::string>& classes() const override { return classes_; }
   std::string fingerprint() const override { return fingerprint_; }
+  int64_t unreadable = -1;  // the image whose read() fails
   void set_fingerprint(std::string text) { fingerprint_ = std::move(text); }
 
  private:

@@ -294,6 +294,38 @@ TEST_F(InterruptedPack, KilledBetweenAnyTwoCommitsItGoesOn) {
   }
 }
 
+TEST_F(InterruptedPack, WhatCannotBeReadNowIsTriedAgain) {
+  pack("whole", options());
+  PackOptions careful = options();
+  careful.skip_bad = false;
+  source_.unreadable = 333;
+  const std::string message = message_of<Error>([&] { pack("disk", careful); });
+  EXPECT_SAYS(message, "reading memory/333.jpg: a bad sector; --on-bad skip leaves it out");
+  EXPECT_SAYS(message, "the same command goes on");
+  source_.unreadable = -1;
+  pack("disk", options());
+  EXPECT_EQ(differences(contents("disk"), contents("whole")), "");
+  source_.unreadable = 333;
+  EXPECT_EQ(pack_images(source_, index("whole"), options(), kQuiet).rejected.size(), 6U);
+}
+
+TEST_F(InterruptedPack, TimeAloneMakesAPointToGoOnFrom) {
+  PackOptions slow = options();
+  slow.save_bytes = uint64_t{1} << 40;
+  slow.save_seconds = 0.01;
+  fs::create_directories(folder_.path() / "slow");
+  const auto stop = [](int64_t done, int64_t) {
+    usleep(20000);
+    COMBA_CHECK(done < 300, "stopped");
+  };
+  EXPECT_SAYS(message_of<Error>([&] { pack_images(source_, index("slow"), slow, stop); }),
+              "stopped");
+  int64_t begun = -1;
+  pack_images(source_, index("slow"), slow,
+              [&](int64_t done, int64_t) { begun = begun < 0 ? done : begun; });
+  EXPECT_GE(begun, 256);
+}
+
 TEST_F(InterruptedPack, AFullDiskIsNamedAndWithSpaceItGoesOn) {
   pack("whole", options());
   const auto expected = contents("whole");
