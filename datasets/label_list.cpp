@@ -8,13 +8,6 @@
 namespace comba::datasets {
 namespace {
 
-constexpr std::string_view kBlank = " \t\r";
-
-std::string_view trim(std::string_view text) {
-  text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
-  return text.substr(0, text.find_last_not_of(kBlank) + 1);
-}
-
 // The first word and the rest of a line without blanks around it.
 std::pair<std::string_view, std::string_view> split(std::string_view line) {
   const size_t end = std::min(line.find_first_of(" \t,"), line.size());
@@ -47,6 +40,12 @@ std::string stem(std::string_view path) {
 }
 
 }  // namespace
+
+std::string_view trim(std::string_view text) {
+  constexpr std::string_view kBlank = " \t\r\n";
+  text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
+  return text.substr(0, text.find_last_not_of(kBlank) + 1);
+}
 
 LabelList parse_labels(std::string_view text, const std::string& path) {
   LabelList list;

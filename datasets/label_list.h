@@ -27,6 +27,9 @@ std::vector<std::string> parse_devkit_synsets(std::string_view text, const std::
 // The first word of every line, sorted: synset lists with or without the synsets' words.
 std::vector<std::string> parse_class_list(std::string_view text, const std::string& path);
 
+// Without the blanks and ends of lines around it.
+std::string_view trim(std::string_view text);
+
 // True for 1 .. 9 decimal digits.
 bool is_small_number(std::string_view text);
 

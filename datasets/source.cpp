@@ -78,6 +78,11 @@ std::unique_ptr<ImageSource> open_images(const fs::path& path, const std::string
               "opening images: {} does not exist; give a pack, a tar archive or a folder of images",
               path.string());
   if (!fs::is_directory(path)) {
+    const std::string extension = path.extension().string();
+    COMBA_CHECK(extension != ".gz" && extension != ".tgz" && extension != ".zip",
+                "opening images: {} is compressed as a whole, so that nothing can be read from its "
+                "middle; unpack it, to a .tar or a folder",
+                path.string());
     return open_pack(path);
   }
   return split.empty() ? open_any_folder(path) : open_split(path, split);

@@ -1,13 +1,13 @@
 #include "datasets/tar_source.h"
 
 #include "datasets/folder.h"
+#include "datasets/label_list.h"
 #include "datasets/tar.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/parallel.h"
 
 #include <algorithm>
-#include <charconv>
 #include <map>
 #include <span>
 #include <sstream>
@@ -29,17 +29,6 @@ struct Entry {
   std::string label;
   bool number;  // the label is one, not a class name
 };
-
-std::string_view trim(std::string_view text) {
-  constexpr std::string_view kBlank = " \t\r\n";
-  text.remove_prefix(std::min(text.find_first_not_of(kBlank), text.size()));
-  return text.substr(0, text.find_last_not_of(kBlank) + 1);
-}
-
-bool is_number(std::string_view text) {
-  return !text.empty() && text.size() < 18 &&
-         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
-}
 
 // Path up to the first dot of the file's name, and what follows it.
 std::pair<std::string_view, std::string_view> split_key(std::string_view path) {
@@ -71,65 +60,75 @@ class Grouper {
 
  private:
   void add(std::span<const TarMember> group) {
+    const std::string label = label_beside(group);
     for (const TarMember& member : group) {
       if (is_image_name(member.path)) {
-        Entry entry{number_, member, "", false};
-        find_label(group, entry);
-        entries_.push_back(std::move(entry));
+        entries_.push_back({number_, member, label.empty() ? label_of_path(member) : label,
+                            is_small_number(label)});
       }
     }
   }
 
-  void find_label(std::span<const TarMember> group, Entry& entry) const {
+  // Of the first of the kinds of label files that says one; empty if there is none.
+  std::string label_beside(std::span<const TarMember> group) const {
     for (const char* extension : {"cls", "label", "json"}) {
       for (const TarMember& member : group) {
-        if (split_key(member.path).second == extension) {
-          entry.label = label_in(member, extension);
-          entry.number = is_number(entry.label);
-          return;
+        if (split_key(member.path).second != extension) {
+          continue;
+        }
+        if (std::string label = label_in(member, extension); !label.empty()) {
+          return label;
         }
       }
     }
-    const std::string& path = entry.image.path;
-    const fs::path folder = fs::path(path).parent_path().filename();
-    entry.label = folder == "." || folder == ".." ? "" : folder.string();
-    const std::string stem = path_.stem().string();
-    if (entry.label.empty() && fs::path(path).filename().string().starts_with(stem + "_")) {
-      entry.label = stem;
+    return "";
+  }
+
+  std::string label_of_path(const TarMember& image) const {
+    const fs::path path = image.path, folder = path.parent_path().filename();
+    if (!folder.empty() && folder != "." && folder != "..") {
+      return folder.string();
     }
-    COMBA_CHECK(!entry.label.empty(),
+    const std::string stem = path_.stem().string();
+    COMBA_CHECK(path.filename().string().starts_with(stem + "_"),
                 "{} has no label: expected {}.cls, .label or .json beside it, or a class folder in "
                 "its path",
-                place(entry.image), split_key(path).first);
+                place(image), split_key(image.path).first);
+    return stem;
   }
 
   std::string label_in(const TarMember& member, std::string_view extension) const {
     COMBA_CHECK(member.size <= kMostLabelBytes, "{}: {} bytes for a label", place(member),
                 member.size);
     const auto bytes = archive_.subspan(member.offset, member.size);
-    std::string label(bytes.begin(), bytes.end());
+    const std::string text(bytes.begin(), bytes.end());
     if (extension == "json") {
-      label = label_of_json(label, member);
+      return label_of_json(text, member);
     }
-    label = trim(label);
+    const std::string label(trim(text));
     COMBA_CHECK(!label.empty(), "{}: expected a label, got nothing", place(member));
     return label;
   }
 
+  // Empty if the object says nothing of it.
   std::string label_of_json(const std::string& text, const TarMember& member) const {
     const auto json = nlohmann::json::parse(text, nullptr, false);
     COMBA_CHECK(json.is_object(), "{}: expected a JSON object", place(member));
     for (const char* key : {"label", "cls"}) {
       const auto found = json.find(key);
-      if (found != json.end() && found->is_string()) {
-        return *found;
+      if (found == json.end()) {
+        continue;
       }
-      if (found != json.end() && found->is_number_unsigned()) {
+      if (found->is_number_unsigned()) {
         return std::to_string(found->get<uint64_t>());
       }
+      const std::string label(trim(found->is_string() ? found->get<std::string>() : ""));
+      COMBA_CHECK(!label.empty(),
+                  "{}: expected \"{}\" to be a class name or a number of at least 0", place(member),
+                  key);
+      return label;
     }
-    throw Error(fmt::format("{}: expected \"label\" to be a class name or a number of at least 0",
-                            place(member)));
+    return "";
   }
 
   std::string place(const TarMember& member) const {
@@ -269,7 +268,7 @@ std::vector<fs::path> expand(const std::string& pattern) {
   }
   const std::string first = pattern.substr(open + 1, dots - open - 1),
                     last = pattern.substr(dots + 2, close - dots - 2);
-  if (!is_number(first) || !is_number(last)) {
+  if (!is_small_number(first) || !is_small_number(last)) {
     throw wrong("got no numbers");
   }
   const int64_t begin = std::stoll(first), end = std::stoll(last);

@@ -197,6 +197,20 @@ TEST_F(TarSource, TextsAndFoldersAreClassNames) {
   EXPECT_EQ(folders->classes(), (std::vector<std::string>{"n01", "n02"}));
   EXPECT_EQ(folders->label(0), 1);
   EXPECT_EQ(folders->label(2), 0);
+  const auto captions =
+      open(member("n02/1.jpg", "x") + member("n02/1.json", R"({"caption": "fish"})"));
+  EXPECT_EQ(captions->classes(), std::vector<std::string>{"n02"})
+      << "the JSON says nothing of labels";
+}
+
+TEST_F(TarSource, ManyImagesThatShareTheBeginningOfTheirNameTakeNoLongerThanOthers) {
+  std::string archive;
+  for (int i = 0; i < 20000; ++i) {
+    archive += member(fmt::format("n01/photo.{}.jpg", i), "");
+  }
+  const auto source = open(archive);
+  EXPECT_EQ(source->size(), 20000);
+  EXPECT_EQ(source->original(19999), "n01/photo.19999.jpg");
 }
 
 TEST_F(TarSource, ArchivesOfOneSynsetEachAreClasses) {
@@ -212,7 +226,7 @@ TEST_F(TarSource, MissingOrMixedLabelsAreNamedWithTheirPlace) {
   EXPECT_SAYS(problem_of(member("1.jpg", "x")),
               "a.tar: 1.jpg at byte 512 has no label: expected 1.cls");
   EXPECT_SAYS(problem_of(member("1.jpg", "x") + member("1.json", "{}")),
-              "1.json at byte 1536: expected \"label\"");
+              "1.jpg at byte 512 has no label");
   EXPECT_SAYS(problem_of(member("1.jpg", "x") + member("1.json", R"({"label": -1})")),
               "expected \"label\"");
   EXPECT_SAYS(problem_of(member("1.jpg", "x") + member("1.json", "{")), "expected a JSON object");
@@ -245,6 +259,11 @@ TEST_F(TarSource, PatternsFoldersAndSplitsFindTheArchives) {
               "got no numbers");
   EXPECT_SAYS(message_of<Error>([&] { open_images(root_.path() / "train-{3..1}.tar"); }),
               "got no archive");
+}
+
+TEST_F(TarSource, CompressedArchivesAreCalledThat) {
+  write_file_atomic(root_.path() / "a.tar.gz", "x");
+  EXPECT_SAYS(message_of<Error>([&] { open_images(root_.path() / "a.tar.gz"); }), "unpack it");
 }
 
 TEST_F(TarSource, TheFingerprintFollowsNamesSizesAndLabels) {
