@@ -25,7 +25,6 @@ size_t entries(const fs::path& folder) {
       std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
 
-
 TEST(AtomicWrite, ReplacesTheContentAndLeavesNothingElse) {
   const TemporaryFolder folder;
   const fs::path path = folder.path() / "a.txt";
