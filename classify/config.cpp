@@ -15,7 +15,7 @@ constexpr double kMany = 1e12;
 void declare_data(ConfigTable& table, RunConfig& config) {
   DataOptions& data = config.data;
   table.add("data.train", &data.train,
-            "training images: a pack, a folder of class folders, or \"synthetic\" (no files)");
+            "training images: a pack, a folder, tar archives, or \"synthetic\" (no files)");
   table.add("data.train_split", &data.train_split,
             "which split of data.train, if it holds several");
   table.add("data.eval", &data.eval, "held-out images; empty: the same place as data.train");

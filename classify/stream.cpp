@@ -138,7 +138,7 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
     return std::make_unique<SyntheticStream>(config, purpose);
   }
   std::error_code ignored;
-  if (!std::filesystem::exists(path, ignored)) {
+  if (!std::filesystem::exists(path, ignored) && path.find('{') == std::string::npos) {
     throw UsageError(
         fmt::format("opening the {} images: {} = \"{}\" does not exist (a relative path is looked "
                     "for from the working directory and from the config file's folder)",

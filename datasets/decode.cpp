@@ -1,12 +1,13 @@
 #include "datasets/decode.h"
 
 #include "datasets/imgcodecs_plugin.h"
+#include "datasets/inspect.h"
 #include "datasets/jpeg.h"
 #include "datasets/plugin.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 
-#include <algorithm>
+#include <cstring>
 #include <optional>
 
 namespace comba::datasets {
@@ -20,15 +21,9 @@ const ImgcodecsPlugin& plugin() {
   return *loaded;
 }
 
-bool starts_with(std::span<const uint8_t> bytes, std::string_view magic) {
-  return bytes.size() >= magic.size() &&
-         std::equal(magic.begin(), magic.end(), bytes.begin(),
-                    [](char a, uint8_t b) { return static_cast<uint8_t>(a) == b; });
-}
-
 // The size a PNG claims, so that a header bomb is refused before OpenCV allocates for it.
 std::optional<ImageSize> png_size(std::span<const uint8_t> bytes) {
-  if (!starts_with(bytes, "\x89PNG\r\n\x1a\n") || bytes.size() < 24) {
+  if (image_format(bytes) != ImageFormat::png || bytes.size() < 24) {
     return std::nullopt;
   }
   const auto big_endian = [&](size_t at) {
@@ -37,43 +32,33 @@ std::optional<ImageSize> png_size(std::span<const uint8_t> bytes) {
   return ImageSize{big_endian(20), big_endian(16)};
 }
 
-// OpenCV would try many more, some through libraries of great size and little use here (GDAL,
-// GDCM).
-bool is_known_format(std::span<const uint8_t> bytes) {
-  static constexpr std::string_view kMagics[] = {
-      "\x89PNG\r\n\x1a\n", "BM", "RIFF", {"II*\0", 4}, {"MM\0*", 4}};
-  if (std::any_of(std::begin(kMagics), std::end(kMagics),
-                  [&](std::string_view magic) { return starts_with(bytes, magic); })) {
-    return true;
-  }
-  return bytes.size() > 2 && bytes[0] == 'P' && bytes[1] >= '1' &&
-         bytes[1] <= '6';  // PBM, PGM, PPM
-}
-
 }  // namespace
 
-bool is_jpeg(std::span<const uint8_t> bytes) { return starts_with(bytes, "\xff\xd8\xff"); }
+bool is_jpeg(std::span<const uint8_t> bytes) { return image_format(bytes) == ImageFormat::jpeg; }
 
 Image decode_image(std::span<const uint8_t> bytes, int channels, const std::string& name) {
-  COMBA_CHECK(!bytes.empty(), "decoding {}: the file is empty", name);
+  using enum ImageProblem;
+  require_image(!bytes.empty(), empty, "decoding {}: the file is empty", name);
   if (is_jpeg(bytes)) {
     return decode_jpeg(bytes, channels, name);
   }
   if (const auto size = png_size(bytes)) {
     const int64_t pixels = int64_t{size->height} * size->width;
-    COMBA_CHECK(size->height > 0 && size->width > 0 && pixels <= kMaxPixels,
-                "decoding {}: the PNG header claims {} x {} pixels, expected 1 .. {}", name,
-                size->width, size->height, kMaxPixels);
+    require_image(size->height > 0 && size->width > 0 && pixels <= kMaxPixels, too_large,
+                  "decoding {}: the PNG header claims {} x {} pixels, expected 1 .. {}", name,
+                  size->width, size->height, kMaxPixels);
     // OpenCV returns a partly decoded picture for a file cut short.
-    COMBA_CHECK(bytes.size() >= 12 && starts_with(bytes.subspan(bytes.size() - 8), "IEND"),
-                "decoding {}: the PNG is cut short", name);
+    require_image(
+        bytes.size() >= 12 && std::memcmp(bytes.data() + bytes.size() - 8, "IEND", 4) == 0, damaged,
+        "decoding {}: the PNG is cut short", name);
   }
-  COMBA_CHECK(is_known_format(bytes),
-              "decoding {}: not an image of a format read here (JPEG, PNG, BMP, WebP, TIFF, PNM)",
-              name);
+  // OpenCV would try many more, some through libraries of great size and little use here (GDAL, GDCM).
+  require_image(image_format(bytes) != ImageFormat::unknown, unknown_format,
+                "decoding {}: not an image of a format read here (JPEG, PNG, BMP, WebP, TIFF, PNM)",
+                name);
   Image image;
   const std::string problem = plugin().decode(bytes, channels, image);
-  COMBA_CHECK(problem.empty(), "decoding {}: {}", name, problem);
+  require_image(problem.empty(), damaged, "decoding {}: {}", name, problem);
   return image;
 }
 

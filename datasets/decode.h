@@ -3,6 +3,7 @@
 #pragma once
 
 #include "datasets/image.h"
+#include "datasets/image_error.h"
 
 #include <cstdint>
 #include <filesystem>
@@ -21,8 +22,8 @@ struct ImageSize {
 };
 
 // Decodes to `channels` (3 RGB or 1 grey) whatever the file's own colours: CMYK, YCCK, palettes, 16
-// bits and transparency are converted. The format is told by content, not by name. Throws Error
-// naming the image when it is empty, truncated, corrupt, of an unknown format or larger than
+// bits and transparency are converted. The format is told by content, not by name. Throws
+// ImageError naming the image when it is empty, truncated, corrupt, of an unknown format or larger than
 // kMaxPixels.
 Image decode_image(std::span<const uint8_t> bytes, int channels, const std::string& name);
 

@@ -11,23 +11,7 @@ namespace comba::datasets {
 namespace fs = std::filesystem;
 namespace {
 
-struct Entry {
-  std::string path;  // relative to the root, with forward slashes
-  int64_t label;
-};
-
 bool is_hidden(const fs::path& path) { return path.filename().string().starts_with('.'); }
-
-std::vector<fs::path> sorted_folders(const fs::path& root) {
-  std::vector<fs::path> folders;
-  for (const auto& entry : fs::directory_iterator(root)) {
-    if (entry.is_directory() && !is_hidden(entry.path())) {
-      folders.push_back(entry.path());
-    }
-  }
-  std::sort(folders.begin(), folders.end());
-  return folders;
-}
 
 std::vector<std::string> images_below(const fs::path& folder, const fs::path& root) {
   std::vector<std::string> paths;
@@ -41,24 +25,15 @@ std::vector<std::string> images_below(const fs::path& folder, const fs::path& ro
   return paths;
 }
 
-class FolderSource : public ImageSource {
+class FileSource final : public ImageSource {
  public:
-  explicit FolderSource(const fs::path& root) : root_(root) {
-    for (const fs::path& folder : sorted_folders(root)) {
-      const auto label = static_cast<int64_t>(classes_.size());
-      classes_.push_back(folder.filename().string());
-      const auto images = images_below(folder, root);
-      if (images.empty()) {
-        log::warning("{}: the class folder {} holds no images", root.string(), classes_.back());
-      }
-      for (const std::string& path : images) {
-        entries_.push_back({path, label});
-      }
-    }
-    COMBA_CHECK(!classes_.empty(), "opening images: {} holds no class folders", root.string());
-    COMBA_CHECK(!entries_.empty(), "opening images: the {} class folders of {} hold no image files",
-                classes_.size(), root.string());
-  }
+  FileSource(fs::path root, std::vector<std::string> classes, std::vector<LabelledFile> files,
+             std::string kind, uint32_t seed)
+      : root_(std::move(root)),
+        classes_(std::move(classes)),
+        entries_(std::move(files)),
+        kind_(std::move(kind)),
+        seed_(seed) {}
 
   int64_t size() const override { return static_cast<int64_t>(entries_.size()); }
   int64_t label(int64_t index) const override { return entries_.at(index).label; }
@@ -79,18 +54,20 @@ class FolderSource : public ImageSource {
   }
 
   std::string fingerprint() const override {
-    uint32_t crc = 0;
-    for (const Entry& entry : entries_) {
+    uint32_t crc = seed_;
+    for (const LabelledFile& entry : entries_) {
       crc =
           crc32c({reinterpret_cast<const uint8_t*>(entry.path.data()), entry.path.size() + 1}, crc);
     }
-    return fmt::format("folder:{}:{:08x}", entries_.size(), crc);
+    return fmt::format("{}:{}:{:08x}", kind_, entries_.size(), crc);
   }
 
  private:
   fs::path root_;
   std::vector<std::string> classes_;
-  std::vector<Entry> entries_;
+  std::vector<LabelledFile> entries_;
+  std::string kind_;
+  uint32_t seed_;
 };
 
 }  // namespace
@@ -104,8 +81,39 @@ bool is_image_name(const fs::path& path) {
   return std::find(kExtensions.begin(), kExtensions.end(), extension) != kExtensions.end();
 }
 
+std::vector<std::string> folder_names(const fs::path& root) {
+  std::vector<std::string> names;
+  for (const auto& entry : fs::directory_iterator(root)) {
+    if (entry.is_directory() && !is_hidden(entry.path())) {
+      names.push_back(entry.path().filename().string());
+    }
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+std::unique_ptr<ImageSource> open_files(const fs::path& root, std::vector<std::string> classes,
+                                        std::vector<LabelledFile> files, const std::string& kind,
+                                        uint32_t seed) {
+  return std::make_unique<FileSource>(root, std::move(classes), std::move(files), kind, seed);
+}
+
 std::unique_ptr<ImageSource> open_folder(const fs::path& root) {
-  return std::make_unique<FolderSource>(root);
+  std::vector<std::string> classes = folder_names(root);
+  std::vector<LabelledFile> files;
+  for (size_t label = 0; label < classes.size(); ++label) {
+    const auto images = images_below(root / classes[label], root);
+    if (images.empty()) {
+      log::warning("{}: the class folder {} holds no images", root.string(), classes[label]);
+    }
+    for (const std::string& path : images) {
+      files.push_back({path, static_cast<int64_t>(label)});
+    }
+  }
+  COMBA_CHECK(!classes.empty(), "opening images: {} holds no class folders", root.string());
+  COMBA_CHECK(!files.empty(), "opening images: the {} class folders of {} hold no image files",
+              classes.size(), root.string());
+  return open_files(root, std::move(classes), std::move(files), "folder", 0);
 }
 
 }  // namespace comba::datasets

@@ -22,11 +22,19 @@ struct ErrorManager {
   std::jmp_buf escape;
   char message[JMSG_LENGTH_MAX] = "";
   char warning[JMSG_LENGTH_MAX] = "";
+  size_t left = 0;  // bytes behind the place of the error or first warning
 };
+
+size_t bytes_left(j_common_ptr info) {
+  const auto* source =
+      info->is_decompressor != 0 ? reinterpret_cast<j_decompress_ptr>(info)->src : nullptr;
+  return source != nullptr ? source->bytes_in_buffer : 0;
+}
 
 void on_error(j_common_ptr info) {
   auto* manager = reinterpret_cast<ErrorManager*>(info->err);
   info->err->format_message(info, manager->message);
+  manager->left = bytes_left(info);
   std::longjmp(manager->escape, 1);
 }
 
@@ -35,6 +43,7 @@ void on_message(j_common_ptr info, int level) {
     auto* manager = reinterpret_cast<ErrorManager*>(info->err);
     if (manager->base.num_warnings++ == 0) {
       info->err->format_message(info, manager->warning);
+      manager->left = bytes_left(info);
     }
   }
 }
@@ -63,11 +72,24 @@ void cmyk_row(const uint8_t* cmyk, int width, bool inverted, int channels, uint8
   }
 }
 
+// A file of a few bytes can claim any number of scans, each of which goes through all pixels.
+constexpr int kMostScans = 200;
+
+void on_progress(j_common_ptr info) {
+  if (reinterpret_cast<j_decompress_ptr>(info)->input_scan_number > kMostScans) {
+    auto* manager = reinterpret_cast<ErrorManager*>(info->err);
+    std::snprintf(manager->message, sizeof manager->message, "more than %d scans", kMostScans);
+    manager->left = bytes_left(info);
+    std::longjmp(manager->escape, 1);
+  }
+}
+
 // What setjmp guards: no C++ object with a destructor lives here, so longjmp skips none.
 struct Decoder {
   jpeg_decompress_struct info;
   ErrorManager errors;
-  bool too_large = false;
+  jpeg_progress_mgr progress;
+  unsigned saved_app1 = 0;  // bytes kept of each such segment
 };
 
 bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
@@ -77,7 +99,10 @@ bool read_header(Decoder& decoder, std::span<const uint8_t> bytes) {
     return false;
   }
   jpeg_create_decompress(&decoder.info);
+  decoder.progress.progress_monitor = on_progress;
+  decoder.info.progress = &decoder.progress;
   jpeg_mem_src(&decoder.info, bytes.data(), bytes.size());
+  jpeg_save_markers(&decoder.info, JPEG_APP0 + 1, decoder.saved_app1);
   jpeg_read_header(&decoder.info, TRUE);
   return true;
 }
@@ -162,28 +187,83 @@ Region choose_region(const ImageBox& box, int least, int height, int width) {
 
 }  // namespace
 
+namespace {
+
+struct Cleanup {
+  jpeg_decompress_struct* info;
+  ~Cleanup() { jpeg_destroy_decompress(info); }
+};
+
+JpegColours colours_of(J_COLOR_SPACE space) {
+  switch (space) {
+    case JCS_GRAYSCALE:
+      return JpegColours::grey;
+    case JCS_YCbCr:
+      return JpegColours::ycbcr;
+    case JCS_CMYK:
+    case JCS_YCCK:
+      return JpegColours::cmyk;
+    default:
+      return JpegColours::other;
+  }
+}
+
+bool has_usual_sampling(const jpeg_decompress_struct& info) {
+  for (int i = 0; i < info.num_components; ++i) {
+    const jpeg_component_info& component = info.comp_info[i];
+    const int most = i == 0 ? 2 : 1;
+    if (component.h_samp_factor > most || component.v_samp_factor > most) {
+      return false;
+    }
+  }
+  return true;
+}
+
+// `done`: no error; a warning, as of a file cut short, is one here too.
+void require_decoded(bool done, const Decoder& decoder, std::span<const uint8_t> bytes,
+                     const std::string& name) {
+  const ErrorManager& errors = decoder.errors;
+  require_image(done && errors.base.num_warnings == 0, ImageProblem::damaged,
+                "decoding {}: damaged JPEG: {} near byte {} of {}", name,
+                done ? errors.warning : errors.message,
+                bytes.size() - std::min(bytes.size(), errors.left), bytes.size());
+}
+
+}  // namespace
+
+JpegHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name) {
+  Decoder decoder{};
+  decoder.saved_app1 = 0xffff;
+  const Cleanup cleanup{&decoder.info};
+  require_decoded(read_header(decoder, bytes), decoder, bytes, name);
+  const jpeg_decompress_struct& info = decoder.info;
+  JpegHeader header{colours_of(info.jpeg_color_space),
+                    info.progressive_mode != 0,
+                    info.arith_code != 0,
+                    has_usual_sampling(info),
+                    {}};
+  for (auto* marker = info.marker_list; marker != nullptr; marker = marker->next) {
+    header.app1.emplace_back(marker->data, marker->data + marker->data_length);
+  }
+  return header;
+}
+
 DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const std::string& name,
                              const BoxChoice& choose, int least_side) {
   Decoder decoder{};
-  struct Cleanup {
-    jpeg_decompress_struct* info;
-    ~Cleanup() { jpeg_destroy_decompress(info); }
-  } cleanup{&decoder.info};
-  COMBA_CHECK(read_header(decoder, bytes), "decoding {}: {}", name, decoder.errors.message);
+  const Cleanup cleanup{&decoder.info};
+  require_decoded(read_header(decoder, bytes), decoder, bytes, name);
   const int64_t width = decoder.info.image_width, height = decoder.info.image_height;
-  COMBA_CHECK(width * height <= kMaxPixels,
-              "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}", name,
-              width, height, kMaxPixels);
+  require_image(width * height <= kMaxPixels, ImageProblem::too_large,
+                "decoding {}: the JPEG header claims {} x {} pixels, more than the limit of {}",
+                name, width, height, kMaxPixels);
   const ImageBox wanted = choose(static_cast<int>(height), static_cast<int>(width));
   const Region region =
       choose_region(wanted, least_side, static_cast<int>(height), static_cast<int>(width));
   Image image{region.box.height, region.box.width, channels, {}};
   image.pixels.resize(static_cast<size_t>(image.width) * image.height * channels);
   std::vector<uint8_t> row(static_cast<size_t>(width) * 4);
-  COMBA_CHECK(read_pixels(decoder, region, image, row.data()), "decoding {}: {}", name,
-              decoder.errors.message);
-  COMBA_CHECK(decoder.errors.base.num_warnings == 0, "decoding {}: damaged JPEG: {}", name,
-              decoder.errors.warning);
+  require_decoded(read_pixels(decoder, region, image, row.data()), decoder, bytes, name);
   const double scale = region.eighths / 8.0;
   return {std::move(image), wanted.y * scale - region.box.y, wanted.x * scale - region.box.x,
           wanted.height * scale, wanted.width * scale};
@@ -196,8 +276,18 @@ Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::strin
 
 namespace {
 
+// As Adobe writes it: inverted, here without black.
+Image to_cmyk(const Image& rgb) {
+  Image image{rgb.height, rgb.width, 4, {}};
+  for (size_t i = 0; i < rgb.pixels.size(); i += 3) {
+    image.pixels.insert(image.pixels.end(), &rgb.pixels[i], &rgb.pixels[i] + 3);
+    image.pixels.push_back(255);
+  }
+  return image;
+}
+
 bool compress(jpeg_compress_struct& info, ErrorManager& errors, const Image& image, int quality,
-              unsigned char** buffer, unsigned long* size) {
+              bool progressive, unsigned char** buffer, unsigned long* size) {
   if (setjmp(errors.escape) != 0) {
     return false;
   }
@@ -206,9 +296,14 @@ bool compress(jpeg_compress_struct& info, ErrorManager& errors, const Image& ima
   info.image_width = static_cast<JDIMENSION>(image.width);
   info.image_height = static_cast<JDIMENSION>(image.height);
   info.input_components = image.channels;
-  info.in_color_space = image.channels == 1 ? JCS_GRAYSCALE : JCS_RGB;
+  info.in_color_space = image.channels == 1   ? JCS_GRAYSCALE
+                        : image.channels == 3 ? JCS_RGB
+                                              : JCS_CMYK;
   jpeg_set_defaults(&info);
   jpeg_set_quality(&info, quality, TRUE);
+  if (progressive) {
+    jpeg_simple_progression(&info);
+  }
   jpeg_start_compress(&info, TRUE);
   while (info.next_scanline < info.image_height) {
     auto* row = const_cast<JSAMPROW>(image.row(static_cast<int>(info.next_scanline)));
@@ -221,13 +316,21 @@ bool compress(jpeg_compress_struct& info, ErrorManager& errors, const Image& ima
 }  // namespace
 
 std::string encode_jpeg(const Image& image, int quality) {
+  return encode_jpeg(image, quality, JpegKind::baseline);
+}
+
+std::string encode_jpeg(const Image& image, int quality, JpegKind kind) {
+  if (kind == JpegKind::cmyk && image.channels == 3) {
+    return encode_jpeg(to_cmyk(image), quality, kind);
+  }
   jpeg_compress_struct info{};
   ErrorManager errors{};
   install(errors);
   info.err = &errors.base;
   unsigned char* buffer = nullptr;
   unsigned long size = 0;
-  const bool done = compress(info, errors, image, quality, &buffer, &size);
+  const bool done =
+      compress(info, errors, image, quality, kind == JpegKind::progressive, &buffer, &size);
   std::string bytes(reinterpret_cast<const char*>(buffer), done ? size : 0);
   jpeg_destroy_compress(&info);
   std::free(buffer);

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cstring>
 #include <limits>
+#include <utility>
 
 #include <nlohmann/json.hpp>
 
@@ -40,6 +41,10 @@ std::span<const uint8_t> as_bytes(std::string_view text) {
 
 fs::path shard_path(const fs::path& index, size_t shard) {
   return fmt::format("{}.{:03}", index.string(), shard);
+}
+
+fs::path partial_path(const fs::path& index, size_t shard) {
+  return shard_path(index, shard).string() + ".partial";
 }
 
 class PackSource final : public Pack {
@@ -168,15 +173,62 @@ std::unique_ptr<Pack> open_pack(const fs::path& index) {
 }
 
 PackWriter::PackWriter(fs::path index, std::vector<std::string> classes, uint64_t shard_bytes)
-    : index_(std::move(index)), classes_(std::move(classes)), shard_bytes_(shard_bytes) {}
+    : index_(std::move(index)), shard_bytes_(shard_bytes) {
+  name_classes(std::move(classes));
+}
 
-PackWriter::~PackWriter() = default;
+PackWriter::~PackWriter() {
+  std::error_code ignored;
+  for (size_t i = 0; i < shards_.size() && !keep_; ++i) {
+    fs::remove(shards_[i]->path(), ignored);
+  }
+}
+
+void PackWriter::name_classes(std::vector<std::string> classes) {
+  for (const std::string& name : classes) {
+    try {
+      nlohmann::json(name).dump();
+    } catch (const nlohmann::json::exception&) {
+      throw Error(fmt::format("writing {}: the class name \"{}\" is not UTF-8; rename its folder",
+                              index_.string(), name));
+    }
+  }
+  classes_ = std::move(classes);
+}
 
 void PackWriter::next_shard() {
   COMBA_CHECK(shards_.size() < std::numeric_limits<uint16_t>::max(),
               "writing {}: more shards than {}", index_.string(),
               std::numeric_limits<uint16_t>::max());
-  shards_.push_back(std::make_unique<AtomicFile>(shard_path(index_, shards_.size())));
+  shards_.push_back(std::make_unique<GrowingFile>(partial_path(index_, shards_.size()), 0));
+}
+
+PackProgress PackWriter::save() {
+  PackProgress progress;
+  for (const auto& shard : shards_) {
+    shard->sync();
+    progress.shards.push_back(shard->position());
+  }
+  progress.records = records_.substr(std::exchange(saved_records_, records_.size()));
+  progress.paths = paths_.substr(std::exchange(saved_paths_, paths_.size()));
+  keep_ = true;
+  return progress;
+}
+
+void PackWriter::go_on(PackProgress earlier) {
+  keep_ = true;
+  for (size_t i = 0; i < earlier.shards.size(); ++i) {
+    const fs::path partial = partial_path(index_, i), whole = shard_path(index_, i);
+    std::error_code none;
+    // It may have ended between two renames of finish().
+    const bool named = !fs::exists(partial) && fs::file_size(whole, none) == earlier.shards[i];
+    shards_.push_back(std::make_unique<GrowingFile>(named ? whole : partial, earlier.shards[i]));
+  }
+  records_ = std::move(earlier.records);
+  paths_ = std::move(earlier.paths);
+  saved_records_ = records_.size();
+  saved_paths_ = paths_.size();
+  count_ = records_.size() / sizeof(Record);
 }
 
 void PackWriter::add(std::string_view image, int width, int height, int64_t label,
@@ -189,7 +241,7 @@ void PackWriter::add(std::string_view image, int width, int height, int64_t labe
   if (shards_.empty() || shards_.back()->position() + image.size() > shard_bytes_) {
     next_shard();
   }
-  AtomicFile& shard = *shards_.back();
+  GrowingFile& shard = *shards_.back();
   static constexpr char kZeros[kAlignment] = {};
   shard.write(kZeros, (kAlignment - shard.position() % kAlignment) % kAlignment);
   const Record entry{shard.position(),
@@ -223,13 +275,27 @@ void PackWriter::forget(size_t count) {
   count_ -= count;
 }
 
+void PackWriter::commit_shards() {
+  for (const auto& shard : shards_) {
+    shard->sync();
+  }
+  fs::remove(index_);
+  size_t number = 0;
+  for (const auto& shard : shards_) {
+    shard->rename(shard_path(index_, number++));
+  }
+  while (fs::remove(shard_path(index_, number))) {  // those of a larger pack that was there
+    ++number;
+  }
+}
+
 void PackWriter::finish(std::string_view attachment) {
+  commit_shards();
   nlohmann::ordered_json table;
   table["classes"] = classes_;
   table["shards"] = nlohmann::json::array();
   for (const auto& shard : shards_) {
     table["shards"].push_back(shard->position());
-    shard->commit();
   }
   const std::string json = table.dump();
   std::string body = records_;
@@ -242,10 +308,12 @@ void PackWriter::finish(std::string_view attachment) {
   header.json_bytes = json.size();
   header.path_bytes = paths_.size();
   header.attachment_bytes = attachment.size();
-  AtomicFile file(index_);
+  // Its name does not change from run to run, so that one that was killed leaves nothing behind.
+  GrowingFile file(index_.string() + ".partial", 0);
   file.write(&header, sizeof header);
   file.write(body.data(), body.size());
-  file.commit();
+  file.rename(index_);
+  keep_ = true;
 }
 
 }  // namespace comba::datasets

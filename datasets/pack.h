@@ -34,31 +34,46 @@ class Pack : public ImageSource {
 // Throws Error naming the file, the record and what is wrong.
 std::unique_ptr<Pack> open_pack(const std::filesystem::path& index);
 
+// What a writer wrote between two moments.
+struct PackProgress {
+  std::vector<uint64_t> shards;  // bytes of each, at the second moment
+  std::string records, paths;    // as they will be in the index
+};
+
+// Shards are NAME.pack.000.partial and so on until the pack is whole.
 class PackWriter {
  public:
   PackWriter(std::filesystem::path index, std::vector<std::string> classes,
              uint64_t shard_bytes = kShardBytes);
-  ~PackWriter();
+  ~PackWriter();  // without finish(): removes what was written, unless it was saved
   // In the place of those given at first, where they are not known before the images.
-  void name_classes(std::vector<std::string> classes) { classes_ = std::move(classes); }
+  void name_classes(std::vector<std::string> classes);
   // Images in the order in which they are to be numbered.
   void add(std::string_view image, int width, int height, int64_t label, const std::string& path);
   // A record of its own for the image that was added last.
   void add_again(int64_t label);
   // Takes back the last `count` records; the bytes of their images stay, and nothing refers to them.
   void forget(size_t count);
-  // Commits the shards, then the index.
+  // Brings all images to the disk, where they now stay. Returns what is new since the last save(); not with forget().
+  PackProgress save();
+  // Goes on where another writer of the same pack stood: with all that its save() returned, joined. Before anything is added.
+  void go_on(PackProgress earlier);
+  // Commits the shards, then the index. Of a pack that was there before the index goes first, so that never an old index
+  // stands beside new shards.
   void finish(std::string_view attachment = {});
 
  private:
   void next_shard();
+  void commit_shards();
 
   std::filesystem::path index_;
   std::vector<std::string> classes_;
   uint64_t shard_bytes_;
-  std::vector<std::unique_ptr<AtomicFile>> shards_;
+  std::vector<std::unique_ptr<GrowingFile>> shards_;
   std::string records_, paths_;
+  size_t saved_records_ = 0, saved_paths_ = 0;  // bytes of them
   uint64_t count_ = 0;
+  bool keep_ = false;
 };
 
 }  // namespace comba::datasets

@@ -1,4 +1,4 @@
-// Where labelled images come from: a folder of class folders, or a pack file.
+// Where labelled images come from: folders, packs, tar archives.
 #pragma once
 
 #include <cstdint>
@@ -31,8 +31,13 @@ class ImageSource {
   virtual std::string fingerprint() const = 0;  // changes when the content list changes
 };
 
-// Opens `path`: a pack file or a folder whose subfolders are classes. For either, `split` ("train", "test",
-// "val" or "") picks a subfolder / the pack file of that name when `path` holds several.
+// source.read(index), whose errors come as ImageErrors of the kind "unreadable".
+EncodedSample read_or_reject(const ImageSource& source, int64_t index);
+
+// Opens `path`: a pack, a tar archive or a pattern such as train-{000..099}.tar of them (see tar_source.h), or a folder: of
+// class folders, of tar archives, or flat with a file of labels (see listed_folder.h). `split` ("train", "test", "val" or "")
+// picks a part of a folder that holds several: SPLIT.pack, the folder SPLIT, ILSVRC/Data/CLS-LOC/SPLIT as Kaggle lays ImageNet
+// out, SPLIT.tar, or the archives SPLIT-*.tar.
 std::unique_ptr<ImageSource> open_images(const std::filesystem::path& path,
                                          const std::string& split = {});
 

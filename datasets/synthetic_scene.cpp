@@ -20,23 +20,6 @@ constexpr int kSubFrames = 5;     // exposures of a blurred frame
 constexpr int kNoiseMargin = 64;  // px by which the sheet of noise is larger than a frame
 const char* const kClasses[] = {"blob", "star", "block", "shard", "figure"};
 
-void blend(cv::Mat3b image, const cv::Mat3b& colours, const cv::Mat1b& opacity) {
-  for (int y = 0; y < image.rows; ++y) {
-    for (int x = 0; x < image.cols; ++x) {
-      const int a = opacity(y, x);
-      for (int c = 0; c < 3; ++c) {
-        uint8_t& value = image(y, x)[c];
-        value = static_cast<uint8_t>((value * (255 - a) + colours(y, x)[c] * a + 127) / 255);
-      }
-    }
-  }
-}
-
-cv::Rect covering(const cv::Rect2d& box) {
-  const int left = cvFloor(box.x) - 1, top = cvFloor(box.y) - 1;
-  return {left, top, cvCeil(box.x + box.width) + 1 - left, cvCeil(box.y + box.height) + 1 - top};
-}
-
 Shape random_shape(RandomStream& random) { return static_cast<Shape>(random.below(kShapes)); }
 
 Photographs borrowed(const std::shared_ptr<const std::vector<Image>>& images) {
@@ -172,26 +155,16 @@ struct SyntheticScene::Parts {
     cv::warpAffine(background, image, view, size, cv::INTER_LINEAR, cv::BORDER_REFLECT_101);
     return image;
   }
-  void paste(cv::Mat3b& image, const Sprite& sprite, double t) const {
-    const cv::Rect area =
-        covering(sprite.extent(camera, t)) & cv::Rect(0, 0, image.cols, image.rows);
-    if (!area.empty()) {
-      cv::Mat3b colours;
-      cv::Mat1b opacity;
-      sprite.render(camera, t, area, colours, opacity);
-      blend(image(area), colours, opacity);
-    }
-  }
   cv::Mat3b exposure(double t) const {
     cv::Mat3b image = scenery(t);
     for (const Sprite& sprite : behind) {
-      paste(image, sprite, t);
+      sprite.paste(camera, t, image);
     }
     if (!scenic) {
-      paste(image, target, t);
+      target.paste(camera, t, image);
     }
     for (const Sprite& sprite : front) {
-      paste(image, sprite, t);
+      sprite.paste(camera, t, image);
     }
     return image;
   }

@@ -146,7 +146,24 @@ double log_uniform(RandomStream& random, double low, double high) {
   return low * std::pow(high / low, random.uniform());
 }
 
+void blend(cv::Mat3b image, const cv::Mat3b& colours, const cv::Mat1b& opacity) {
+  for (int y = 0; y < image.rows; ++y) {
+    for (int x = 0; x < image.cols; ++x) {
+      const int a = opacity(y, x);
+      for (int c = 0; c < 3; ++c) {
+        uint8_t& value = image(y, x)[c];
+        value = static_cast<uint8_t>((value * (255 - a) + colours(y, x)[c] * a + 127) / 255);
+      }
+    }
+  }
+}
+
 }  // namespace
+
+cv::Rect covering(const cv::Rect2d& box) {
+  const int left = cvFloor(box.x) - 1, top = cvFloor(box.y) - 1;
+  return {left, top, cvCeil(box.x + box.width) + 1 - left, cvCeil(box.y + box.height) + 1 - top};
+}
 
 Wave::Wave(RandomStream& random, double amplitude, double slowest, double fastest) {
   for (int i = 0; i < 2; ++i) {
@@ -326,6 +343,16 @@ void Sprite::render(const Camera& camera, double t, const cv::Rect& area, cv::Ma
 void Sprite::render_target(const Camera& camera, double t, const cv::Rect& area,
                            cv::Mat1b& opacity) const {
   warp(wanted_mask_, pose(camera, t), t, area, cv::BORDER_CONSTANT, opacity);
+}
+
+void Sprite::paste(const Camera& camera, double t, cv::Mat3b& image) const {
+  const cv::Rect area = covering(extent(camera, t)) & cv::Rect(0, 0, image.cols, image.rows);
+  if (!area.empty()) {
+    cv::Mat3b colours;
+    cv::Mat1b opacity;
+    render(camera, t, area, colours, opacity);
+    blend(image(area), colours, opacity);
+  }
 }
 
 }  // namespace comba::datasets

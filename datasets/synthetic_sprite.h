@@ -20,6 +20,9 @@ class Wave {
   double size_[2], rate_[2], phase_[2];
 };
 
+// Whole pixels around a box.
+cv::Rect covering(const cv::Rect2d& box);
+
 // What is in front of the camera moves with it; things may keep their place in the scene or in the image.
 class Camera {
  public:
@@ -57,6 +60,8 @@ class Sprite {
   // Over the image's pixels of `area`: colours and opacity.
   void render(const Camera& camera, double t, const cv::Rect& area, cv::Mat3b& colours,
               cv::Mat1b& opacity) const;
+  // Over what is in the image.
+  void paste(const Camera& camera, double t, cv::Mat3b& image) const;
   // The opacity of what is looked for.
   void render_target(const Camera& camera, double t, const cv::Rect& area,
                      cv::Mat1b& opacity) const;

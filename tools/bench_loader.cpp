@@ -4,6 +4,7 @@
 #include "datasets/loader.h"
 #include "datasets/transform.h"
 #include "tools/commands.h"
+#include "tools/loader_rate.h"
 #include "tools/machine.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
@@ -104,35 +105,10 @@ double rate_of(int64_t images, int threads, double seconds,
   return static_cast<double>(done) / watch.seconds();
 }
 
-// The same of the loader's batches.
-double loader_rate(const std::shared_ptr<const datasets::ImageSource>& source, const Arguments& a,
-                   int threads) {
-  datasets::LoaderOptions options;
-  options.transform = a.transform;
-  options.batch_size = std::min(a.batch_size, source->size());
-  options.training = true;
-  options.threads = threads;
-  options.on_bad = "grey";
-  datasets::Loader loader(source, options);
-  datasets::Batch batch;
-  int64_t epoch = 0, images = 0;
-  loader.start(epoch);
-  loader.next(batch);  // threads are running
-  const Stopwatch watch;
-  while (watch.seconds() < a.seconds) {
-    if (!loader.next(batch)) {
-      loader.start(++epoch);
-      continue;
-    }
-    images += batch.size;
-  }
-  return static_cast<double>(images) / watch.seconds();
-}
-
 double measure(const std::string& stage, const std::shared_ptr<const datasets::ImageSource>& source,
                const Arguments& a, int threads) {
   if (stage == "all") {
-    return loader_rate(source, a, threads);
+    return loader_rate(source, a.transform, a.batch_size, threads, a.seconds);
   }
   datasets::TransformOptions options = a.transform;
   if (stage == "crop") {
@@ -238,8 +214,9 @@ void add_bench_loader_command(CLI::App& bench) {
   CLI::App* command =
       bench.add_subcommand("loader", "Reading, decoding and augmenting images on the CPU");
   const auto a = std::make_shared<Arguments>();
-  command->add_option("--data", a->data,
-                      "A pack or a folder of class folders (default: made-up images in memory)");
+  command->add_option(
+      "--data", a->data,
+      "A pack, a folder of images, or tar archives (default: made-up images in memory)");
   command->add_option("--split", a->split, "Of the data")->capture_default_str();
   command
       ->add_option("--stage", a->stages,

@@ -3,8 +3,6 @@
 #include "datasets/source.h"
 #include "tools/commands.h"
 #include "tools/data_verbs.h"
-#include "tracking/training_data.h"
-#include "tracking/video_problems.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/parallel.h"
@@ -17,7 +15,6 @@
 #include <map>
 #include <memory>
 #include <mutex>
-#include <span>
 
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -29,7 +26,7 @@ using datasets::Image;
 using datasets::ImageSource;
 
 struct Arguments {
-  std::string source, folder, split, json;
+  std::string source, split, json;
   int64_t threads = 0, channels = 3;
 };
 
@@ -46,62 +43,6 @@ void for_each_image(const ImageSource& source, int64_t threads, const std::strin
     progress.update(++done);
   });
   progress.finish();
-}
-
-// Videos, in runs: a run decodes an image that several of them share but once.
-void run_check_videos(const Arguments& a, const std::string& specification) {
-  constexpr size_t kRun = 16;
-  const auto videos = tracking::list_videos(specification);
-  // Long runs where there are very many (COCO's objects), else one video at a time.
-  const size_t run = std::clamp<size_t>(videos.size() / 4096, 1, kRun);
-  std::vector<tracking::VideoProblems> found((videos.size() + run - 1) / run);
-  Progress progress("checking", static_cast<int64_t>(videos.size()), "sequences");
-  std::mutex mutex;
-  int64_t done = 0;
-  parallel_for(found.size(), static_cast<int>(a.threads), [&](size_t n) {
-    const size_t count = std::min(run, videos.size() - n * run);
-    found[n] = tracking::video_problems(std::span(videos).subspan(n * run, count));
-    const std::lock_guard lock(mutex);
-    progress.update(done += static_cast<int64_t>(count));
-  });
-  progress.finish();
-  size_t bad = 0, count = 0;
-  for (const tracking::VideoProblems& problems : found) {
-    bad += problems.videos;
-    count += problems.lines.size();
-    for (const std::string& line : problems.lines) {
-      fmt::print("{}\n", line);
-    }
-  }
-  const std::string place = specification.substr(specification.find(':') + 1);
-  fmt::print("{}: {} sequences, {} with problems\n", place, videos.size(), bad);
-  COMBA_CHECK(bad == 0, "checking {}: {} problems in {} of {} sequences (listed above)", place,
-              count, bad, videos.size());
-}
-
-void run_check(const Arguments& a) {
-  if (!a.folder.empty() || tracking::names_videos(a.source)) {
-    return run_check_videos(a, a.folder.empty() ? a.source : a.source + ":" + a.folder);
-  }
-  const auto source = datasets::open_images(a.source, a.split);
-  std::mutex mutex;
-  std::map<int64_t, std::string> problems;
-  for_each_image(*source, a.threads, "checking", [&](int64_t index) {
-    try {
-      const auto sample = source->read(index);
-      datasets::decode_image(sample.bytes, 3, sample.name);
-    } catch (const Error& error) {
-      const std::lock_guard lock(mutex);
-      problems[index] = error.what();
-    }
-  });
-  for (const auto& [index, problem] : problems) {
-    fmt::print("{}\n", problem);
-  }
-  fmt::print("{}: {} images of {} classes, {} bad\n", a.source, source->size(),
-             source->classes().size(), problems.size());
-  COMBA_CHECK(problems.empty(), "checking {}: {} of {} images are bad (listed above)", a.source,
-              problems.size(), source->size());
 }
 
 // Sums over all pixels, in integers so that threads cannot change the result.
@@ -177,10 +118,23 @@ CLI::App* add_verb(CLI::App& parent, const char* name, const char* help,
 }  // namespace
 
 void add_source(CLI::App& verb, std::string& source, std::string& split, int64_t& threads) {
-  verb.add_option("SOURCE", source, "A pack, or a folder of class folders")->required();
+  verb.add_option("SOURCE", source, "A pack, a folder of images, or tar archives: see the README")
+      ->required();
   verb.add_option("--split", split,
-                  "The part of SOURCE with this name: SPLIT.pack or a folder SPLIT in it");
+                  "The part of SOURCE with this name: SPLIT.pack, a folder SPLIT, SPLIT.tar or "
+                  "SPLIT-*.tar in it");
   verb.add_option("--threads", threads, "Threads; 0: one per core");
+}
+
+std::string join_counts(const std::map<std::string, int64_t>& counts) {
+  std::vector<std::pair<std::string, int64_t>> sorted(counts.begin(), counts.end());
+  std::stable_sort(sorted.begin(), sorted.end(),
+                   [](const auto& a, const auto& b) { return a.second > b.second; });
+  std::string text;
+  for (const auto& [what, count] : sorted) {
+    text += fmt::format("{}{} {}", text.empty() ? "" : ", ", count, what);
+  }
+  return text;
 }
 
 void add_data_command(CLI::App& app) {
@@ -190,14 +144,7 @@ void add_data_command(CLI::App& app) {
 
   add_pack_verb(*data);
 
-  CLI::App* check = add_verb(*data, "check", "Decodes every image and names every problem", a);
-  check->add_option("DIR", a->folder,
-                    "the videos' folder, where the first argument is their layout: got10k, lasot, "
-                    "trackingnet, coco or video; or pack, and their pack");
-  check->footer(
-      "Examples:\n  comba data check datasets/samples/mnist5k --split train\n  comba data check "
-      "got10k GOT-10k/val");
-  check->callback([a] { run_check(*a); });
+  add_check_verb(*data);
 
   CLI::App* stats =
       add_verb(*data, "stats", "Counts classes and sizes; mean and deviation of each channel", a);

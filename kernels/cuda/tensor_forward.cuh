@@ -8,15 +8,16 @@
 //   S <- exp(G) S + K^T diag(exp(G - g)) V'
 // Triangles: a warp makes M and P of a chunk. The Gram tiles K K^T and Q K^T are made once and serve both directions, as
 // an off-diagonal pair of tokens belongs to exactly one of them.
-// Walk: S^T [Dv, Dk] lives in the accumulators of a direction's warps, 16 kMTiles rows each.
+// Walk: S^T [Dv, Dk] lives in the accumulators of a direction's warps, 16 kMTiles rows each; with kWide the four warps of
+// a direction multiply as a warpgroup.
 //
-// A block serves both directions of (batch, head) over shared q, k, v that stay in shared memory, one after the other: four
-// warps load rows and make triangles, ahead of the walks and into the next (batch, head) as soon as both walks are done
-// with a chunk. A direction leaves the first output of the chunks it reaches first, and adds to the other's afterwards.
+// A block serves both directions of (batch, head) over shared q, k, v that stay in shared memory, one after the other: some
+// warps walk, others make triangles and one thread copies rows, both ahead of the walks and into the next (batch, head).
+// A direction leaves the first output of the chunks it reaches first, and adds to the other's afterwards.
 // Or a block serves one direction over rows of its own that stream through it, whatever their number; its warps take turns
 // in making and walking.
 //
-// Shared memory: see tensor_shared_bytes; D = 64, T <= 208, both directions: 115,648 bytes, two blocks an SM on sm_90.
+// Shared memory: see resident_shared_bytes and tensor_shared_bytes; D = 64, both directions: 8,720 bytes a chunk.
 #pragma once
 
 #include "kernels/cuda/tensor_convolution.cuh"

@@ -29,10 +29,9 @@ __device__ inline void begin_products() { asm volatile("wgmma.fence.sync.aligned
 __device__ inline void commit_products() {
   asm volatile("wgmma.commit_group.sync.aligned;" ::: "memory");
 }
-// Until all but the last kLeft committed groups are done.
-template <int kLeft = 0>
+// Until all that has been committed is done.
 __device__ inline void wait_products() {
-  asm volatile("wgmma.wait_group.sync.aligned %0;" ::"n"(kLeft) : "memory");
+  asm volatile("wgmma.wait_group.sync.aligned 0;" ::: "memory");
 }
 // The compiler takes `x` for changed here: no use of it moves across.
 template <int N>
@@ -57,7 +56,8 @@ __device__ inline void show_to_products() {
   "." type " {" registers "}, {" a0 ", " a1 ", " a2 ", " a3 "}, " descriptor                      \
   ", p, 1, 1, " transposed "; }"
 
-// Rows as columns of the second operand: c [64, 32] = (or +=) a [64, 16] rows[0 .. 31][16 columns]^T.
+// by_rows: x, y [64, 16] each = (add: +=) a [64, 16] times 16 columns of 32 rows, transposed; or x alone by 16 rows.
+// by_columns: x [64, 64] += a [64, 16] times 16 rows of 64.
 template <typename T>
 struct WarpgroupProduct;
 #define COMBA_WARPGROUP_PRODUCT(T, type)                                                         \

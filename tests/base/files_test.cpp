@@ -1,6 +1,7 @@
 // Files that are whole or absent, maps and checksums.
 #include "vision/base/files.h"
 
+#include "tests/base/full_disk.h"
 #include "tests/base/temporary_folder.h"
 #include "vision/base/error.h"
 
@@ -9,13 +10,13 @@
 #include <numeric>
 #include <vector>
 
-#include <sys/resource.h>
 #include <sys/wait.h>
 
 namespace comba {
 namespace {
 namespace fs = std::filesystem;
 
+using testing_tools::FullDisk;
 using testing_tools::message_of;
 using testing_tools::TemporaryFolder;
 
@@ -23,21 +24,6 @@ size_t entries(const fs::path& folder) {
   return static_cast<size_t>(
       std::distance(fs::directory_iterator(folder), fs::directory_iterator()));
 }
-
-// Lets no file grow beyond `bytes` while it lives: what a full disk looks like to write().
-class FullDisk {
- public:
-  explicit FullDisk(rlim_t bytes) {
-    std::signal(SIGXFSZ, SIG_IGN);
-    getrlimit(RLIMIT_FSIZE, &before_);
-    const rlimit limit{bytes, before_.rlim_max};
-    setrlimit(RLIMIT_FSIZE, &limit);
-  }
-  ~FullDisk() { setrlimit(RLIMIT_FSIZE, &before_); }
-
- private:
-  rlimit before_{};
-};
 
 TEST(AtomicWrite, ReplacesTheContentAndLeavesNothingElse) {
   const TemporaryFolder folder;
@@ -128,6 +114,46 @@ TEST(AtomicWrite, SurvivesBeingKilledAtAnyMoment) {
     ASSERT_EQ(content.size(), 50000U);
     ASSERT_EQ(content, std::string(50000, content[0]));
   }
+}
+
+TEST(GrowingFile, GoesOnWhereItIsToldToAndGetsItsNameAtTheEnd) {
+  const TemporaryFolder folder;
+  const fs::path partial = folder.path() / "a.partial", whole = folder.path() / "a";
+  {
+    GrowingFile file(partial, 0);
+    file.write("one two", 7);
+  }
+  GrowingFile file(partial, 4);
+  EXPECT_EQ(file.position(), 4U);
+  file.write("three", 5);
+  file.sync();
+  EXPECT_FALSE(fs::exists(whole));
+  file.rename(whole);
+  EXPECT_EQ(read_file(whole), "one three");
+  EXPECT_EQ(entries(folder.path()), 1U);
+}
+
+TEST(GrowingFile, RefusesAFileThatIsShorterThanItWasAndASecondWriter) {
+  const TemporaryFolder folder;
+  const fs::path path = folder.path() / "a";
+  EXPECT_SAYS(message_of<Error>([&] { GrowingFile(path, 3); }), path.string());
+  EXPECT_FALSE(fs::exists(path));
+  GrowingFile file(path, 0);
+  file.write("abc", 3);
+  EXPECT_SAYS(message_of<Error>([&] { GrowingFile(path, 3); }), "another process");
+  write_file_atomic(folder.path() / "b", "abc");
+  EXPECT_SAYS(message_of<Error>([&] { GrowingFile(folder.path() / "b", 4); }),
+              "expected at least 4 bytes of an earlier run, got 3");
+}
+
+TEST(GrowingFile, AFullDiskIsNamedWithTheByte) {
+  const TemporaryFolder folder;
+  GrowingFile file(folder.path() / "a", 0);
+  const FullDisk full(4096);
+  const std::string large(5000, 'x');
+  const std::string message = message_of<Error>([&] { file.write(large.data(), large.size()); });
+  EXPECT_SAYS(message, "writing byte 4096");
+  EXPECT_SAYS(message, "free some space");
 }
 
 TEST(ReadFile, NamesTheFileAndTheReason) {

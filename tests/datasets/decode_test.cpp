@@ -7,11 +7,8 @@
 #include "vision/base/error.h"
 #include "vision/base/random.h"
 
-#include <cstdio>
 #include <cstdlib>
-#include <functional>
 
-#include <jpeglib.h>
 #include <opencv2/imgcodecs.hpp>
 
 namespace comba::datasets {
@@ -37,66 +34,6 @@ double mean_difference(const Image& a, const Image& b) {
   return sum / static_cast<double>(a.pixels.size());
 }
 
-// By libjpeg itself: `settle` changes what its defaults leave to be asked for.
-std::string libjpeg_file(const Image& image, J_COLOR_SPACE space,
-                         const std::function<void(jpeg_compress_struct&)>& settle) {
-  jpeg_compress_struct info{};
-  jpeg_error_mgr errors{};
-  info.err = jpeg_std_error(&errors);
-  jpeg_create_compress(&info);
-  unsigned char* buffer = nullptr;
-  unsigned long size = 0;
-  jpeg_mem_dest(&info, &buffer, &size);
-  info.image_width = static_cast<JDIMENSION>(image.width);
-  info.image_height = static_cast<JDIMENSION>(image.height);
-  info.input_components = image.channels;
-  info.in_color_space = space;
-  jpeg_set_defaults(&info);
-  settle(info);
-  jpeg_start_compress(&info, TRUE);
-  for (int y = 0; y < image.height; ++y) {
-    auto* row = const_cast<JSAMPROW>(image.row(y));
-    jpeg_write_scanlines(&info, &row, 1);
-  }
-  jpeg_finish_compress(&info);
-  jpeg_destroy_compress(&info);
-  std::string bytes(reinterpret_cast<char*>(buffer), size);
-  std::free(buffer);
-  return bytes;
-}
-
-// A JPEG of one colour with any number of components.
-std::string one_colour_jpeg(J_COLOR_SPACE space, std::initializer_list<uint8_t> colour,
-                            bool adobe) {
-  Image image{16, 16, static_cast<int>(colour.size()), {}};
-  for (int i = 0; i < 16 * 16; ++i) {
-    image.pixels.insert(image.pixels.end(), colour);
-  }
-  return libjpeg_file(image, space, [&](jpeg_compress_struct& info) {
-    jpeg_set_quality(&info, 100, TRUE);
-    info.write_Adobe_marker = adobe ? TRUE : FALSE;
-  });
-}
-
-// A JPEG whose chroma is subsampled `across` and `down`.
-std::string sampled_jpeg(const Image& image, int across, int down) {
-  return libjpeg_file(image, JCS_RGB, [&](jpeg_compress_struct& info) {
-    info.comp_info[0].h_samp_factor = across;
-    info.comp_info[0].v_samp_factor = down;
-  });
-}
-
-// Sets height and width in the frame header of a baseline JPEG.
-std::string with_claimed_size(std::string jpeg, int height, int width) {
-  const size_t frame = jpeg.find("\xff\xc0");
-  EXPECT_NE(frame, std::string::npos);
-  jpeg[frame + 5] = static_cast<char>(height >> 8);
-  jpeg[frame + 6] = static_cast<char>(height);
-  jpeg[frame + 7] = static_cast<char>(width >> 8);
-  jpeg[frame + 8] = static_cast<char>(width);
-  return jpeg;
-}
-
 std::string decode_error(const std::string& bytes) {
   return message_of<Error>([&] { decode_image(as_bytes(bytes), 3, "some/file"); });
 }
@@ -109,25 +46,6 @@ TEST(Decode, PngKeepsEveryPixelInRgbOrder) {
     EXPECT_EQ(back.width, 23);
     EXPECT_EQ(back.pixels, image.pixels);
   }
-}
-
-// The pictures of a part test: noisy, so that every column and row tells on a wrong one.
-Image noisy_picture(int height, int width, int channels) {
-  Image image = picture(height, width, channels);
-  RandomStream random(1, 2, 3, RandomPurpose::synthesise);
-  for (uint8_t& value : image.pixels) {
-    value = static_cast<uint8_t>(std::clamp<int64_t>(value + random.below(81) - 40, 0, 255));
-  }
-  return image;
-}
-
-// Through OpenCV, which can write progressive files and other samplings of chroma.
-std::string opencv_jpeg(const Image& image, std::vector<int> parameters) {
-  const cv::Mat rgb(image.height, image.width, image.channels == 3 ? CV_8UC3 : CV_8UC1,
-                    const_cast<uint8_t*>(image.pixels.data()));
-  std::vector<uint8_t> bytes;
-  cv::imencode(".jpg", rgb, bytes, parameters);
-  return {bytes.begin(), bytes.end()};
 }
 
 void expect_part_of(const std::string& jpeg, const ImageBox& box, int channels) {
@@ -353,6 +271,17 @@ TEST(Decode, AHeaderThatClaimsTooManyPixelsIsRefusedBeforeTheyAreAllocated) {
     EXPECT_SAYS(message, "20000 x 20000");
     EXPECT_SAYS(message, "some/file");
   }
+}
+
+TEST(Decode, AJpegOfVeryManyScansIsRefused) {
+  const std::string jpeg = opencv_jpeg(picture(32, 32, 3), {cv::IMWRITE_JPEG_PROGRESSIVE, 1});
+  const size_t last = jpeg.rfind("\xff\xda");
+  const std::string scan = jpeg.substr(last, jpeg.size() - 2 - last);
+  std::string bomb = jpeg.substr(0, last);
+  for (int i = 0; i < 300; ++i) {
+    bomb += scan;
+  }
+  EXPECT_SAYS(decode_error(bomb + "\xff\xd9"), "more than 200 scans");
 }
 
 }  // namespace

@@ -11,10 +11,19 @@ printf 'extern "C" int LLVMFuzzerTestOneInput(const unsigned char*, unsigned lon
 clang++ -fsanitize=fuzzer,address,undefined "$folder/none.cpp" -o "$folder/none" 2>/dev/null ||
   { echo "skipped: there is no clang++ with libFuzzer"; exit 77; }
 
-sources=("$root/tests/fuzz/${target}_fuzz.cpp" "$root"/vision/base/{error,files}.cpp
-  "$root"/tracking/{box_file,benchmark,coco_objects,got10k_score,lasot_score,score}.cpp)
+sources=("$root/tests/fuzz/${target}_fuzz.cpp" "$root"/vision/base/{error,files,log}.cpp)
+libraries=(-lfmt -lpthread)
+case "$target" in
+  boxes | coco | sequence)
+    sources+=("$root"/tracking/{box_file,benchmark,coco_objects,got10k_score,lasot_score,score}.cpp) ;;
+  pack) sources+=("$root"/datasets/pack.cpp) ;;
+  tar) sources+=("$root"/datasets/{folder,label_list,tar,tar_source}.cpp) ;;
+  jpeg) sources+=("$root"/datasets/{inspect,jpeg}.cpp) libraries+=(-ljpeg) ;;
+  labels) sources+=("$root"/datasets/label_list.cpp) ;;
+esac
 clang++ -std=c++20 -O1 -g -I"$root" -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=all \
-  "${sources[@]}" -o "$folder/fuzz" -lfmt -lpthread
+  "${sources[@]}" -o "$folder/fuzz" "${libraries[@]}"
+export COMBA_FUZZ_CORPUS="$folder/corpus" # where targets put inputs to begin with
 mkdir "$folder/corpus"
 printf '1,2,3,4\n5\t6\t7\t8\n9 10 11 12\n' >"$folder/corpus/boxes"
 printf '0,0,1\n' >"$folder/corpus/flags"

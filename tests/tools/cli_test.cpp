@@ -463,7 +463,7 @@ TEST_F(TrackerCli, TrainingOnAPackOfVideosGivesTheSameWeights) {
   EXPECT_EQ(rest.code, 0);
   EXPECT_SAYS(rest.out, "rest.pack: 1 videos, 24 frames");
   EXPECT_SAYS(comba::read_file(folder_ / "rest.pack.rejected.txt"), "00000003.jpg");
-  EXPECT_EQ(run({"data", "pack", "got10k:val", "none.pack", "--strict"}).code, 1);
+  EXPECT_EQ(run({"data", "pack", "got10k:val", "none.pack", "--on-bad", "fail"}).code, 1);
 }
 
 TEST_F(TrackerCli, TrackTakesTheShippedWeightsUnlessOthersAreGiven) {
@@ -598,6 +598,40 @@ TEST_F(Cli, HelpTeaches) {
     EXPECT_SAYS(outcome.out, "Example");
     EXPECT_SAYS(outcome.out, "comba " + std::string(command).substr(0, 5));
   }
+}
+
+// Made-up ImageNet with a file that is none: checked, packed, stopped, gone on with, checked again.
+TEST_F(Cli, ImagesAreMadeCheckedAndPacked) {
+  const Outcome made = run(
+      {"data", "synth", "imagenet", "set", "--classes", "2", "--per-class", "50", "--val", "5"});
+  ASSERT_EQ(made.code, 0) << made.err;
+  EXPECT_SAYS(made.out, "100 training images of 2 classes and 5 for validation");
+  const Outcome good =
+      run({"data", "check", "set", "--split", "val", "--seconds", "0.1", "--json", "val.json"});
+  ASSERT_EQ(good.code, 0) << good.err;
+  EXPECT_SAYS(good.out, "5 images of 2 classes, 0 bad");
+  EXPECT_SAYS(good.out, "img/s to be expected");
+  EXPECT_EQ(nlohmann::json::parse(comba::read_file(folder_ / "val.json")).at("checked"), 5);
+
+  comba::write_file_atomic(folder_ / "set/train/n00000001/n00000001_7.JPEG", "no image");
+  const Outcome bad = run({"data", "check", "set", "--split", "train", "--all", "--seconds", "0"});
+  EXPECT_EQ(bad.code, 1);
+  EXPECT_SAYS(bad.out, "n00000001_7.JPEG: not an image");
+  EXPECT_SAYS(bad.out, "1 not an image");
+  const Outcome failed =
+      run({"data", "pack", "set", "train.pack", "--split", "train", "--short-side", "64"});
+  EXPECT_EQ(failed.code, 1);
+  EXPECT_SAYS(failed.err, "--on-bad skip leaves them out");
+  EXPECT_SAYS(comba::read_file(folder_ / "train.pack.rejected.txt"),
+              "not an image\tn00000001/n00000001_7.JPEG\tdecoding set/train");
+  EXPECT_FALSE(fs::exists(folder_ / "train.pack"));
+  const Outcome packed = run({"data", "pack", "set", "train.pack", "--split", "train",
+                              "--short-side", "64", "--on-bad", "skip"});
+  ASSERT_EQ(packed.code, 0) << packed.err;
+  EXPECT_SAYS(packed.err, "going on behind 100 of 100 images");
+  EXPECT_SAYS(packed.out, "train.pack: 99 images of 2 classes, 99 of them encoded anew");
+  EXPECT_SAYS(packed.out, "left out: 1 not an image");
+  EXPECT_EQ(run({"data", "check", "train.pack", "--all", "--seconds", "0"}).code, 0);
 }
 
 }  // namespace

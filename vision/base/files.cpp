@@ -7,6 +7,7 @@
 #include <utility>
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -42,6 +43,7 @@ class Descriptor {
   Descriptor(const Descriptor&) = delete;
   Descriptor& operator=(const Descriptor&) = delete;
   int get() const { return value_; }
+  int release() { return std::exchange(value_, -1); }
 
  private:
   int value_;
@@ -62,6 +64,26 @@ fs::path parent_of(const fs::path& path) {
 
 fs::path temporary_name(const fs::path& path) {
   return parent_of(path) / fmt::format(".{}.tmp.{}", path.filename().string(), ::getpid());
+}
+
+// All of `data`; `position` is where it goes in the file, and ends behind what was written.
+void write_all(int descriptor, const fs::path& path, const void* data, size_t bytes,
+               uint64_t& position) {
+  const char* at = static_cast<const char*>(data);
+  while (bytes > 0) {
+    const ssize_t wrote = ::write(descriptor, at, bytes);
+    if (wrote < 0 && errno == EINTR) {
+      continue;
+    }
+    if (wrote < 0) {
+      const int error = errno;
+      const std::string doing = fmt::format("writing byte {} of", position);
+      fail(doing.c_str(), path, error);
+    }
+    at += wrote;
+    bytes -= static_cast<size_t>(wrote);
+    position += static_cast<uint64_t>(wrote);
+  }
 }
 
 }  // namespace
@@ -109,21 +131,7 @@ AtomicFile::~AtomicFile() {
 }
 
 void AtomicFile::write(const void* data, size_t bytes) {
-  const char* at = static_cast<const char*>(data);
-  while (bytes > 0) {
-    const ssize_t wrote = ::write(descriptor_, at, bytes);
-    if (wrote < 0 && errno == EINTR) {
-      continue;
-    }
-    if (wrote < 0) {
-      const int error = errno;
-      const std::string doing = fmt::format("writing byte {} of", position_);
-      fail(doing.c_str(), path_, error);
-    }
-    at += wrote;
-    bytes -= static_cast<size_t>(wrote);
-    position_ += static_cast<uint64_t>(wrote);
-  }
+  write_all(descriptor_, path_, data, bytes, position_);
 }
 
 void AtomicFile::commit() {
@@ -137,6 +145,48 @@ void AtomicFile::commit() {
     fail("writing", path_, error);
   }
   sync_path(parent_of(path_));
+}
+
+GrowingFile::GrowingFile(fs::path path, uint64_t position)
+    : path_(std::move(path)), position_(position), synced_(position) {
+  const int create = position == 0 ? O_CREAT : 0;
+  Descriptor descriptor(::open(path_.c_str(), O_WRONLY | create | O_CLOEXEC, 0644));
+  struct stat status {};
+  if (descriptor.get() < 0 || ::fstat(descriptor.get(), &status) != 0) {
+    fail("writing", path_, errno);
+  }
+  COMBA_CHECK(::flock(descriptor.get(), LOCK_EX | LOCK_NB) == 0,
+              "writing {}: another process writes it; wait for its end", path_.string());
+  COMBA_CHECK(static_cast<uint64_t>(status.st_size) >= position,
+              "going on with {}: expected at least {} bytes of an earlier run, got {}",
+              path_.string(), position, status.st_size);
+  if (::ftruncate(descriptor.get(), static_cast<off_t>(position)) != 0 ||
+      ::lseek(descriptor.get(), static_cast<off_t>(position), SEEK_SET) < 0) {
+    fail("writing", path_, errno);
+  }
+  descriptor_ = descriptor.release();
+}
+
+GrowingFile::~GrowingFile() { ::close(descriptor_); }
+
+void GrowingFile::write(const void* data, size_t bytes) {
+  write_all(descriptor_, path_, data, bytes, position_);
+}
+
+void GrowingFile::sync() {
+  if (synced_ != position_ && ::fsync(descriptor_) != 0) {
+    fail("syncing", path_, errno);
+  }
+  synced_ = position_;
+}
+
+void GrowingFile::rename(const fs::path& target) {
+  sync();
+  if (::rename(path_.c_str(), target.c_str()) != 0) {
+    fail("writing", target, errno);
+  }
+  path_ = target;
+  sync_path(parent_of(target));
 }
 
 AtomicFolder::AtomicFolder(fs::path destination)

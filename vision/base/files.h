@@ -34,6 +34,27 @@ class AtomicFile {
   uint64_t position_ = 0;
 };
 
+// A file that grows over several runs of a program and gets its name when it is whole. Locked as long as it is open: a second
+// process that opens it gets an Error.
+class GrowingFile {
+ public:
+  // Opens `path`, for position 0 also a new one, and cuts off what lies behind `position`. Error if it is shorter than that.
+  GrowingFile(std::filesystem::path path, uint64_t position);
+  ~GrowingFile();  // keeps what was written
+  GrowingFile(const GrowingFile&) = delete;
+  GrowingFile& operator=(const GrowingFile&) = delete;
+  void write(const void* data, size_t bytes);
+  uint64_t position() const { return position_; }
+  const std::filesystem::path& path() const { return path_; }
+  void sync();  // what was written survives a power cut
+  void rename(const std::filesystem::path& target);
+
+ private:
+  std::filesystem::path path_;
+  int descriptor_ = -1;
+  uint64_t position_ = 0, synced_ = 0;
+};
+
 // A folder that appears at `path` whole or not at all: fill path(), then commit() (fsync all, rename; an
 // existing folder at the destination is replaced without a moment in which neither exists under some name).
 class AtomicFolder {

@@ -14,10 +14,12 @@ constexpr double kTerminalInterval = 0.2, kLineInterval = 10;  // seconds
 
 }  // namespace
 
-Progress::Progress(std::string title, int64_t total, std::string unit)
+Progress::Progress(std::string title, int64_t total, std::string unit, int64_t before)
     : title_(std::move(title)),
       unit_(std::move(unit)),
       total_(total),
+      before_(before),
+      done_(before),
       terminal_(::isatty(STDERR_FILENO) != 0) {}
 
 Progress::~Progress() {
@@ -44,7 +46,7 @@ void Progress::finish(const std::string& note) {
 
 double Progress::rate() const {
   const double seconds = start_.seconds();
-  return seconds > 0 ? static_cast<double>(done_) / seconds : 0.0;
+  return seconds > 0 ? static_cast<double>(done_ - before_) / seconds : 0.0;
 }
 
 void Progress::draw(bool last) {
