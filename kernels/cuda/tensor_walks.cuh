@@ -56,7 +56,6 @@ __device__ inline bool enters_span(int chunk, int chunks, bool down) {
 
 template <typename T, int D, int kDirections>
 __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch, int64_t block) {
-  constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kDirections> state;
