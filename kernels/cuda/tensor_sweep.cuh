@@ -215,7 +215,7 @@ struct ReadySweep {
 
   // step(chunk, place) for every step before the one numbered `end`. A chunk's place is given free a step later: loads of it
   // that nothing has waited for yet may still be under way at the end of its own step, and arriving does not wait for them,
-  // while what the next step stores has come from all of them. Warpgroup products have been waited for.
+  // while what the next step stores has come from all of them.
   template <typename Step>
   __device__ void run(int end, const Step& step) {
     while (done < end) {
@@ -228,19 +228,15 @@ struct ReadySweep {
         ready.wait(n, phase);
         const int slot = b.resident_slot(n);
         step(chunk, ChunkPlace{slot, slot});
-        if constexpr (Block::kWide) {
-          free.arrive(n);
-        } else {
-          if (left_behind >= 0) {
-            free.arrive(left_behind);
-          }
-          left_behind = n;
+        if (left_behind >= 0) {
+          free.arrive(left_behind);
         }
+        left_behind = n;
         chunk += down ? -1 : 1;
         n += by;
       }
     }
-    if (!Block::kWide && done == b.chunks) {
+    if (done == b.chunks) {
       __threadfence_block();  // waits for them
       free.arrive(left_behind);
     }
