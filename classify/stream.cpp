@@ -144,6 +144,15 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
                     "for from the working directory and from the config file's folder)",
                     training ? "training" : "evaluation", key, path));
   }
+  const bool borrowed = !training && !own_place;
+  if (borrowed && (config.data.eval_split == config.data.train_split ||
+                   !std::filesystem::is_directory(path, ignored))) {
+    throw UsageError(
+        fmt::format("opening the evaluation images: data.eval is not set, and data.train = \"{}\" "
+                    "has no other part than that for training; name held-out images, e.g. --set "
+                    "data.eval=DIR, or a split of a folder with several, --set data.eval_split=val",
+                    path));
+  }
   std::shared_ptr<const datasets::ImageSource> source =
       datasets::open_images(path, training ? config.data.train_split : config.data.eval_split);
   datasets::LoaderOptions options;

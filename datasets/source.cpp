@@ -6,7 +6,6 @@
 #include "datasets/pack.h"
 #include "datasets/tar_source.h"
 #include "vision/base/error.h"
-#include "vision/base/log.h"
 
 #include <algorithm>
 
@@ -14,12 +13,21 @@ namespace comba::datasets {
 namespace fs = std::filesystem;
 namespace {
 
+// Class folders may have any of these names, but hardly all.
+bool are_splits(const std::vector<std::string>& names) {
+  constexpr std::string_view kSplits[] = {"train", "val", "valid", "validation", "test"};
+  return std::all_of(names.begin(), names.end(), [&](const std::string& name) {
+    return std::find(std::begin(kSplits), std::end(kSplits), name) != std::end(kSplits);
+  });
+}
+
 std::unique_ptr<ImageSource> open_any_folder(const fs::path& folder) {
   if (const auto names = folder_names(folder); !names.empty()) {
-    if (std::find(names.begin(), names.end(), "train") != names.end()) {
-      log::warning("{}: the folders {} are taken as classes; if they are splits, name one of them",
-                   folder.string(), fmt::join(names, ", "));
-    }
+    COMBA_CHECK(
+        !are_splits(names),
+        "opening images: {}: expected one folder a class, found {}, which look like splits; "
+        "name one of them (--split, data.train_split, data.eval_split)",
+        folder.string(), fmt::join(names, ", "));
     return open_folder(folder);
   }
   if (const auto archives = tar_archives(folder)) {

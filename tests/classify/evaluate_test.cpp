@@ -1,6 +1,8 @@
 #include "classify/evaluate.h"
 
+#include "tests/base/temporary_folder.h"
 #include "tests/classify/tiny.h"
+#include "tests/datasets/pictures.h"
 #include "vision/base/error.h"
 
 #include <cmath>
@@ -80,6 +82,21 @@ TEST(SyntheticStream, GivesTheSameBatchesFromAnyStart) {
   b->start(3, 4);
   ASSERT_TRUE(b->next(second));
   EXPECT_NE(first.pixels, second.pixels);
+}
+
+TEST(OpenStream, RefusesToEvaluateOnTheTrainingImagesUnasked) {
+  const testing_tools::TemporaryFolder root;
+  datasets::write_class_folders(root.path() / "train", 2, 2);
+  const std::string folder = root.path().string();
+  const auto open = [&](const std::string& split) {
+    return open_stream(tiny_config({"data.train=" + folder, "data.eval=", "data.train_split=train",
+                                    "data.eval_split=" + split}),
+                       Purpose::evaluation);
+  };
+  EXPECT_SAYS(testing_tools::message_of<UsageError>([&] { open("train"); }),
+              "data.eval is not set");
+  datasets::write_class_folders(root.path() / "val", 2, 1);
+  EXPECT_EQ(open("val")->size(), 2);
 }
 
 TEST(SyntheticStream, NamesTheKeyOfADataPathThatDoesNotExist) {

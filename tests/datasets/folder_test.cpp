@@ -89,11 +89,11 @@ TEST(OpenImages, ASplitPicksAFolderOrAPackAndOtherwiseSaysWhatWasExpected) {
   write_class_folders(root.path() / "val", 2, 1);
   EXPECT_EQ(open_images(root.path(), "train")->size(), 6);
   EXPECT_EQ(open_images(root.path(), "val")->size(), 2);
-  std::string warning;
-  auto before = log::set_sink([&](log::Level, std::string_view line) { warning += line; });
-  EXPECT_EQ(open_images(root.path())->classes(), (std::vector<std::string>{"train", "val"}));
-  log::set_sink(before);
-  EXPECT_SAYS(warning, "the folders train, val are taken as classes; if they are splits");
+  EXPECT_SAYS(message_of<Error>([&] { open_images(root.path()); }),
+              "found train, val, which look like splits; name one of them");
+  write_class_folders(root.path() / "vehicles" / "train", 1, 1);
+  EXPECT_EQ(open_images(root.path())->classes(),
+            (std::vector<std::string>{"train", "val", "vehicles"}));
   const std::string message = message_of<Error>([&] { open_images(root.path(), "test"); });
   EXPECT_SAYS(message, "test.pack");
   EXPECT_SAYS(message, "test-*.tar");
