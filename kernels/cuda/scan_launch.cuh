@@ -242,25 +242,21 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
       const int64_t spans = tensor_spans(params.length);
       const int64_t fit =
           gradients.scratch_bytes / tensor_scratch_bytes(params.length, D, shared_rows);
-      const auto walks = scan_tensor_walks_kernel<T, D, kDirections>;
-      constexpr int kThreads = TensorBlock<T, D, kDirections>::kThreads;
       BackwardMaps maps{};
-      int64_t most = fit;
-      if (kDirections == 2) {  // a block serves one task after the other
-        backward.scan.mapped =
-            encode_rows(maps, params, gradients.grad_o, gradients.grad_o_strides, D, kTensorChunk);
-        most = resident_blocks(walks, kThreads, bytes);
-      }
+      backward.scan.mapped =
+          kDirections == 2 &&
+          encode_rows(maps, params, gradients.grad_o, gradients.grad_o_strides, D, kTensorChunk);
       cudaError_t status = cudaSuccess;
       for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
            first += fit) {
-        backward.blocks = std::min(fit, total - first);
-        status = launch_with_memory(walks, std::min(backward.blocks, most), kThreads, bytes, stream,
+        const int64_t blocks = std::min(fit, total - first);
+        status = launch_with_memory(scan_tensor_walks_kernel<T, D, kDirections>, blocks,
+                                    TensorBlock<T, D, kDirections>::kThreads, bytes, stream,
                                     backward, maps);
         if (status == cudaSuccess) {
-          status = launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>,
-                                      backward.blocks * spans, Gradients::kThreads,
-                                      sizeof(Gradients), stream, backward);
+          status =
+              launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>, blocks * spans,
+                                 Gradients::kThreads, sizeof(Gradients), stream, backward);
         }
       }
       return status;

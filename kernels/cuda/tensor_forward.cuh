@@ -176,15 +176,15 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
     be_maker<D>();
     if (!scan.mapped) {
       if (first.warp < Block::kWalkers + Block::kMakers) {
-        each([](const Block& b) { make_chunks<false, 1>(b); });
+        each([](const Block& b) { make_chunks<false>(b); });
       }
       return;
     }
 #if __CUDA_ARCH__ >= 900
     if (first.warp < Block::kWalkers + Block::kMakers) {
-      each([](const Block& b) { make_chunks<true, 1>(b); });
+      each([](const Block& b) { make_chunks<true>(b); });
     } else if (first.lane == 0) {
-      each([&](const Block& b) { copy_chunks<1>(b, maps); });
+      each([&](const Block& b) { copy_chunks(b, maps); });
     }
 #endif
   } else {

@@ -72,14 +72,11 @@ template <typename Block>
 __device__ ChunkBarriers free_barriers(const Block& b, int turn) {
   return {rows_barriers(b, turn).at + 32 * b.chunks};
 }
-// The phase that a sweep of a task is in them, where a task has so many.
-__device__ inline int phase_of(int turn, int sweep = 0, int sweeps = 1) {
-  return (turn / 2 * sweeps + sweep) % 2;
-}
+__device__ inline int phase_of(int turn) { return turn / 2 % 2; }
 
-// Whether all sweeps are done with what lay in the place of b's n-th chunk: one of the task before or, where that had none,
+// Whether both walks are done with what lay in the place of b's n-th chunk: one of the task before or, where that had none,
 // the same of the one before it.
-template <int kSweeps, typename Block>
+template <typename Block>
 __device__ bool is_free(const Block& b, int n, bool wait) {
   const int other = b.scan.slots - 1 - n;
   const int turn = b.turn - (other < b.chunks ? 1 : 2);
@@ -88,12 +85,11 @@ __device__ bool is_free(const Block& b, int n, bool wait) {
   }
   const int of = other < b.chunks ? other : n;
   const ChunkBarriers free = free_barriers(b, turn);
-  const int phase = phase_of(turn, kSweeps - 1, kSweeps);
   if (wait) {
-    free.wait(of, phase);
+    free.wait(of, phase_of(turn));
     return true;
   }
-  return __all_sync(~0u, free.test(of, phase));
+  return __all_sync(~0u, free.test(of, phase_of(turn)));
 }
 
 // Copies a chunk of a (batch, head) to shared memory. One thread.
@@ -107,13 +103,13 @@ __device__ inline void copy_chunk(uint32_t to, const CUtensorMap& map, int head,
 }
 
 // The copier's part of a task: one thread.
-template <int kSweeps, typename T, int D>
+template <typename T, int D>
 __device__ void copy_chunks(const TensorBlock<T, D, 2>& b, const RowMaps& maps) {
   using Rows = TensorRows<D, 2>;
   const ChunkBarriers barriers = rows_barriers(b, b.turn);
   const int head = static_cast<int>(b.head), batch = static_cast<int>(b.batch);
   for (int n = 0; n < b.chunks; ++n) {
-    is_free<kSweeps>(b, n, true);
+    is_free(b, n, true);
     const int chunk = b.chunk_of(n, false), token = chunk * kTensorChunk;
     const uint32_t rows = b.rows_address(b.place(n, chunk)), barrier = barriers.at + 8 * n;
     barriers.expect(n, Rows::kBytes);
@@ -124,7 +120,7 @@ __device__ void copy_chunks(const TensorBlock<T, D, 2>& b, const RowMaps& maps) 
 }
 
 // A maker's part of a task: every kMakers-th chunk. kCopied: the copier copies rows; else each maker those of its chunks.
-template <bool kCopied, int kSweeps, typename T, int D>
+template <bool kCopied, typename T, int D>
 __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
   using Block = TensorBlock<T, D, 2>;
   using Rows = typename Block::Rows;
@@ -142,7 +138,7 @@ __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
     asked += kMakers;
   };
   const auto ask_until = [&](int needed, int wanted) {
-    while (asked <= wanted && (asked >= b.chunks || is_free<kSweeps>(b, asked, asked <= needed))) {
+    while (asked <= wanted && (asked >= b.chunks || is_free(b, asked, asked <= needed))) {
       ask();
     }
   };
@@ -159,7 +155,7 @@ __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
     const int chunk = b.chunk_of(n, false);
     const ChunkPlace place = b.place(n, chunk);
     char* const products = b.memory + b.products_offset(place);
-    rows_barriers(b, b.turn).wait(n, phase_of(b.turn, 0, kSweeps));
+    rows_barriers(b, b.turn).wait(n, phase_of(b.turn));
     if constexpr (!kCopied) {
       show_to_products();
     }
@@ -170,13 +166,13 @@ __device__ void make_chunks(const TensorBlock<T, D, 2>& b) {
   }
 }
 
-// Before the second of two sweeps, for which products stay: other rows in the place of V, once the first is done with a
-// chunk; the middle is first. By the copier or by the makers.
+// Before a second sweep of a block's only task, for which products stay: other rows in the place of V, once the first is
+// done with a chunk; the middle is first. By the copier or by the makers.
 template <typename T, int D>
 __device__ void copy_values(const TensorBlock<T, D, 2>& b, const CUtensorMap& values) {
-  const ChunkBarriers barriers = rows_barriers(b, b.turn);
+  const ChunkBarriers barriers = rows_barriers(b, 0);
   for (int n = b.chunks - 1; n >= 0; --n) {
-    free_barriers(b, b.turn).wait(n, phase_of(b.turn, 0, 2));
+    free_barriers(b, 0).wait(n, 0);
     const int chunk = b.chunk_of(n, false);
     barriers.expect(n, TensorRows<D, 2>::kTensor);
     copy_chunk(b.rows_address(b.place(n, chunk)) + TensorRows<D, 2>::kValue, values,
@@ -188,9 +184,9 @@ template <typename T, int D>
 __device__ void load_values(const TensorBlock<T, D, 2>& b, const ValueRows& values) {
   using Block = TensorBlock<T, D, 2>;
   for (int n = b.chunks - 1 - (b.warp - Block::kWalkers); n >= 0; n -= Block::kMakers) {
-    free_barriers(b, b.turn).wait(n, phase_of(b.turn, 0, 2));
+    free_barriers(b, 0).wait(n, 0);
     b.load_rows({{Block::Rows::kValue, values.data, values.strides}}, n, n + 1, false);
-    rows_barriers(b, b.turn).arrive_when_copied(n);
+    rows_barriers(b, 0).arrive_when_copied(n);
   }
 }
 

@@ -34,7 +34,6 @@ struct TensorBackward {
   TensorScan<T> scan;  // o is not used
   const T* grad_o = nullptr;
   RowStrides grad_o_strides;
-  int64_t blocks = 0;       // (batch, head) or tasks of this pass, from scan.first
   void* scratch = nullptr;  // SpanScratch [block][direction][span]
   // outputs
   T *grad_q = nullptr, *grad_k = nullptr,
@@ -55,12 +54,12 @@ __device__ inline bool enters_span(int chunk, int chunks, bool down) {
 }
 
 template <typename T, int D, int kDirections>
-__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch, int64_t block) {
+__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch) {
   const Walk<T, D, kDirections> walk(b);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kDirections> state;
   const auto step = [&](int chunk, const ChunkPlace& place) {
-    auto& kept = scratch_of<D, kDirections>(scratch, block, walk.local, b.chunks, chunk / 2);
+    auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
     if (enters_span(chunk, b.chunks, walk.reversed)) {
       state.store(kept.states.state, tile, b.lane);
     }
@@ -69,7 +68,7 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
     });
   };
   if constexpr (kDirections == 2) {
-    ReadySweep(b, walk.reversed, made_barriers(b, b.turn), phase_of(b.turn)).run(b.chunks, step);
+    ReadySweep(b, walk.reversed, made_barriers(b, 0), 0).run(b.chunks, step);
   } else {
     sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
                  step);
@@ -78,7 +77,7 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
 
 template <typename T, int D, int kDirections>
 __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
-                               const TensorBackward<T>& backward, int64_t block) {
+                               const TensorBackward<T>& backward) {
   using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
   const Walk<T, D, kDirections> walk(b);
@@ -90,7 +89,7 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
     const int products = b.products_offset(place);
     const uint32_t rows = b.rows_address(place), triangles = b.base + products;
     auto& kept =
-        scratch_of<D, kDirections>(backward.scratch, block, walk.local, b.chunks, chunk / 2);
+        scratch_of<D, kDirections>(backward.scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
     if (enters_span(chunk, b.chunks, !walk.reversed)) {
       grad_state.store(kept.states.grad_state, tile, b.lane);
     }
@@ -150,8 +149,7 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
     grad_state.finish_add();
   };
   if constexpr (kDirections == 2) {
-    ReadySweep(b, !walk.reversed, rows_barriers(b, b.turn), phase_of(b.turn, 1, 2))
-        .run(b.chunks, step);
+    ReadySweep(b, !walk.reversed, rows_barriers(b, 0), 1).run(b.chunks, step);
   } else {
     sweep_groups(b, !walk.reversed,
                  StoredRows<T, D>{b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}},
@@ -159,50 +157,34 @@ __device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
   }
 }
 
-// The parts of a block of both directions, which serves one (batch, head) after another.
+// The parts of a block of both directions. It serves one (batch, head) only: two sweeps share its barriers.
 template <typename T, int D>
-__device__ void walk_resident(const TensorBackward<T>& backward, const BackwardMaps& maps,
-                              char* memory) {
+__device__ void walk_resident(const TensorBlock<T, D, 2>& b, const TensorBackward<T>& backward,
+                              const BackwardMaps& maps) {
   using Block = TensorBlock<T, D, 2>;
-  const auto block_of = [&](int64_t n, int turn) {
-    return Block(backward.scan, memory, static_cast<uint32_t>(backward.scan.first + n), turn);
-  };
-  const auto each = [&](const auto& task) {
-    int turn = 0;
-    for (int64_t n = blockIdx.x; n < backward.blocks; n += gridDim.x, ++turn) {
-      task(block_of(n, turn), n);
-    }
-  };
-  const Block first = block_of(blockIdx.x, 0);
   const bool mapped = backward.scan.mapped;
-  begin_block(first, mapped ? 1 : 32);
-  if (first.warp < Block::kWalkers) {
+  begin_block(b, mapped ? 1 : 32);
+  if (b.warp < Block::kWalkers) {
     be_walker<D>();
-    each([&](const Block& b, int64_t n) {
-      walk_states(b, backward.scratch, n);
-      walk_gradients(b, backward, n);
-    });
+    walk_states(b, backward.scratch);
+    walk_gradients(b, backward);
     return;
   }
   be_maker<D>();
-  const bool maker = first.warp < Block::kWalkers + Block::kMakers;
+  const bool maker = b.warp < Block::kWalkers + Block::kMakers;
   if (!mapped) {
     if (maker) {
-      each([&](const Block& b, int64_t) {
-        make_chunks<false, 2>(b);
-        load_values(b, {backward.grad_o, backward.grad_o_strides});
-      });
+      make_chunks<false>(b);
+      load_values(b, {backward.grad_o, backward.grad_o_strides});
     }
     return;
   }
 #if __CUDA_ARCH__ >= 900
   if (maker) {
-    each([](const Block& b, int64_t) { make_chunks<true, 2>(b); });
-  } else if (first.lane == 0) {
-    each([&](const Block& b, int64_t) {
-      copy_chunks<2>(b, maps.rows);
-      copy_values(b, maps.grad_o);
-    });
+    make_chunks<true>(b);
+  } else if (b.lane == 0) {
+    copy_chunks(b, maps.rows);
+    copy_values(b, maps.grad_o);
   }
 #endif
 }
@@ -213,13 +195,13 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
     scan_tensor_walks_kernel(const __grid_constant__ TensorBackward<T> backward,
                              const __grid_constant__ BackwardMaps maps) {
   extern __shared__ __align__(1024) char tensor_memory[];
+  const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory,
+                                         static_cast<uint32_t>(backward.scan.first) + blockIdx.x);
   if constexpr (kDirections == 2) {
-    walk_resident<T, D>(backward, maps, tensor_memory);
+    walk_resident(b, backward, maps);
   } else {
-    const TensorBlock<T, D, 1> b(backward.scan, tensor_memory,
-                                 static_cast<uint32_t>(backward.scan.first) + blockIdx.x);
-    walk_states(b, backward.scratch, blockIdx.x);
-    walk_gradients(b, backward, blockIdx.x);
+    walk_states(b, backward.scratch);
+    walk_gradients(b, backward);
   }
 }
 
