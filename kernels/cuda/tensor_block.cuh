@@ -98,7 +98,6 @@ struct TensorSource {
 // One block's view: its place in the tensors and in shared memory.
 template <typename T, int D, int kDirections>
 struct TensorBlock {
-  using Element = T;
   using Rows = TensorRows<D, kDirections>;
   using Products = TensorProducts<kDirections>;
   // With both directions in a block some warps walk, 16 kMTiles rows of S^T each, others make ready what these need, and

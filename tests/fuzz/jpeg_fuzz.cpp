@@ -22,18 +22,10 @@ Image ramp(int height, int width, int channels) {
   return image;
 }
 
-template <typename Body>
-void guarded(const Body& body) {
-  try {
-    body();
-  } catch (const comba::Error&) {
-  }
-}
-
 // Decodes what `choose` gives of images that are small enough.
 template <typename Choose>
 void decode(std::span<const uint8_t> bytes, int channels, int least, const Choose& choose) {
-  guarded([&] {
+  comba::fuzz::guarded([&] {
     const auto part = comba::datasets::decode_jpeg_part(
         bytes, channels, "fuzz",
         [&](int height, int width) {
@@ -63,7 +55,7 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::span<const uint8_t> bytes(data, size);
-  guarded([&] { comba::datasets::inspect_image(bytes, "fuzz"); });
+  comba::fuzz::guarded([&] { comba::datasets::inspect_image(bytes, "fuzz"); });
   const uint8_t seed = size > 0 ? data[size - 1] : 0;
   for (const int channels : {1, 3}) {
     decode(bytes, channels, 1 << 20,

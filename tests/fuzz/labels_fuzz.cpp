@@ -5,18 +5,6 @@
 
 #include <string_view>
 
-namespace {
-
-template <typename Body>
-void guarded(const Body& body) {
-  try {
-    body();
-  } catch (const comba::Error&) {
-  }
-}
-
-}  // namespace
-
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
   comba::fuzz::add_to_corpus("names", "val/a_1.JPEG n01\nb_2.JPEG,n02\n");
   comba::fuzz::add_to_corpus("kaggle", "ImageId,PredictionString\na_1,n01 85 1 499 272 \n");
@@ -27,18 +15,18 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace comba::datasets;
   const std::string_view text(reinterpret_cast<const char*>(data), size);
-  guarded([&] {
+  comba::fuzz::guarded([&] {
     const LabelList list = parse_labels(text, "labels.txt");
     if (list.by_name.empty() == list.by_number.empty() || list.by_name.count("") != 0) {
       std::abort();
     }
   });
-  guarded([&] {
+  comba::fuzz::guarded([&] {
     if (parse_devkit_synsets(text, "synsets.txt").size() > size) {
       std::abort();
     }
   });
-  guarded([&] {
+  comba::fuzz::guarded([&] {
     if (parse_class_list(text, "classes.txt").empty()) {
       std::abort();
     }

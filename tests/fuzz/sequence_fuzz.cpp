@@ -1,4 +1,5 @@
 // A GOT-10k and a LaSOT folder whose files are pieces of the input, through the readers of annotations and results.
+#include "tests/fuzz/fuzz_files.h"
 #include "tracking/benchmark.h"
 #include "tracking/got10k_score.h"
 #include "tracking/score.h"
@@ -28,14 +29,6 @@ void write_pieces(std::string_view text, const std::array<const char*, kCount>& 
   }
 }
 
-template <typename Body>
-void guarded(const Body& body) {
-  try {
-    body();
-  } catch (const comba::Error&) {
-  }
-}
-
 }  // namespace
 
 extern "C" int LLVMFuzzerInitialize(int*, char***) {
@@ -51,14 +44,14 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   write_pieces<4>(text, {"got/A/groundtruth.txt", "got/A/cover.label", "got/A/meta_info.ini",
                          "results/A/A_001.txt"});
-  guarded([] {
+  comba::fuzz::guarded([] {
     score_got10k(read_got10k(kRoot / "got"), {"fuzz", kRoot / "results"}, {.threads = 1});
   });
   write_pieces<4>(text, {"lasot/a/a-1/groundtruth.txt", "lasot/a/a-1/full_occlusion.txt",
                          "lasot/a/a-1/out_of_view.txt", "results/a-1.txt"});
   for (const LasotProtocol protocol :
        {LasotProtocol::got10k, LasotProtocol::lasot_matlab, LasotProtocol::pytracking}) {
-    guarded([&] {
+    comba::fuzz::guarded([&] {
       score_lasot(read_lasot(kRoot / "lasot"), {"fuzz", kRoot / "results"}, protocol,
                   {.threads = 1});
     });
