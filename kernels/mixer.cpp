@@ -56,7 +56,8 @@ void check_mixer(const at::Tensor& qkv, const at::Tensor& taps, const OptionalTe
 // Rows must be dense and, for 16-byte loads, aligned; every other stride is free.
 at::Tensor dense_rows(const at::Tensor& x) {
   const auto strides = x.strides();
-  const bool aligned = std::all_of(strides.begin(), strides.end() - 1,
+  const bool aligned = reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0 &&
+                       std::all_of(strides.begin(), strides.end() - 1,
                                    [](int64_t stride) { return stride % 8 == 0; });
   return x.stride(-1) == 1 && aligned ? x : x.contiguous();
 }
@@ -173,19 +174,19 @@ std::tuple<at::Tensor, at::Tensor> run_mixer(const MixerBackend& backend, const 
                                              std::string_view merge, double norm_eps) {
   const MixerProblem problem =
       make_problem(qkv, taps, gate, norm_weight, normalize, merge, norm_eps);
-  at::Tensor o;
-  if (backend.scan != nullptr) {
-    o = backend.scan(problem,
-                     raw_scan_problem(problem, log_alpha, beta, c, d, scale, decayed_feedback));
+  const at::Tensor merged =
+      at::empty({qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}, qkv.options());
+  const at::Tensor y = at::empty(merged.sizes(), qkv.options());
+  if (backend.fused != nullptr &&
+      backend.fused(problem,
+                    raw_scan_problem(problem, log_alpha, beta, c, d, scale, decayed_feedback),
+                    merged, y)) {
+    return {y, merged};
   }
-  if (!o.defined()) {
-    const Rows rows(qkv);
-    backend.rows(problem, rows.of);
-    o = scan_rows(rows, log_alpha, beta, c, d, scale, decayed_feedback);
-  }
-  const at::Tensor merged = at::empty(o.sizes().slice(1), o.options());
-  const at::Tensor y = at::empty(merged.sizes(), o.options());
-  backend.output(problem, o, merged, y);
+  const Rows rows(qkv);
+  backend.rows(problem, rows.of);
+  backend.output(problem, scan_rows(rows, log_alpha, beta, c, d, scale, decayed_feedback), merged,
+                 y);
   return {y, merged};
 }
 

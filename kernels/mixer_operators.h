@@ -32,9 +32,10 @@ struct MixerBackend {
   at::Tensor (*output_backward)(const MixerProblem& problem, const at::Tensor& merged,
                                 const at::Tensor& grad_y, const at::Tensor& grad_o,
                                 const at::Tensor& grad_gate);
-  // Optional: rows and scan at once. `raw`: the scan's problem over what the convolutions are to be applied to. Returns o
-  // [2, B, T, H, D], or an undefined tensor for problems it does not take.
-  at::Tensor (*scan)(const MixerProblem& problem, const ScanProblem& raw) = nullptr;
+  // Optional: rows, scan and output at once. `raw`: the scan's problem over what the convolutions are to be applied to.
+  // False for problems it does not take.
+  bool (*fused)(const MixerProblem& problem, const ScanProblem& raw, const at::Tensor& merged,
+                const at::Tensor& y) = nullptr;
 };
 
 template <typename Accum>

@@ -1,7 +1,8 @@
 // The CUDA backend of the mixer operator: device guard, stream, partial sums, launches.
 #include "kernels/cuda/mixer_cuda.h"
 
-#include "kernels/cuda/convolved_scan.h"
+#include "kernels/cuda/scan_cuda.h"
+#include "kernels/cuda/tensor_cores.h"
 #include "kernels/mixer_operators.h"
 
 #include <algorithm>
@@ -123,11 +124,33 @@ at::Tensor output_backward(const MixerProblem& problem, const at::Tensor& merged
   return partial.sum(0);
 }
 
-at::Tensor scan(const MixerProblem& given, const ScanProblem& raw) {
-  return cuda::convolved_scan(raw, padded(given).taps, given.normalize);
+// Where a scan of so few heads and so long a sequence is not cut, which the fused kernel does not do.
+bool fused(const MixerProblem& given, const ScanProblem& raw, const at::Tensor& merged,
+           const at::Tensor& y) {
+  auto scan = make_params<float>(raw);
+  if (!cuda::takes_tensor_cores(raw) ||
+      cuda::tensor_segments(scan.tasks(), scan.length, scan.key_dim) > 1) {
+    return false;
+  }
+  const MixerProblem problem = padded(given);
+  auto params = make_mixer_output<float>(problem);
+  params.merged = merged.data_ptr();
+  params.y = y.data_ptr();
+  scan.scale *= params.factor;
+  const cuda::RowConvolution convolution{problem.taps.const_data_ptr<float>(), problem.normalize};
+  const c10::cuda::CUDAGuard guard(problem.qkv.device());
+  const cudaError_t status =
+      with_launcher(problem.qkv.scalar_type(), [&](auto launcher, auto stream) {
+        return launcher.fused(scan, convolution, params, stream);
+      });
+  if (status == cudaErrorInvalidConfiguration) {
+    return false;
+  }
+  C10_CUDA_CHECK(status);
+  return true;
 }
 
-constexpr MixerBackend kBackend{&rows, &rows_backward, &output, &output_backward, &scan};
+constexpr MixerBackend kBackend{&rows, &rows_backward, &output, &output_backward, &fused};
 
 }  // namespace
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/mixer_params.h"
+#include "kernels/scan_params.h"
 
 #include <cuda_runtime_api.h>
 
@@ -21,8 +22,18 @@ struct Strips {
 // Long strips read fewer tokens twice, short ones make more groups.
 constexpr int kRowsStrip = 64;
 
+// What makes q, k and v of raw projections (mixer.h).
+struct RowConvolution {
+  const float* taps = nullptr;  // [2, 3, H, D, 4]
+  bool normalize = true;        // q and k
+};
+
 template <typename T>
 struct MixerLauncher {
+  // Everything at once (tensor_mixer.cuh). `scan`: of raw q, k and v, shared by both directions, scale times the output's
+  // factor. cudaErrorInvalidConfiguration: the device, the shape or the strides are not those it is made for.
+  static cudaError_t fused(const ScanParams<float>& scan, const RowConvolution& convolution,
+                           const MixerOutput<float>& output, cudaStream_t stream);
   // params.shape.taps: kMixerTaps
   static cudaError_t rows(const MixerRows<float>& params, cudaStream_t stream);
   static cudaError_t rows_backward(const MixerRowGradients<float>& params, cudaStream_t stream);

@@ -2,9 +2,14 @@
 #pragma once
 
 #include "kernels/cuda/head_dim.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/mixer_cuda.h"
 #include "kernels/cuda/mixer_output.cuh"
 #include "kernels/cuda/mixer_rows.cuh"
+#include "kernels/cuda/tensor_mixer.cuh"
+
+#include <limits>
+#include <type_traits>
 
 namespace comba::kernels::cuda {
 
@@ -13,6 +18,40 @@ template <int D, int E>
 unsigned group_blocks(int64_t groups) {
   constexpr int64_t kPerBlock = LaneGroup<D, E>::kPerBlock;
   return static_cast<unsigned>((groups + kPerBlock - 1) / kPerBlock);
+}
+
+// Blocks of the fused mixer: one a multiprocessor, each of one head's batches.
+inline int64_t mixer_blocks(const ScanParams<float>& p) {
+  int device = 0, processors = 1;
+  cudaGetDevice(&device);
+  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
+  return p.heads * std::min(p.batch, std::max<int64_t>(1, processors / p.heads));
+}
+
+template <typename T>
+cudaError_t MixerLauncher<T>::fused(const ScanParams<float>& scan,
+                                    const RowConvolution& convolution,
+                                    const MixerOutput<float>& output, cudaStream_t stream) {
+  if constexpr (std::is_same_v<T, float>) {
+    return cudaErrorInvalidConfiguration;
+  } else {
+    constexpr int D = 64;
+    using Memory = MixerMemory<T, D>;
+    RowMaps maps{};
+    int device = 0, limit = 0, major = 0;
+    cudaGetDevice(&device);
+    cudaDeviceGetAttribute(&limit, cudaDevAttrMaxSharedMemoryPerBlockOptin, device);
+    cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
+    if (major != 9 || scan.key_dim != D || scan.value_dim != D || Memory::kBytes > limit ||
+        output.gate_time_stride > std::numeric_limits<int>::max() ||
+        !encode_rows(maps, scan, D, Memory::kRawTokens)) {
+      return cudaErrorInvalidConfiguration;
+    }
+    TensorMixer<T> mixer{
+        {scan, static_cast<T*>(output.merged), /*merged=*/true}, convolution, output};
+    return launch_with_memory(tensor_mixer_kernel<T, D>, mixer_blocks(scan),
+                              MixerRoles<T, D>::kThreads, Memory::kBytes, stream, mixer, maps);
+  }
 }
 
 template <typename T>

@@ -1,7 +1,7 @@
 // The CUDA backend of the scan operators: device guard, stream, scratch memory, launches.
 #include "kernels/cuda/scan_cuda.h"
 
-#include "kernels/cuda/convolved_scan.h"
+#include "kernels/cuda/tensor_cores.h"
 #include "kernels/scan_operators.h"
 
 #include <limits>
@@ -81,13 +81,16 @@ bool aligned_rows(const at::Tensor& x) {
 
 bool half_width(const ScanProblem& problem) { return problem.q.scalar_type() != at::kFloat; }
 
-// Within one chunk the exact walks are as fast. The rest is what tensor_block.cuh and tensor_float.cuh are built for.
-bool takes_tensor_cores(const ScanProblem& problem) {
+}  // namespace
+
+bool cuda::takes_tensor_cores(const ScanProblem& problem) {
   const int64_t dim = problem.q.size(4);
   return problem.v.size(4) == dim && (dim == 32 || dim == 64 || dim == 128) &&
          problem.q.size(2) > 16 && problem.q.numel() > 0 && aligned_rows(problem.q) &&
          aligned_rows(problem.k) && aligned_rows(problem.v);
 }
+
+namespace {
 
 // Launches on the tensor cores, if this device has them and a block's shared memory holds what it needs: all rows where a
 // block serves both directions, a few chunks' where it serves one. `launch(launcher, shared_rows, shared_limit)`; false:
@@ -142,27 +145,6 @@ at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
   }
   return merged ? o[0] + o[1] : o;
 }
-
-}  // namespace
-
-at::Tensor cuda::convolved_scan(const ScanProblem& raw, const at::Tensor& taps, bool normalize) {
-  const auto params = make_params<float>(raw);
-  if (!half_width(raw) || !takes_tensor_cores(raw) || params.key_dim > 64 ||
-      params.tasks() > kTensorBlocks ||
-      tensor_segments(params.tasks(), params.length, params.key_dim) > 1) {
-    return {};
-  }
-  const c10::cuda::CUDAGuard guard(raw.q.device());
-  const at::Tensor o = at::empty(raw.v.sizes(), raw.v.options());
-  const RowConvolution convolution{taps.const_data_ptr<float>(), normalize};
-  const bool done = launch_on_tensor_cores(raw, false, [&](auto launcher, bool, int limit) {
-    return launcher.tensor_convolved(params, convolution, o.data_ptr(), limit,
-                                     c10::cuda::getCurrentCUDAStream());
-  });
-  return done ? o : at::Tensor();
-}
-
-namespace {
 
 // The scratch tensors, kept alive while the kernels are queued.
 struct ScratchMemory {

@@ -39,12 +39,6 @@ struct TensorOutput {
   float* segment_states = nullptr;  // tensor_segment_floats() of scratch
 };
 
-// What makes q, k and v of raw projections on their way into the scan (mixer.h).
-struct RowConvolution {
-  const float* taps = nullptr;  // [2, 3, H, D, 4]; null: they are what they are
-  bool normalize = true;        // q and k
-};
-
 // Segments that make few tasks fill a large device. Cutting costs more than one pass over the rows, so that two are no
 // gain. Of tasks and lengths alone: the same bits on every device.
 inline int tensor_segments(int64_t tasks, int64_t length, int64_t dim) {
@@ -97,10 +91,6 @@ struct ScanLauncher {
   // cudaErrorInvalidConfiguration: the sequence does not fit in `shared_limit` bytes of shared memory.
   static cudaError_t tensor(const ScanParams<float>& params, const TensorOutput& output,
                             bool shared_rows, int shared_limit, cudaStream_t stream);
-  // The same of raw rows, shared by both directions, into o [2, B, T, H, D], for half-width T.
-  static cudaError_t tensor_convolved(const ScanParams<float>& params,
-                                      const RowConvolution& convolution, void* o, int shared_limit,
-                                      cudaStream_t stream);
   // Its gradients, likewise, for half-width T.
   static cudaError_t tensor_backward(const ScanParams<float>& params,
                                      const TensorGradients& gradients, bool shared_rows,

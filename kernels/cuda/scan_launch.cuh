@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/head_dim.h"
+#include "kernels/cuda/launch.cuh"
 #include "kernels/cuda/scan_gradients.cuh"
 #include "kernels/cuda/scan_walk.cuh"
 #include "kernels/cuda/tensor_float.cuh"
@@ -78,18 +79,6 @@ cudaError_t with_tensor_shape(int64_t dim, bool shared_rows, const Body& body) {
   }
 }
 
-template <typename Kernel, typename... Arguments>
-cudaError_t launch_with_memory(Kernel kernel, int64_t blocks, int threads, size_t bytes,
-                               cudaStream_t stream, const Arguments&... arguments) {
-  const cudaError_t status = cudaFuncSetAttribute(
-      kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(bytes));
-  if (status != cudaSuccess) {
-    return status;
-  }
-  kernel<<<static_cast<unsigned>(blocks), threads, bytes, stream>>>(arguments...);
-  return cudaGetLastError();
-}
-
 // Shared memory of a block; sets scan.slots. More than `limit` if the sequence does not fit.
 template <int D, int kDirections, typename T>
 int64_t shared_bytes(TensorScan<T>& scan, int64_t limit) {
@@ -104,18 +93,6 @@ int64_t shared_bytes(TensorScan<T>& scan, int64_t limit) {
   }
   return scan.slots > 0 ? resident_shared_bytes<D>(tensor_chunks(scan.params.length), scan.slots)
                         : limit + 1;
-}
-
-// Blocks that run at the same time on the current device; at least one.
-template <typename Kernel>
-int64_t resident_blocks(Kernel kernel, int threads, size_t bytes) {
-  int device = 0, processors = 1, blocks = 1;
-  cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize,
-                       static_cast<int>(bytes));
-  cudaGetDevice(&device);
-  cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  cudaOccupancyMaxActiveBlocksPerMultiprocessor(&blocks, kernel, threads, bytes);
-  return std::max(1, processors * blocks);
 }
 
 // Leaves S^T after each segment in segments.states.
@@ -180,27 +157,6 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, const Tenso
         blocks = std::min(blocks, resident_blocks(kernel, kThreads, bytes));
       }
       return launch_with_memory(kernel, blocks, kThreads, bytes, stream, scan, maps);
-    });
-  }
-}
-
-template <typename T>
-cudaError_t ScanLauncher<T>::tensor_convolved(const ScanParams<float>& params,
-                                              const RowConvolution& convolution, void* o,
-                                              int shared_limit, cudaStream_t stream) {
-  if constexpr (std::is_same_v<T, float>) {
-    return cudaErrorInvalidConfiguration;
-  } else {
-    return with_tensor_shape(params.key_dim, /*shared_rows=*/false, [&](auto dim, auto) {
-      constexpr int D = dim();
-      constexpr int64_t kBytes = tensor_shared_bytes<D>() + ConvolvedRows<T, D>::kBytes;
-      if (kBytes > shared_limit) {
-        return cudaErrorInvalidConfiguration;
-      }
-      TensorScan<T> scan{params, static_cast<T*>(o)};
-      scan.convolution = convolution;
-      return launch_with_memory(scan_convolved_kernel<T, D>, params.tasks(),
-                                TensorBlock<T, D, 1>::kThreads, kBytes, stream, scan);
     });
   }
 }

@@ -28,6 +28,15 @@ struct TensorProducts {
   static constexpr int kFactorBytes = 16 * 16;
   static constexpr int kDecay = kFactors + kDirections * kFactorBytes;  // exp(G) of each direction
   static constexpr int kBytes = kDecay + 16;
+
+  // Of a direction of the block.
+  static COMBA_HOST_DEVICE constexpr int triangle(int local) {
+    return kTriangle + local * kTriangleBytes;
+  }
+  static COMBA_HOST_DEVICE constexpr int factors(int local) {
+    return kFactors + local * kFactorBytes;
+  }
+  static COMBA_HOST_DEVICE constexpr int decay(int local) { return kDecay + 4 * local; }
 };
 
 COMBA_HOST_DEVICE constexpr int tensor_chunks(int64_t length) {
@@ -80,7 +89,6 @@ struct TensorScan {
   // the next one.
   int segments = 1;
   const float* states = nullptr;  // [tasks, segments - 1, D, D] S^T after each segment but the last
-  RowConvolution convolution;
 };
 
 // The places of a chunk's rows and products.
@@ -100,6 +108,7 @@ template <typename T, int D, int kDirections>
 struct TensorBlock {
   using Rows = TensorRows<D, kDirections>;
   using Products = TensorProducts<kDirections>;
+  static constexpr int kTogether = kDirections;
   // With both directions in a block some warps walk, 16 kMTiles rows of S^T each, others make ready what these need, and
   // one may copy rows (tensor_map.h). With one direction all warps do everything.
   static constexpr bool kResident = kDirections == 2;
@@ -270,23 +279,21 @@ __device__ TokenGates sum_gates(const Block& b, const RawGates& raw) {
 
 // Leaves the factors of a chunk's tokens for the walks, and g, e, c for the triangles where these will be; lanes 0-15
 // the first direction, 16-31 the second.
-template <typename T, int D, int kDirections>
-__device__ void store_gates(const TensorBlock<T, D, kDirections>& b, const TokenGates& gates,
-                            char* products) {
-  using Products = TensorProducts<kDirections>;
-  const int local = kDirections == 2 ? b.lane >> 4 : 0, i = b.lane & 15;
-  if (b.lane >= 16 * kDirections) {
+template <typename Block>
+__device__ void store_gates(const Block& b, const TokenGates& gates, char* products) {
+  using Products = typename Block::Products;
+  const int local = Block::kTogether == 2 ? b.lane >> 4 : 0, i = b.lane & 15;
+  if (b.lane >= 16 * Block::kTogether) {
     return;
   }
   const int time = b.reversed(local) ? 15 - i : i;
-  auto* const factors =
-      reinterpret_cast<Factors*>(products + Products::kFactors + local * Products::kFactorBytes);
+  auto* const factors = reinterpret_cast<Factors*>(products + Products::factors(local));
   factors[time] = {gates.c * exp2_fast(gates.e), gates.beta, b.p.scale * exp2_fast(gates.g),
                    exp2_fast(gates.end - gates.g)};
   if (i == 15) {
-    reinterpret_cast<float*>(products + Products::kDecay)[local] = exp2_fast(gates.end);
+    *reinterpret_cast<float*>(products + Products::decay(local)) = exp2_fast(gates.end);
   }
-  char* const place = products + Products::kTriangle + local * Products::kTriangleBytes;
+  char* const place = products + Products::triangle(local);
   reinterpret_cast<float4*>(place)[time] = make_float4(gates.g, gates.e, gates.c, 0.f);
   reinterpret_cast<float*>(place + 256)[time] = gates.g;
 }

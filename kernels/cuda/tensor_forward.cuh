@@ -20,7 +20,6 @@
 // Shared memory: see resident_shared_bytes and tensor_shared_bytes; D = 64, both directions: 8,720 bytes a chunk.
 #pragma once
 
-#include "kernels/cuda/tensor_convolution.cuh"
 #include "kernels/cuda/tensor_state.cuh"
 
 namespace comba::kernels::cuda {
@@ -39,16 +38,77 @@ struct Meeting {
   }
 };
 
-// `initial`: S^T [D, D] before the block's first chunk, or null for zero. kConvolve: q, k and v are raw, see ConvolvedRows.
-template <bool kConvolve, typename T, int D, int kDirections>
+// One step of a walk: S^T after a chunk from S^T before it, and the chunk's output O^T, added to o.
+template <typename T, int D, int kDirections>
+__device__ void walk_chunk(const Walk<T, D, kDirections>& walk, WarpState<T, D, kDirections>& state,
+                           float d, const ChunkPlace& place,
+                           float (&o)[WarpState<T, D, kDirections>::kMTiles][2][4]) {
+  constexpr int kMTiles = WarpState<T, D, kDirections>::kMTiles;
+  constexpr bool kWide = WarpState<T, D, kDirections>::kWide;
+  const auto& b = walk.b;
+  const int products = b.products_offset(place);
+  const uint32_t rows = b.rows_address(place), triangles = b.base + products;
+  uint32_t m[4], p[4], v[kMTiles][4], written[kMTiles][4];
+  Factors f[2][2];
+  float decay;
+  const auto load = [&] {
+    decay = walk.decay(products);
+    load_matrices_transposed(m, triangles + walk.triangle_columns);
+    load_matrices(p, triangles + walk.triangle_rows + TensorProducts<kDirections>::kP);
+    walk.load_factors(f, products);
+  };
+  // Before products that run by themselves; others leave no registers for it.
+  if constexpr (kWide) {
+    load();
+    walk.load_values(v[0], rows, 0);
+  }
+  float read_state[kMTiles][2][4] = {};
+  state.begin_read(read_state, o, rows, walk.row_tiles);
+  if constexpr (!kWide) {
+    load();
+  }
+  state.scale(decay);
+  state.finish(read_state, o);
+  // From what has been read of S, in its place, the output.
+  const auto add_update = [&](int mt, const float(&update)[2][4]) {
+    uint32_t plain[4];
+    fragment<T>(plain, update);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+      float(&y)[4] = o[mt][half];
+#pragma unroll
+      for (int x = 0; x < 4; ++x) {
+        y[x] = f[half][x & 1].query * (y[x] - d * read_state[mt][half][x]);
+      }
+      Half<T>::multiply(y, plain, p[2 * half], p[2 * half + 1]);
+    }
+  };
+  float update[kMTiles][2][4] = {};
+#pragma unroll
+  for (int mt = 0; mt < kMTiles; ++mt) {
+    if constexpr (!kWide) {
+      walk.load_values(v[mt], rows, mt);
+    }
+    solve_update<T, Walk<T, D, kDirections>>(update[mt], read_state[mt], v[mt], f, m);
+    scaled_fragment<T>(written[mt], update[mt], [&](int half, int x) { return f[half][x].write; });
+    if constexpr (!kWide) {
+      add_update(mt, update[mt]);
+    }
+  }
+  state.begin_add(written, rows, walk.column_tiles);
+  if constexpr (kWide) {
+    add_update(0, update[0]);
+  }
+  state.finish_add();
+}
+
+// `initial`: S^T [D, D] before the block's first chunk, or null for zero.
+template <typename T, int D, int kDirections>
 __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const float* initial) {
   using Block = TensorBlock<T, D, kDirections>;
-  using Rows = TensorRows<D, kDirections>;
-  constexpr int kMTiles = Block::kMTiles;
   const Walk<T, D, kDirections> walk(b);
   const float d = b.correction(walk.local);
   WarpState<T, D, kDirections> state;
-  constexpr bool kWide = WarpState<T, D, kDirections>::kWide;
   if (!Block::kResident && initial != nullptr) {
     state.visit_pairs(walk.first_row, b.lane, [&](int row, int column, float& x, float& y) {
       const float2 two = *reinterpret_cast<const float2*>(initial + row * D + column);
@@ -56,64 +116,12 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
       y = two.y;
     });
   }
-  OutputTile<T, D, kDirections> tile(walk, walk.reversed ? b.chunks - 1 - b.begin : b.begin);
+  OutputTile<T, D, kDirections> tile(walk, walk.reversed ? b.chunks - 1 - b.begin : b.begin,
+                                     b.spare());
   // `finish(o)`: what becomes of a chunk's output.
   const auto step = [&](const ChunkPlace& place, const auto& finish) {
-    const int products = b.products_offset(place);
-    const uint32_t rows = b.rows_address(place), triangles = b.base + products;
-    uint32_t m[4], p[4], v[kMTiles][4], written[kMTiles][4];
-    Factors f[2][2];
-    float decay;
-    const auto load = [&] {
-      decay = walk.decay(products);
-      load_matrices_transposed(m, triangles + walk.triangle_columns);
-      load_matrices(p, triangles + walk.triangle_rows + TensorProducts<kDirections>::kP);
-      walk.load_factors(f, products);
-    };
-    // Before products that run by themselves; others leave no registers for it.
-    if constexpr (kWide) {
-      load();
-      walk.load_values(v[0], rows, 0);
-    }
-    float read_state[kMTiles][2][4] = {}, o[kMTiles][2][4] = {};
-    state.begin_read(read_state, o, rows, walk.row_tiles);
-    if constexpr (!kWide) {
-      load();
-    }
-    state.scale(decay);
-    state.finish(read_state, o);
-    // From what has been read of S, in its place, the output.
-    const auto add_update = [&](int mt, const float(&update)[2][4]) {
-      uint32_t plain[4];
-      fragment<T>(plain, update);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-        float(&y)[4] = o[mt][half];
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          y[x] = f[half][x & 1].query * (y[x] - d * read_state[mt][half][x]);
-        }
-        Half<T>::multiply(y, plain, p[2 * half], p[2 * half + 1]);
-      }
-    };
-    float update[kMTiles][2][4] = {};
-#pragma unroll
-    for (int mt = 0; mt < kMTiles; ++mt) {
-      if constexpr (!kWide) {
-        walk.load_values(v[mt], rows, mt);
-      }
-      solve_update<T, Walk<T, D, kDirections>>(update[mt], read_state[mt], v[mt], f, m);
-      scaled_fragment<T>(written[mt], update[mt],
-                         [&](int half, int x) { return f[half][x].write; });
-      if constexpr (!kWide) {
-        add_update(mt, update[mt]);
-      }
-    }
-    state.begin_add(written, rows, walk.column_tiles);
-    if constexpr (kWide) {
-      add_update(0, update[0]);
-    }
-    state.finish_add();
+    float o[Block::kMTiles][2][4] = {};
+    walk_chunk(walk, state, d, place, o);
     finish(o);
     tile.move_on(walk.reversed);
   };
@@ -142,9 +150,6 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
         tile.ask();
       }
     });
-  } else if constexpr (kConvolve) {
-    sweep_groups(b, walk.reversed, ConvolvedRows<T, D>{b, walk.reversed, b.scan.convolution},
-                 [&](int, const ChunkPlace& place) { step(place, store); });
   } else {
     sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
                  [&](int, const ChunkPlace& place) { step(place, store); });
@@ -170,7 +175,7 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
     };
     if (first.warp < Block::kWalkers) {
       be_walker<D>();
-      each([](const Block& b) { walk_outputs<false>(b, nullptr); });
+      each([](const Block& b) { walk_outputs(b, nullptr); });
       return;
     }
     be_maker<D>();
@@ -198,16 +203,8 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
         initial = scan.states + (int64_t{n} * (scan.segments - 1) + segment - 1) * D * D;
       }
     }
-    walk_outputs<false>(TensorBlock<T, D, 1>(scan, tensor_memory, n, segment), initial);
+    walk_outputs(TensorBlock<T, D, 1>(scan, tensor_memory, n, segment), initial);
   }
-}
-
-// Of one direction of raw rows.
-template <typename T, int D>
-__global__ void __launch_bounds__(TensorBlock<T, D, 1>::kThreads, TensorBlock<T, D, 1>::kMinBlocks)
-    scan_convolved_kernel(const __grid_constant__ TensorScan<T> scan) {
-  extern __shared__ __align__(1024) char tensor_memory[];
-  walk_outputs<true>(TensorBlock<T, D, 1>(scan, tensor_memory, blockIdx.x), nullptr);
 }
 
 }  // namespace comba::kernels::cuda

@@ -213,12 +213,12 @@ struct Walk {
       column_tiles[step] = tile_offset<D, kPairColumns>(lane) ^ 32 * step;
     }
     value_tile = tile_offset<D, kPairRows>(lane) ^ 2 * first_row;
-    const int triangle = Products::kTriangle + local * Products::kTriangleBytes;
+    const int triangle = Products::triangle(local);
     triangle_rows =
         triangle + triangle_piece(tile_row<kPairRows>(lane), tile_piece<kPairRows>(lane));
     triangle_columns =
         triangle + triangle_piece(tile_row<kPairColumns>(lane), tile_piece<kPairColumns>(lane));
-    factors = Products::kFactors + local * Products::kFactorBytes + 32 * (lane & 3);
+    factors = Products::factors(local) + 32 * (lane & 3);
   }
 
   // This warp's rows of the m-tile of V^T (or of what has taken its place), and these as accumulators.
@@ -245,7 +245,7 @@ struct Walk {
     }
   }
   __device__ float decay(int products) const {
-    return reinterpret_cast<const float*>(b.memory + products + Products::kDecay)[local];
+    return *reinterpret_cast<const float*>(b.memory + products + Products::decay(local));
   }
 };
 
@@ -263,9 +263,10 @@ struct OutputTile {
   int chunk, last, length;
   uint4 left[kMTiles];
 
-  __device__ OutputTile(const Walk<T, D, kDirections>& walk, int first_chunk)
+  // `last_left`: the place of what is left of the last chunk.
+  __device__ OutputTile(const Walk<T, D, kDirections>& walk, int first_chunk, char* last_left)
       : stride(walk.b.p.heads * D),
-        spare(reinterpret_cast<uint4*>(walk.b.spare()) + walk.first_row / 16 * 32 + walk.b.lane),
+        spare(reinterpret_cast<uint4*>(last_left) + walk.first_row / 16 * 32 + walk.b.lane),
         token(walk.b.lane >> 2),
         chunk(first_chunk),
         last(walk.b.chunks - 1),

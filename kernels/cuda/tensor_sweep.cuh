@@ -242,7 +242,6 @@ struct ReadySweep {
 // Where a sweep of one direction has its chunks from: q and k as they are, and `values`.
 template <typename T, int D>
 struct StoredRows {
-  static constexpr bool kPrepared = true;
   using Block = TensorBlock<T, D, 1>;
   using Rows = typename Block::Rows;
   const Block& b;
@@ -259,10 +258,9 @@ struct StoredRows {
 };
 
 // All warps of a block of one direction load, make and walk: step(chunk, place) for every step, down or up.
-// `source`: StoredRows or, to be prepared when they have come, ConvolvedRows.
-template <typename T, int D, typename Source, typename Step>
-__device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const Source& source,
-                             const Step& step) {
+template <typename T, int D, typename Step>
+__device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down,
+                             const StoredRows<T, D>& source, const Step& step) {
   using Block = TensorBlock<T, D, 1>;
   const auto load = [&](int first) {
     source.load(first, min(first + Block::kGroup, b.end));
@@ -280,11 +278,6 @@ __device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down, const Sou
     show_to_products();
     __syncthreads();
     load(end);
-    if constexpr (!Source::kPrepared) {
-      source.prepare(first, end);
-      show_to_products();
-      __syncthreads();
-    }
     if (own < end) {
       const ChunkPlace place = b.place(own, chunk);
       char* const products = b.memory + b.products_offset(place);

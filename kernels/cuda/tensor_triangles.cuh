@@ -30,12 +30,15 @@ __device__ inline void invert_column(float (&m)[16], const float4* a, int j, int
 }
 
 // K K^T and Q K^T of a chunk: rows 8 half + quad, columns 8 n + 2 pair + x at [n][2 half + x].
-template <typename T, int D, int kDirections>
-__device__ void make_gram(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
-                          float (&kk)[2][4], float (&qk)[2][4]) {
-  using Rows = TensorRows<D, kDirections>;
-  const uint32_t rows = tile_offset<D, kPairColumns>(b.lane),
-                 columns = tile_offset<D, kPairRows>(b.lane);
+struct Gram {
+  float kk[2][4] = {}, qk[2][4] = {};
+};
+template <typename T, int D>
+__device__ Gram make_gram(uint32_t chunk_rows, int lane) {
+  using Rows = TensorRows<D, 1>;
+  const uint32_t rows = tile_offset<D, kPairColumns>(lane),
+                 columns = tile_offset<D, kPairRows>(lane);
+  Gram gram;
 #pragma unroll
   for (int step = 0; step < D / 16; ++step) {
     uint32_t k[4], q[4], other[4];
@@ -44,10 +47,11 @@ __device__ void make_gram(const TensorBlock<T, D, kDirections>& b, uint32_t chun
     load_matrices(other, chunk_rows + Rows::kKey + (columns ^ 32 * step));
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      Half<T>::multiply(kk[n], k, other[2 * n], other[2 * n + 1]);
-      Half<T>::multiply(qk[n], q, other[2 * n], other[2 * n + 1]);
+      Half<T>::multiply(gram.kk[n], k, other[2 * n], other[2 * n + 1]);
+      Half<T>::multiply(gram.qk[n], q, other[2 * n], other[2 * n + 1]);
     }
   }
+  return gram;
 }
 
 // One triangle's gates at this lane's rows and columns, and where its elements go.
@@ -59,8 +63,7 @@ struct TriangleView {
 
   template <typename Block>
   __device__ TriangleView(const Block& b, char* products, int local)
-      : place(products + Block::Products::kTriangle + local * Block::Products::kTriangleBytes),
-        d(b.correction(local)) {
+      : place(products + Block::Products::triangle(local)), d(b.correction(local)) {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       row[half] = reinterpret_cast<const float4*>(place)[8 * half + (b.lane >> 2)];
@@ -91,11 +94,13 @@ __device__ void store_column(char* place, const float (&m)[16], int j, bool reve
   }
 }
 
-// Phase 1 for one chunk of 16 tokens, from make_gram(). A pair of different tokens, row i and column j, belongs to the direction that
-// reaches i later: `after` (i > j) or `before` (i < j); with one direction both are the same and half the work is lost.
-template <typename T, int D, int kDirections>
-__device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, const float (&kk)[2][4],
-                               const float (&qk)[2][4], char* products) {
+// Phase 1 for one chunk of 16 tokens. A pair of different tokens, row i and column j, belongs to the direction that reaches
+// i later: `after` (i > j) or `before` (i < j), each with its gram; with one direction both are the same and half the work
+// is lost.
+template <typename T, typename Block>
+__device__ void make_triangles(const Block& b, const Gram& gram_after, const Gram& gram_before,
+                               char* products) {
+  constexpr int kDirections = Block::kTogether;
   const int lane = b.lane, quad = lane >> 2, pair = lane & 3;
   const bool reversed = b.reversed(0);
   const int local_after = kDirections == 2 && reversed ? 1 : 0;
@@ -120,10 +125,12 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, const fl
         const bool late = half == n ? i > j : half > n;
         const float4 row = late ? after.row[half] : before.row[half];
         const float2 columns = late ? after.column[n] : before.column[n];
-        const float g_j = x == 0 ? columns.x : columns.y, key = kk[n][r];
+        const float g_j = x == 0 ? columns.x : columns.y;
+        const float key = late ? gram_after.kk[n][r] : gram_before.kk[n][r];
+        const float query = late ? gram_after.qk[n][r] : gram_before.qk[n][r];
         const float p =
-            b.p.scale * (qk[n][r] - (late ? after.d : before.d) * key) * exp2_fast(row.x - g_j);
-        const float on_diagonal = b.p.scale * (qk[n][r] - after.d * key);
+            b.p.scale * (query - (late ? after.d : before.d) * key) * exp2_fast(row.x - g_j);
+        const float on_diagonal = b.p.scale * (gram_after.qk[n][r] - after.d * gram_after.kk[n][r]);
         p_after[n][r] = late ? p : i == j ? on_diagonal : 0.f;
         p_before[n][r] = late ? 0.f : p;
         const bool scan_order = kDirections == 2 ? late : !reversed;
@@ -147,8 +154,7 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, const fl
   for (int half = 0; half < 2; ++half) {
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
-      const uint32_t at =
-          TensorProducts<kDirections>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
+      const uint32_t at = TensorProducts<1>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
       const uint32_t first = Half<T>::pack(p_after[n][2 * half], p_after[n][2 * half + 1]);
       const uint32_t second = Half<T>::pack(p_before[n][2 * half], p_before[n][2 * half + 1]);
       if (kDirections == 2 || !reversed) {
@@ -164,9 +170,8 @@ __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, const fl
 template <typename T, int D, int kDirections>
 __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
                                char* products) {
-  float kk[2][4] = {}, qk[2][4] = {};
-  make_gram(b, chunk_rows, kk, qk);
-  make_triangles(b, kk, qk, products);
+  const Gram gram = make_gram<T, D>(chunk_rows, b.lane);
+  make_triangles<T>(b, gram, gram, products);
 }
 
 }  // namespace comba::kernels::cuda

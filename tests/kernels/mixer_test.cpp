@@ -43,6 +43,7 @@ void PrintTo(const MixerCase& c, std::ostream* out) { *out << c.name; }
 const MixerCase kCases[] = {
     {.name = "usual"},
     {.name = "head_dim_16", .length = 20, .dim = 16},
+    {.name = "short_of_head_dim_64", .length = 20, .heads = 1, .dim = 64},
     {.name = "head_dim_64", .length = 70, .heads = 3, .dim = 64},
     {.name = "head_dim_128", .length = 40, .heads = 1, .dim = 128},
     {.name = "groups_of_head_dim_128", .batch = 1, .length = 150, .heads = 2, .dim = 128},
@@ -55,6 +56,14 @@ const MixerCase kCases[] = {
     {.name = "no_gate", .gate = false},
     {.name = "no_correction_decayed_sum", .d = false, .decayed_feedback = true, .merge = "sum"},
     {.name = "strided", .strided = true},
+    {.name = "no_gate_of_head_dim_64", .length = 50, .dim = 64, .gate = false, .merge = "sum"},
+    {.name = "no_norm_of_head_dim_64", .length = 50, .dim = 64, .normalize = false},
+    {.name = "two_taps_strided_of_head_dim_64", .dim = 64, .taps = 2, .strided = true},
+    {.name = "no_correction_decayed_of_head_dim_64",
+     .length = 49,
+     .dim = 64,
+     .d = false,
+     .decayed_feedback = true},
     {.name = "long", .batch = 1, .length = 300, .dim = 64, .merge = "sum"},
 };
 
@@ -301,7 +310,7 @@ std::string cuda_name(const testing::TestParamInfo<CudaMixerCase>& info) {
 
 INSTANTIATE_TEST_SUITE_P(All, MixerCuda, testing::ValuesIn(cuda_cases(std::size(kCases))),
                          cuda_name);
-INSTANTIATE_TEST_SUITE_P(Small, MixerCuda, testing::ValuesIn(cuda_cases(2)), cuda_name);
+INSTANTIATE_TEST_SUITE_P(Small, MixerCuda, testing::ValuesIn(cuda_cases(3)), cuda_name);
 
 // Samples of a large batch against the definition of each alone.
 void expect_samples_match(const MixerCase& c, const std::vector<int64_t>& samples) {
@@ -338,7 +347,6 @@ void expect_samples_match(const MixerCase& c, const std::vector<int64_t>& sample
   }
 }
 
-// Few tasks have their convolutions in the scan, many before it.
 TEST(CudaMixer, ASampleOfALargeBatchHasTheBitsItHasAlone) {
   if (!at::hasCUDA()) {
     GTEST_SKIP() << "no CUDA device";
