@@ -3,15 +3,15 @@
 //
 // Every warp has one role, and chunks go from role to role through rings in shared memory, a ring a direction, on into the
 // next (batch, head):
-//   row makers   one of q, k, v of one direction: 19 raw tokens come by the tensor memory accelerator, 16 rows go out
-//   triangles    tensor_triangles.cuh, every other chunk of a direction
+//   row makers   q, k or v: 19 raw tokens come by the tensor memory accelerator, 16 rows go out
+//   triangles    tensor_triangles.cuh, of a chunk of each direction at a time
 //   walkers      four of each direction, as in tensor_forward.cuh; where a direction comes first it leaves its output in the
 //                place of `merged`, where it comes second it adds what was left and hands 16 tokens on
-//   finishers    one a direction: norm, gate and stores of whole rows
+//   finishers    two a direction: norm, gate and stores of whole rows
 //
 // Convolution on tensor cores: a tile [16 tokens, 8 channels] is the sum over the taps of the raw rows, begun one token later
-// for each tap, times a diagonal matrix of eight channels' taps, in half width. A product of depth 16 takes two taps. They
-// are halved beforehand, as
+// for each tap, times a diagonal matrix of eight channels' taps. A product of depth 16 takes two taps. Taps are split into a
+// half-width number and what rounding has left of it, and halved beforehand, as
 //   SiLU(x) = x / 2 + x / 2 tanh(x / 2)
 #pragma once
 
