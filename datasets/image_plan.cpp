@@ -3,6 +3,7 @@
 #include "datasets/resample.h"
 
 #include <algorithm>
+#include <cmath>
 
 namespace comba::datasets {
 namespace {
@@ -21,7 +22,7 @@ void mirror(Image& image) {
 
 Image carry_out(const PreparedImage& prepared) {
   const ImagePlan& plan = prepared.plan;
-  Image out = resample(prepared.part, plan.size, plan.size);
+  Image out = resample(prepared.part, plan.height, plan.width);
   if (plan.flip) {
     mirror(out);
   }
@@ -29,6 +30,24 @@ Image carry_out(const PreparedImage& prepared) {
     augment(out, step);
   }
   return out;
+}
+
+PlacedImage place(const PreparedImage& prepared, int64_t offset) {
+  const DecodedPart& part = prepared.part;
+  const double top = std::floor(part.y);
+  const int lines = static_cast<int>(std::ceil(part.y + part.height) - top);
+  return {offset, lines,       part.image.width, part.y - top,
+          part.x, part.height, part.width,       prepared.plan};
+}
+
+int64_t bytes_of(const PlacedImage& placed, int channels) {
+  return int64_t{placed.height} * placed.width * channels;
+}
+
+void copy_rows(const PreparedImage& prepared, const PlacedImage& placed, uint8_t* first) {
+  const Image& image = prepared.part.image;
+  std::copy_n(image.row(static_cast<int>(prepared.part.y)), bytes_of(placed, image.channels),
+              first);
 }
 
 }  // namespace comba::datasets

@@ -5,14 +5,15 @@
 #include "datasets/augment.h"
 #include "datasets/decode.h"
 
+#include <cstdint>
 #include <vector>
 
 namespace comba::datasets {
 
 // In this order: the wanted box is resized (resample.h), mirrored and augmented.
 struct ImagePlan {
-  int size = 0;       // px, of the square that the box becomes
-  bool flip = false;  // left and right change places
+  int height = 0, width = 0;  // px, that the box becomes
+  bool flip = false;          // left and right change places
   std::vector<AugmentStep> steps;
 };
 
@@ -23,5 +24,19 @@ struct PreparedImage {
 
 // Returns [size, size, channels].
 Image carry_out(const PreparedImage& prepared);
+
+// A prepared image whose pixels lie among those of others.
+struct PlacedImage {
+  int64_t offset = 0;                                  // of its first byte
+  int height = 0, width = 0;                           // px
+  double y = 0, x = 0, box_height = 0, box_width = 0;  // the wanted box, px
+  ImagePlan plan;
+};
+
+// Where an image of no more than the rows that its box needs would lie. (Columns stay: resampling counts from the left.)
+PlacedImage place(const PreparedImage& prepared, int64_t offset);
+int64_t bytes_of(const PlacedImage& placed, int channels);
+// Copies those rows to the first of its bytes.
+void copy_rows(const PreparedImage& prepared, const PlacedImage& placed, uint8_t* first);
 
 }  // namespace comba::datasets

@@ -167,7 +167,7 @@ PreparedImage TrainingTransform::prepare(DecodedPart part, const SampleKey& key)
     }
     prepared.part = {std::move(square), 0, 0, double(size), double(size)};
   }
-  prepared.plan.size = size;
+  prepared.plan.height = prepared.plan.width = size;
   prepared.plan.flip = random.uniform() < options_.flip;
   prepared.plan.steps = draw_augmentation(policy_, random);
   return prepared;

@@ -46,7 +46,7 @@ TORCH_LIBRARY(comba, m) {
       "Tensor grad_A_log, Tensor grad_dt_bias, Tensor grad_decay)");
   // Without gradients, see kernels/image/. Tables (images, steps, boxes, streams, mixes) are CPU tensors.
   m.def(
-      "augment_images(Tensor pixels, Tensor images, Tensor steps, *, int size, "
+      "augment_images(Tensor pixels, Tensor images, Tensor steps, *, int[2] size, "
       "int[3] fill=[124, 116, 104]) -> Tensor");
   m.def(
       "normalise_images(Tensor pixels, Tensor scale, Tensor shift, *, Tensor? boxes=None, "

@@ -33,21 +33,22 @@ __device__ void for_each_pixel(int height, int width, const Function& function) 
 __global__ void __launch_bounds__(kThreads)
     weights_kernel(const __grid_constant__ AugmentBuffers b) {
   const Source& s = b.sources[blockIdx.x];
-  for_each_pixel(2, b.size, [&](int axis, int i) {
-    make_weights(s.axes[axis], i, b.tables + s.tables[axis]);
-  });
+  for (int axis = 0; axis < 2; ++axis) {
+    for_each_pixel(1, s.axes[axis].outputs,
+                   [&](int, int i) { make_weights(s.axes[axis], i, b.tables + s.tables[axis]); });
+  }
 }
 
 __global__ void __launch_bounds__(kThreads) lines_kernel(const __grid_constant__ AugmentBuffers b) {
   const Source s = b.sources[blockIdx.x];
-  for_each_pixel(s.lines, b.size, [&](int line, int x) { resize_line(b, s, line, x); });
+  for_each_pixel(s.lines, b.width, [&](int line, int x) { resize_line(b, s, line, x); });
 }
 
 __global__ void __launch_bounds__(kThreads)
     columns_kernel(const __grid_constant__ AugmentBuffers b) {
   const int image = static_cast<int>(blockIdx.x);
   const Source s = b.sources[image];
-  for_each_pixel(b.size, b.size, [&](int y, int x) { resize_column(b, s, image, y, x); });
+  for_each_pixel(b.height, b.width, [&](int y, int x) { resize_column(b, s, image, y, x); });
 }
 
 __global__ void __launch_bounds__(kThreads)
@@ -60,8 +61,8 @@ __global__ void __launch_bounds__(kThreads)
     counts[i] = 0;
   }
   __syncthreads();
-  for_each_pixel(b.size, b.size, [&](int y, int x) {
-    const uint8_t* const rgb = image + (int64_t{y} * b.size + x) * 3;
+  for_each_pixel(b.height, b.width, [&](int y, int x) {
+    const uint8_t* const rgb = image + (int64_t{y} * b.width + x) * 3;
     for (int c = 0; c < channels_counted(operation); ++c) {
       atomicAdd(&counts[c * kLevels + level_of(operation, rgb, c)], 1U);
     }
@@ -95,13 +96,13 @@ __global__ void __launch_bounds__(kThreads)
     operate_kernel(const __grid_constant__ AugmentBuffers b, int first) {
   const Task& t = b.tasks[first + static_cast<int>(blockIdx.x)];
   const uint8_t* const lookup = b.lookups + int64_t{blockIdx.x} * 3 * kLevels;
-  for_each_pixel(b.size, b.size, [&](int y, int x) { operate(b, t, lookup, y, x); });
+  for_each_pixel(b.height, b.width, [&](int y, int x) { operate(b, t, lookup, y, x); });
 }
 
 __global__ void __launch_bounds__(kThreads)
     blur_kernel(const __grid_constant__ AugmentBuffers b, int first, int pass) {
   const Task& t = b.tasks[first + static_cast<int>(blockIdx.x)];
-  for_each_pixel(b.size, b.size, [&](int y, int x) { blur(b, t, pass, y, x); });
+  for_each_pixel(b.height, b.width, [&](int y, int x) { blur(b, t, pass, y, x); });
 }
 
 unsigned blocks_for(int64_t pixels) {
@@ -113,7 +114,7 @@ void launch_stage(const Stage& stage, const AugmentBuffers& b, cudaStream_t stre
   const auto grid = [](int tasks, unsigned blocks) {
     return dim3(static_cast<unsigned>(tasks), blocks);
   };
-  const unsigned blocks = blocks_for(int64_t{b.size} * b.size);
+  const unsigned blocks = blocks_for(int64_t{b.height} * b.width);
   if (stage.histograms > 0) {
     cudaMemsetAsync(b.histograms, 0, sizeof(uint32_t) * 3 * kLevels * stage.histograms, stream);
     histogram_kernel<<<grid(stage.histograms, std::min<unsigned>(blocks, kHistogramBlocks)),
@@ -135,11 +136,11 @@ void launch_stage(const Stage& stage, const AugmentBuffers& b, cudaStream_t stre
 
 cudaError_t launch_augment(const AugmentPlan& plan, const AugmentBuffers& b, cudaStream_t stream) {
   const auto images = static_cast<unsigned>(plan.sources.size());
-  const int64_t square = int64_t{plan.size} * plan.size;
+  const int64_t pixels = int64_t{plan.height} * plan.width;
   const int64_t mean_lines = plan.line_bytes / 3 / images;  // pixels
   weights_kernel<<<images, kThreads, 0, stream>>>(b);
   lines_kernel<<<dim3(images, blocks_for(mean_lines)), kThreads, 0, stream>>>(b);
-  columns_kernel<<<dim3(images, blocks_for(square)), kThreads, 0, stream>>>(b);
+  columns_kernel<<<dim3(images, blocks_for(pixels)), kThreads, 0, stream>>>(b);
   for (const Stage& stage : plan.stages) {
     launch_stage(stage, b, stream);
   }

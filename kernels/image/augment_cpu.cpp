@@ -32,12 +32,12 @@ void for_each_pixel(int height, int width, const Function& function) {
 void resize(const AugmentBuffers& b, int image) {
   const Source& s = b.sources[image];
   for (int axis = 0; axis < 2; ++axis) {
-    for (int i = 0; i < b.size; ++i) {
+    for (int i = 0; i < s.axes[axis].outputs; ++i) {
       make_weights(s.axes[axis], i, b.tables + s.tables[axis]);
     }
   }
-  for_each_pixel(s.lines, b.size, [&](int line, int x) { resize_line(b, s, line, x); });
-  for_each_pixel(b.size, b.size, [&](int y, int x) { resize_column(b, s, image, y, x); });
+  for_each_pixel(s.lines, b.width, [&](int line, int x) { resize_line(b, s, line, x); });
+  for_each_pixel(b.height, b.width, [&](int y, int x) { resize_column(b, s, image, y, x); });
 }
 
 // Fills the table of a task, number `place` of its stage.
@@ -47,7 +47,7 @@ void make_lookup(const AugmentBuffers& b, const Task& t, int place) {
   if (needs_histogram(t.operation)) {
     std::fill_n(histogram, 3 * kLevels, 0U);
     const uint8_t* const image = b.image(t.from, t.image);
-    for (int64_t i = 0; i < int64_t{b.size} * b.size; ++i) {
+    for (int64_t i = 0; i < int64_t{b.height} * b.width; ++i) {
       for (int c = 0; c < channels_counted(t.operation); ++c) {
         ++histogram[c * kLevels + level_of(t.operation, image + 3 * i, c)];
       }
@@ -61,7 +61,7 @@ void make_lookup(const AugmentBuffers& b, const Task& t, int place) {
 void carry_out(const AugmentBuffers& b, const Task& t, int place) {
   if (t.operation == Operation::box_blur) {
     for (int pass = 0; pass < kBlurPasses; ++pass) {
-      for_each_pixel(b.size, b.size, [&](int y, int x) { blur(b, t, pass, y, x); });
+      for_each_pixel(b.height, b.width, [&](int y, int x) { blur(b, t, pass, y, x); });
     }
     return;
   }
@@ -69,11 +69,11 @@ void carry_out(const AugmentBuffers& b, const Task& t, int place) {
     make_lookup(b, t, place);
   }
   const uint8_t* const lookup = b.lookups + int64_t{place} * 3 * kLevels;
-  for_each_pixel(b.size, b.size, [&](int y, int x) { operate(b, t, lookup, y, x); });
+  for_each_pixel(b.height, b.width, [&](int y, int x) { operate(b, t, lookup, y, x); });
 }
 
 at::Tensor augment_images_cpu(const at::Tensor& pixels, const at::Tensor& images,
-                              const at::Tensor& steps, int64_t size, at::IntArrayRef fill) {
+                              const at::Tensor& steps, at::IntArrayRef size, at::IntArrayRef fill) {
   const AugmentPlan plan = make_augment_plan(pixels, images, steps, size, fill);
   const AugmentMemory memory(plan, pixels.options());
   AugmentBuffers b = memory.buffers(plan, pixels, fill);

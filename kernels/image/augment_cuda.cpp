@@ -13,7 +13,8 @@ namespace comba::kernels::image {
 namespace {
 
 at::Tensor augment_images_cuda(const at::Tensor& pixels, const at::Tensor& images,
-                               const at::Tensor& steps, int64_t size, at::IntArrayRef fill) {
+                               const at::Tensor& steps, at::IntArrayRef size,
+                               at::IntArrayRef fill) {
   TORCH_CHECK(pixels.is_cuda(),
               "comba::augment_images: pixels: expected a CUDA tensor, got one on ",
               pixels.device());

@@ -5,12 +5,13 @@
 namespace comba::kernels::image {
 
 at::Tensor augment_images(const AugmentInputs& inputs) {
-  using Signature =
-      at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&, int64_t, at::IntArrayRef);
+  using Signature = at::Tensor(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                               at::IntArrayRef, at::IntArrayRef);
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow("comba::augment_images", "")
                              .typed<Signature>();
-  return op.call(inputs.pixels, inputs.images, inputs.steps, inputs.size, inputs.fill);
+  return op.call(inputs.pixels, inputs.images, inputs.steps, {inputs.height, inputs.width},
+                 inputs.fill);
 }
 
 }  // namespace comba::kernels::image

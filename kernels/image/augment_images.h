@@ -1,4 +1,4 @@
-// Boxes of a batch of images -> squares of one size, mirrored and augmented, to the same bits on every device: resizing as
+// Boxes of a batch of images -> images of one size, mirrored and augmented, to the same bits on every device: resizing as
 // Pillow's antialiased bicubic (a = -1/2), operations as those that RandAugment and 3-Augment take from Pillow 12.
 //
 // A row of `images` is {offset, height, width, y, x, box height, box width, flip}: the image's first byte among the
@@ -32,14 +32,14 @@
 namespace comba::kernels::image {
 
 struct AugmentInputs {
-  at::Tensor pixels;  // [N] uint8: RGB, rows from the top, no padding
-  at::Tensor images;  // [B, 8] fp64 on the CPU
-  at::Tensor steps;   // [B, K, 7] fp64 on the CPU: done in this order
-  int64_t size = 224;
+  at::Tensor pixels;                              // [N] uint8: RGB, rows from the top, no padding
+  at::Tensor images;                              // [B, 8] fp64 on the CPU
+  at::Tensor steps;                               // [B, K, 7] fp64 on the CPU: done in this order
+  int64_t height = 224, width = 224;              // px, of the outputs
   std::array<int64_t, 3> fill = {124, 116, 104};  // ImageNet's mean colour
 };
 
-// Returns [B, size, size, 3] uint8 where the pixels are. Throws c10::Error naming the argument, what was expected and what
+// Returns [B, height, width, 3] uint8 where the pixels are. Throws c10::Error naming the argument, what was expected and what
 // was found.
 at::Tensor augment_images(const AugmentInputs& inputs);
 

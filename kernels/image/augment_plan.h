@@ -75,7 +75,7 @@ struct Stage {
 };
 
 struct AugmentPlan {
-  int32_t size = 0;  // px, of the squares
+  int32_t height = 0, width = 0;  // px, of the outputs
   std::vector<Source> sources;
   std::vector<Task> tasks;
   std::vector<Stage> stages;
@@ -89,15 +89,15 @@ struct AugmentBuffers {
   const Source* sources = nullptr;
   const Task* tasks = nullptr;
   int32_t* tables = nullptr;
-  uint8_t* lines = nullptr;        // of an image [lines, size, 3]
-  uint8_t* images[2] = {};         // [B, size, size, 3]
+  uint8_t* lines = nullptr;        // of an image [lines, width, 3]
+  uint8_t* images[2] = {};         // [B, height, width, 3]
   uint32_t* histograms = nullptr;  // [tasks of a stage, 3, 256]
   uint8_t* lookups = nullptr;      // the same
-  int32_t size = 0;
+  int32_t height = 0, width = 0;
   uint8_t fill[3] = {};  // what comes in from outside
 
   COMBA_HOST_DEVICE uint8_t* image(int buffer, int number) const {
-    return images[buffer] + int64_t{number} * size * size * 3;
+    return images[buffer] + int64_t{number} * height * width * 3;
   }
 };
 

@@ -14,7 +14,7 @@ namespace {
 
 constexpr const char* kOp = "comba::augment_images";
 constexpr int64_t kImageColumns = 8, kStepColumns = 7;
-constexpr int64_t kLargestSide = 16384;  // px, of a square
+constexpr int64_t kLargestSide = 16384;  // px, of an output
 constexpr double kLargestImage = 1 << 16,
                  kLargestRadius = 4096;  // px; lines x size stay below 2^31
 
@@ -23,7 +23,7 @@ bool is_whole(double x, double low, double high) {
 }
 
 // Row `i` of the table of images, but for where its scratch lies.
-Source read_source(const double* row, int64_t i, int64_t bytes, int size) {
+Source read_source(const double* row, int64_t i, int64_t bytes, at::IntArrayRef size) {
   const auto [offset, height, width] = std::array{row[0], row[1], row[2]};
   TORCH_CHECK(is_whole(height, 1, kLargestImage) && is_whole(width, 1, kLargestImage), kOp,
               ": images[", i, "]: expected a height and width of 1 .. 2^16 px, got ", height, " x ",
@@ -43,8 +43,8 @@ Source read_source(const double* row, int64_t i, int64_t bytes, int size) {
   s.width = static_cast<int32_t>(width);
   s.top = static_cast<int32_t>(y);
   s.lines = static_cast<int32_t>(std::ceil(y + box_height)) - s.top;
-  s.axes[0] = make_axis(x, box_width, size);
-  s.axes[1] = make_axis(y - s.top, box_height, size);
+  s.axes[0] = make_axis(x, box_width, static_cast<int>(size[1]));
+  s.axes[1] = make_axis(y - s.top, box_height, static_cast<int>(size[0]));
   s.flip = row[7] != 0 ? 1 : 0;
   return s;
 }
@@ -141,7 +141,7 @@ void add_stage(AugmentPlan& plan, std::vector<Task>& tasks) {
 }
 
 void check_tables(const at::Tensor& pixels, const at::Tensor& images, const at::Tensor& steps,
-                  int64_t size, at::IntArrayRef fill) {
+                  at::IntArrayRef size, at::IntArrayRef fill) {
   TORCH_CHECK(pixels.dim() == 1 && pixels.scalar_type() == at::kByte && pixels.is_contiguous(), kOp,
               ": pixels: expected contiguous uint8 [N], got ", pixels.scalar_type(), " ",
               pixels.sizes());
@@ -153,8 +153,10 @@ void check_tables(const at::Tensor& pixels, const at::Tensor& images, const at::
                   steps.size(0) == images.size(0) && steps.size(2) == kStepColumns,
               kOp, ": steps: expected float64 [B, K, 7] with B = ", images.size(0),
               " on the CPU, got ", steps.scalar_type(), " ", steps.sizes(), " on ", steps.device());
-  TORCH_CHECK(size >= 1 && size <= kLargestSide, kOp, ": size: expected 1 .. ", kLargestSide,
-              " px, got ", size);
+  TORCH_CHECK(size.size() == 2 &&
+                  std::all_of(size.begin(), size.end(),
+                              [](int64_t side) { return side >= 1 && side <= kLargestSide; }),
+              kOp, ": size: expected {height, width} of 1 .. ", kLargestSide, " px, got ", size);
   TORCH_CHECK(fill.size() == 3 && std::all_of(fill.begin(), fill.end(),
                                               [](int64_t v) { return v >= 0 && v <= 255; }),
               kOp, ": fill: expected three levels of 0 .. 255, got ", fill);
@@ -163,17 +165,18 @@ void check_tables(const at::Tensor& pixels, const at::Tensor& images, const at::
 }  // namespace
 
 AugmentPlan make_augment_plan(const at::Tensor& pixels, const at::Tensor& images,
-                              const at::Tensor& steps, int64_t size, at::IntArrayRef fill) {
+                              const at::Tensor& steps, at::IntArrayRef size, at::IntArrayRef fill) {
   check_tables(pixels, images, steps, size, fill);
   const at::Tensor image_rows = images.contiguous(), step_rows = steps.contiguous();
   const auto* const image_row = image_rows.const_data_ptr<double>();
   const auto* const step_row = step_rows.const_data_ptr<double>();
   AugmentPlan plan;
-  plan.size = static_cast<int32_t>(size);
+  plan.height = static_cast<int32_t>(size[0]);
+  plan.width = static_cast<int32_t>(size[1]);
   for (int64_t i = 0; i < images.size(0); ++i) {
-    Source s = read_source(image_row + i * kImageColumns, i, pixels.numel(), plan.size);
+    Source s = read_source(image_row + i * kImageColumns, i, pixels.numel(), size);
     s.line = plan.line_bytes;
-    plan.line_bytes += int64_t{s.lines} * size * 3;
+    plan.line_bytes += int64_t{s.lines} * plan.width * 3;
     for (int axis = 0; axis < 2; ++axis) {
       s.tables[axis] = plan.table_ints;
       plan.table_ints += s.axes[axis].table_size();
@@ -197,11 +200,11 @@ AugmentPlan make_augment_plan(const at::Tensor& pixels, const at::Tensor& images
 AugmentMemory::AugmentMemory(const AugmentPlan& plan, const at::TensorOptions& options) {
   const auto count = static_cast<int64_t>(plan.sources.size());
   const auto bytes = options.dtype(at::kByte), ints = options.dtype(at::kInt);
-  const auto squares = [&](int64_t number) {
-    return at::empty({number, plan.size, plan.size, 3}, bytes);
+  const auto outputs = [&](int64_t number) {
+    return at::empty({number, plan.height, plan.width, 3}, bytes);
   };
-  images = squares(count);
-  other = squares(plan.second_buffer ? count : 0);
+  images = outputs(count);
+  other = outputs(plan.second_buffer ? count : 0);
   tables = at::empty({plan.table_ints}, ints);
   lines = at::empty({plan.line_bytes}, bytes);
   histograms = at::empty({plan.lookups, 3, 256}, ints);
@@ -218,7 +221,8 @@ AugmentBuffers AugmentMemory::buffers(const AugmentPlan& plan, const at::Tensor&
   b.images[1] = other.data_ptr<uint8_t>();
   b.histograms = reinterpret_cast<uint32_t*>(histograms.data_ptr<int32_t>());
   b.lookups = lookups.data_ptr<uint8_t>();
-  b.size = plan.size;
+  b.height = plan.height;
+  b.width = plan.width;
   for (size_t c = 0; c < 3; ++c) {
     b.fill[c] = static_cast<uint8_t>(fill[c]);
   }

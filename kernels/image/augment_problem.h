@@ -8,12 +8,12 @@
 namespace comba::kernels::image {
 
 AugmentPlan make_augment_plan(const at::Tensor& pixels, const at::Tensor& images,
-                              const at::Tensor& steps, int64_t size, at::IntArrayRef fill);
+                              const at::Tensor& steps, at::IntArrayRef size, at::IntArrayRef fill);
 
 // The outputs and the scratch of a plan, on one device.
 struct AugmentMemory {
   at::Tensor images,
-      other;  // [B, size, size, 3]; other: empty unless the plan needs a second buffer
+      other;  // [B, height, width, 3]; other: empty unless the plan needs a second buffer
   at::Tensor tables, lines, histograms, lookups;
 
   AugmentMemory(const AugmentPlan& plan, const at::TensorOptions& options);

@@ -12,10 +12,12 @@ namespace {
 using Optional = std::optional<at::Tensor>;
 
 at::Tensor augment_images_meta(const at::Tensor& pixels, const at::Tensor& images,
-                               const at::Tensor&, int64_t size, at::IntArrayRef) {
+                               const at::Tensor&, at::IntArrayRef size, at::IntArrayRef) {
   TORCH_CHECK(images.dim() == 2, "comba::augment_images: images: expected [B, 8], got ",
               images.sizes());
-  const c10::SymDimVector sizes = {images.sym_size(0), size, size, 3};
+  TORCH_CHECK(size.size() == 2, "comba::augment_images: size: expected {height, width}, got ",
+              size);
+  const c10::SymDimVector sizes = {images.sym_size(0), size[0], size[1], 3};
   return at::empty_symint(sizes, pixels.options());
 }
 

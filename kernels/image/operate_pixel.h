@@ -17,6 +17,10 @@ COMBA_HOST_DEVICE inline uint8_t clipped(int value) {
   return static_cast<uint8_t>(value < 0 ? 0 : value > 255 ? 255 : value);
 }
 
+COMBA_HOST_DEVICE inline int within(int i, int count) {  // continues the ends of a line
+  return i < 0 ? 0 : i < count ? i : count - 1;
+}
+
 // From `plain` towards `value`, and beyond; truncated.
 COMBA_HOST_DEVICE inline uint8_t blended(int plain, int value, float factor) {
   const float x = static_cast<float>(plain) + factor * static_cast<float>(value - plain);
@@ -95,11 +99,11 @@ COMBA_HOST_DEVICE inline uint8_t looked_up(const Task& t, const uint32_t* histog
 }
 
 // The pixel at `at` against 3 x 3 means with five times the centre; the border stays.
-COMBA_HOST_DEVICE inline void sharpen(const Task& t, const uint8_t* from, int size, int y, int x,
-                                      uint8_t* out) {
-  const int64_t pitch = int64_t{3} * size;
+COMBA_HOST_DEVICE inline void sharpen(const AugmentBuffers& b, const Task& t, const uint8_t* from,
+                                      int y, int x, uint8_t* out) {
+  const int64_t pitch = int64_t{3} * b.width;
   const uint8_t* const at = from + y * pitch + int64_t{3} * x;
-  const bool inside = x > 0 && y > 0 && x + 1 < size && y + 1 < size;
+  const bool inside = x > 0 && y > 0 && x + 1 < b.width && y + 1 < b.height;
   for (int c = 0; c < 3; ++c) {
     int smooth = at[c];
     if (inside) {
@@ -124,7 +128,7 @@ COMBA_HOST_DEVICE inline void warp(const AugmentBuffers& b, const Task& t, const
                                    int y, int x, uint8_t* out) {
   const double in_x = t.map[0] * (x + 0.5) + t.map[1] * (y + 0.5) + t.map[2];
   const double in_y = t.map[3] * (x + 0.5) + t.map[4] * (y + 0.5) + t.map[5];
-  if (!(in_x >= 0 && in_x < b.size && in_y >= 0 && in_y < b.size)) {
+  if (!(in_x >= 0 && in_x < b.width && in_y >= 0 && in_y < b.height)) {
     for (int c = 0; c < 3; ++c) {
       out[c] = b.fill[c];
     }
@@ -134,13 +138,12 @@ COMBA_HOST_DEVICE inline void warp(const AugmentBuffers& b, const Task& t, const
   const int left = static_cast<int>(in_x + 0.5) - 1, top = static_cast<int>(in_y + 0.5) - 1;
   const auto at_x = static_cast<float>(in_x - 0.5 - left);
   const auto at_y = static_cast<float>(in_y - 0.5 - top);
-  const auto within = [&](int i) { return i < 0 ? 0 : i < b.size ? i : b.size - 1; };
   float lines[4][3];
   for (int i = 0; i < 4; ++i) {
-    const uint8_t* const row = from + int64_t{3} * b.size * within(top - 1 + i);
+    const uint8_t* const row = from + int64_t{3} * b.width * within(top - 1 + i, b.height);
     for (int c = 0; c < 3; ++c) {
       const auto value = [&](int j) {
-        return static_cast<float>(row[3 * within(left - 1 + j) + c]);
+        return static_cast<float>(row[3 * within(left - 1 + j, b.width) + c]);
       };
       lines[i][c] = cubic(value(0), value(1), value(2), value(3), at_x);
     }
@@ -155,7 +158,7 @@ COMBA_HOST_DEVICE inline void warp(const AugmentBuffers& b, const Task& t, const
 COMBA_HOST_DEVICE inline void operate(const AugmentBuffers& b, const Task& t, const uint8_t* lookup,
                                       int y, int x) {
   const uint8_t* const from = b.image(t.from, t.image);
-  const int64_t at = (int64_t{y} * b.size + x) * 3;
+  const int64_t at = (int64_t{y} * b.width + x) * 3;
   uint8_t* const out = b.image(t.to, t.image) + at;
   if (is_looked_up(t.operation)) {
     for (int c = 0; c < 3; ++c) {
@@ -164,7 +167,7 @@ COMBA_HOST_DEVICE inline void operate(const AugmentBuffers& b, const Task& t, co
   } else if (t.operation == Operation::affine) {
     warp(b, t, from, y, x, out);
   } else if (t.operation == Operation::sharpness) {
-    sharpen(t, from, b.size, y, x, out);
+    sharpen(b, t, from, y, x, out);
   } else {  // colour; grayscale is its blend by nothing
     const int grey = luminance(from + at);
     for (int c = 0; c < 3; ++c) {
@@ -179,14 +182,13 @@ constexpr int kBlurPasses = 6;  // three along the rows, three along the columns
 // two beside them; ends continued.
 COMBA_HOST_DEVICE inline void blur(const AugmentBuffers& b, const Task& t, int pass, int y, int x) {
   const bool along_row = pass < kBlurPasses / 2;
-  const int buffer = (t.from + pass) % 2, place = along_row ? x : y;
-  const int64_t step = along_row ? 3 : int64_t{3} * b.size;
-  const int64_t at = (int64_t{y} * b.size + x) * 3;
+  const int buffer = (t.from + pass) % 2;
+  const int place = along_row ? x : y, count = along_row ? b.width : b.height;
+  const int64_t step = along_row ? 3 : int64_t{3} * b.width;
+  const int64_t at = (int64_t{y} * b.width + x) * 3;
   const uint8_t* const line = b.image(buffer, t.image) + at - place * step;
   uint8_t* const out = b.image(1 - buffer, t.image) + at;
-  const auto value = [&](int i, int c) -> uint32_t {
-    return line[(i < 0 ? 0 : i < b.size ? i : b.size - 1) * step + c];
-  };
+  const auto value = [&](int i, int c) -> uint32_t { return line[within(i, count) * step + c]; };
   for (int c = 0; c < 3; ++c) {
     uint32_t sum = 0;
     for (int i = place - t.number; i <= place + t.number; ++i) {

@@ -77,16 +77,16 @@ COMBA_HOST_DEVICE inline void resample(const uint8_t* inputs, int64_t pitch, con
 COMBA_HOST_DEVICE inline void resize_line(const AugmentBuffers& b, const Source& s, int line,
                                           int x) {
   const uint8_t* const from = b.pixels + s.offset + (int64_t{s.top} + line) * s.width * 3;
-  resample(from, 3, b.tables + s.tables[0], b.size, x,
-           b.lines + s.line + (int64_t{line} * b.size + x) * 3);
+  resample(from, 3, b.tables + s.tables[0], b.width, x,
+           b.lines + s.line + (int64_t{line} * b.width + x) * 3);
 }
 
 // Pixel (y, x) of the lines, at its place in image number `image`.
 COMBA_HOST_DEVICE inline void resize_column(const AugmentBuffers& b, const Source& s, int image,
                                             int y, int x) {
-  const int to = s.flip != 0 ? b.size - 1 - x : x;
-  resample(b.lines + s.line + int64_t{3} * x, int64_t{3} * b.size, b.tables + s.tables[1], b.size,
-           y, b.image(s.buffer, image) + (int64_t{y} * b.size + to) * 3);
+  const int to = s.flip != 0 ? b.width - 1 - x : x;
+  resample(b.lines + s.line + int64_t{3} * x, int64_t{3} * b.width, b.tables + s.tables[1],
+           b.height, y, b.image(s.buffer, image) + (int64_t{y} * b.width + to) * 3);
 }
 
 }  // namespace comba::kernels::image
