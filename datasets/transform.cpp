@@ -152,7 +152,7 @@ BoxChoice TrainingTransform::box_of(const SampleKey& key) const {
   return [](int height, int width) { return ImageBox{0, 0, height, width}; };
 }
 
-PreparedImage TrainingTransform::prepare(DecodedPart part, const SampleKey& key) const {
+PreparedImage TrainingTransform::plan(DecodedPart part, const SampleKey& key) const {
   const auto size = static_cast<int>(options_.image_size);
   RandomStream random = key.draws(RandomPurpose::augment);
   PreparedImage prepared;
@@ -175,9 +175,9 @@ PreparedImage TrainingTransform::prepare(DecodedPart part, const SampleKey& key)
 
 PreparedImage TrainingTransform::prepare(std::span<const uint8_t> bytes, const std::string& name,
                                          const SampleKey& key) const {
-  return prepare(decode_part(bytes, static_cast<int>(options_.channels), name, box_of(key),
-                             static_cast<int>(options_.image_size)),
-                 key);
+  return plan(decode_part(bytes, static_cast<int>(options_.channels), name, box_of(key),
+                          static_cast<int>(options_.image_size)),
+              key);
 }
 
 Image TrainingTransform::decode(std::span<const uint8_t> bytes, const std::string& name,
@@ -185,10 +185,13 @@ Image TrainingTransform::decode(std::span<const uint8_t> bytes, const std::strin
   return carry_out(prepare(bytes, name, key));
 }
 
-Image TrainingTransform::operator()(const Image& image, const SampleKey& key) const {
+PreparedImage TrainingTransform::prepare(const Image& image, const SampleKey& key) const {
   const ImageBox box = box_of(key)(image.height, image.width);
-  return carry_out(
-      prepare({image, double(box.y), double(box.x), double(box.height), double(box.width)}, key));
+  return plan({image, double(box.y), double(box.x), double(box.height), double(box.width)}, key);
+}
+
+Image TrainingTransform::operator()(const Image& image, const SampleKey& key) const {
+  return carry_out(prepare(image, key));
 }
 
 Image transform_for_evaluation(const Image& image, const TransformOptions& options) {

@@ -19,14 +19,15 @@ class TrainingTransform {
   // whoever carries out the plan, all others are done.
   PreparedImage prepare(std::span<const uint8_t> bytes, const std::string& name,
                         const SampleKey& key) const;
+  // The same of an image that is decoded already, from its full size.
+  PreparedImage prepare(const Image& image, const SampleKey& key) const;
   // prepare(), carried out: [image_size, image_size, channels].
   Image decode(std::span<const uint8_t> bytes, const std::string& name, const SampleKey& key) const;
-  // The same of an image that is decoded already, from its full size.
   Image operator()(const Image& image, const SampleKey& key) const;
 
  private:
   BoxChoice box_of(const SampleKey& key) const;
-  PreparedImage prepare(DecodedPart part, const SampleKey& key) const;
+  PreparedImage plan(DecodedPart part, const SampleKey& key) const;
 
   TransformOptions options_;
   AugmentPolicy policy_;
