@@ -13,6 +13,8 @@ class Normaliser {
   Normaliser(const std::vector<double>& mean, const std::vector<double>& std,
              const c10::Device& device);
   at::Tensor operator()(const at::Tensor& pixels) const;
+  // The same of pixels that are on the device already, into `images`.
+  void write(const at::Tensor& pixels, at::Tensor& images) const;
 
  private:
   c10::Device device_;
