@@ -343,19 +343,21 @@ TEST_F(LoaderTest, ASlowCallerFindsBatchesReadyAndThreadsWithoutWork) {
   EXPECT_FALSE(loader.ready());
   Batch batch;
   loader.start(0);
-  for (int i = 0; i < 2; ++i) {
-    std::this_thread::sleep_for(std::chrono::milliseconds(100));
+  for (const double idle : {0.05, 0.1}) {  // thread seconds, which only pass while all is made
+    while (loader.times().full < idle) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
     EXPECT_TRUE(loader.ready());
     ASSERT_TRUE(loader.next(batch));
   }
   const LoaderTimes times = loader.times();
   EXPECT_EQ(times.threads, 2);
   EXPECT_EQ(times.batches, 2);
-  EXPECT_GT(times.ready_mean, 2.0);
-  EXPECT_GT(times.full, 0.1);  // of 0.4 thread seconds
+  EXPECT_GE(times.ready_mean,
+            2.0);  // of three, the last of which may be in the making when one thread has no work
   EXPECT_GT(times.read, 0.0);
   EXPECT_GT(times.decode, 0.0);
-  EXPECT_LT(times.wait, 0.1);
+  EXPECT_LT(times.wait, 0.05);
   while (loader.next(batch)) {
   }
   EXPECT_FALSE(loader.ready());
@@ -381,12 +383,13 @@ class SlowImages final : public ImageSource {
 };
 
 TEST_F(LoaderTest, ASlowSourceShowsAsReadingAndWaiting) {
+  epoch(*std::make_unique<Loader>(source_, options(true, 1)), 0);  // what is loaded once is there
   Loader loader(std::make_shared<SlowImages>(source_), options(true, 1));
-  const auto batches = epoch(loader, 0);
+  epoch(loader, 0);
   const LoaderTimes times = loader.times();
   const double least = 0.01 * 20;  // images
   EXPECT_GE(times.read, least);
-  EXPECT_GE(times.wait, 0.8 * least);
+  EXPECT_GE(times.wait, 0.5 * least);
   EXPECT_LT(times.decode, times.read);
   EXPECT_LT(times.full, 0.1 * least);
   EXPECT_LT(times.ready_mean, 1.0);
