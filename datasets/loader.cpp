@@ -6,8 +6,10 @@
 #include "datasets/transform.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+#include "vision/base/stopwatch.h"
 
 #include <algorithm>
+#include <atomic>
 #include <cstring>
 #include <mutex>
 #include <optional>
@@ -36,7 +38,7 @@ class Loader::Impl {
     }
     cv::setNumThreads(1);  // our threads are the parallelism
     batches_.emplace(
-        OrderedBatches<Batch>::Work{
+        Batches::Work{
             .open = [this](int64_t number, Batch& batch) { return open(number, batch); },
             .fill = [this](int64_t number, int64_t place,
                            Batch& batch) { fill({&batch, place, span_of(number).first + place}); }},
@@ -70,6 +72,20 @@ class Loader::Impl {
     return false;
   }
 
+  bool ready() const { return batches_->ready() > 0; }
+
+  LoaderTimes times() const {
+    const auto t = batches_->times();
+    return {.threads = t.threads,
+            .read = read_seconds_,
+            .decode = decode_seconds_,
+            .full = t.full,
+            .wait = t.wait,
+            .batches = t.taken,
+            .ready_mean =
+                t.taken == 0 ? 0.0 : static_cast<double>(t.ready) / static_cast<double>(t.taken)};
+  }
+
   int64_t bad_samples() const {
     const std::lock_guard lock(bad_mutex_);
     return static_cast<int64_t>(bad_.size());
@@ -77,6 +93,7 @@ class Loader::Impl {
 
  private:
   static constexpr int64_t kAbsent = -1;  // in place of an index
+  using Batches = OrderedBatches<Batch, kBatchesAhead>;
 
   struct Span {
     int64_t first, end;
@@ -132,12 +149,10 @@ class Loader::Impl {
 
   int64_t open(int64_t number, Batch& batch) const {
     const TransformOptions& t = options_.transform;
-    const Span span = span_of(number);
-    batch.size = span.end - span.first;
-    batch.pixels.resize(static_cast<size_t>(batch.size * t.image_size * t.image_size * t.channels));
-    batch.labels.resize(batch.size);
-    batch.indices.resize(batch.size);
-    batch.views.resize(batch.size);
+    const Span span = span_of(number), part = slice(options_.batch_size);
+    const int64_t most = options_.training ? part.end - part.first : evaluated_at_once();
+    make_room(batch, span.end - span.first, most, t.image_size * t.image_size * t.channels,
+              options_.memory);
     return batch.size;
   }
 
@@ -176,8 +191,17 @@ class Loader::Impl {
     }
   }
 
-  Image load(const SampleKey& key) const {
+  Image load(const SampleKey& key) {
+    Stopwatch watch;
     const EncodedSample sample = source_->read(key.index);
+    read_seconds_ += watch.seconds();
+    watch.restart();
+    Image image = transform(sample, key);
+    decode_seconds_ += watch.seconds();
+    return image;
+  }
+
+  Image transform(const EncodedSample& sample, const SampleKey& key) const {
     const TransformOptions& t = options_.transform;
     if (transform_) {
       return transform_->decode(sample.bytes, sample.name, key);
@@ -220,7 +244,8 @@ class Loader::Impl {
   int64_t epoch_ = 0;
   mutable std::mutex bad_mutex_;
   std::set<int64_t> bad_;
-  std::optional<OrderedBatches<Batch>> batches_;  // last: its threads use the rest
+  std::atomic<double> read_seconds_ = 0.0, decode_seconds_ = 0.0;  // of all threads
+  std::optional<Batches> batches_;                                 // last: its threads use the rest
 };
 
 Loader::Loader(std::shared_ptr<const ImageSource> source, LoaderOptions options)
@@ -229,6 +254,8 @@ Loader::~Loader() = default;
 int64_t Loader::batches_per_epoch() const { return impl_->batches_per_epoch(); }
 void Loader::start(int64_t epoch, int64_t first_batch) { impl_->start(epoch, first_batch); }
 bool Loader::next(Batch& batch) { return impl_->next(batch); }
+bool Loader::ready() const { return impl_->ready(); }
 int64_t Loader::bad_samples() const { return impl_->bad_samples(); }
+LoaderTimes Loader::times() const { return impl_->times(); }
 
 }  // namespace comba::datasets

@@ -16,6 +16,8 @@ class Normaliser {
   // [C] fp32 on the device: pixels are multiplied by the one, then the other is added.
   at::Tensor scale() const { return scale_.flatten(); }
   at::Tensor shift() const { return shift_.flatten(); }
+  // The same of pixels that are on the device already, into `images`.
+  void write(const at::Tensor& pixels, at::Tensor& images) const;
 
  private:
   c10::Device device_;
