@@ -130,7 +130,7 @@ std::unique_ptr<BatchStream> stream_of(std::shared_ptr<const datasets::ImageSour
 }
 
 std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpose,
-                                         const datasets::BatchMemory& memory) {
+                                         const datasets::BatchMemory& memory, bool plans) {
   const bool training = purpose == Purpose::training;
   const bool own_place = !training && !config.data.eval.empty();
   const std::string& path = own_place ? config.data.eval : config.data.train;
@@ -172,6 +172,7 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
   options.on_bad = config.data.on_bad;
   options.max_bad = config.data.max_bad;
   options.memory = memory;
+  options.plans = plans;
   return stream_of(std::move(source), options);
 }
 

@@ -29,10 +29,12 @@ class BatchStream {
 
 enum class Purpose { training, evaluation };
 
-// Opens data.train or data.eval; the pixels will lie in `memory`. Throws Error naming the path, and where it was looked
+// Opens data.train or data.eval; the pixels will lie in `memory`. With `plans` files are decoded only, see
+// datasets::LoaderOptions. Throws Error naming the path, and where it was looked
 // for, if it is absent.
 std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpose,
-                                         const datasets::BatchMemory& memory = nullptr);
+                                         const datasets::BatchMemory& memory = nullptr,
+                                         bool plans = false);
 // A stream over images that are open already.
 std::unique_ptr<BatchStream> stream_of(std::shared_ptr<const datasets::ImageSource> source,
                                        const datasets::LoaderOptions& options);

@@ -2,6 +2,7 @@
 
 #include "classify/erasing.h"
 #include "classify/evaluate.h"
+#include "classify/image_tables.h"
 #include "vision/base/error.h"
 #include "vision/engine/pinned_memory.h"
 
@@ -9,6 +10,7 @@
 #include <utility>
 
 #include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
@@ -68,7 +70,9 @@ datasets::BatchMemory memory_for(const c10::Device& device) {
 }
 
 TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device)
-    : TrainingBatches(config, device, open_stream(config, Purpose::training, memory_for(device))) {}
+    : TrainingBatches(config, device,
+                      open_stream(config, Purpose::training, memory_for(device),
+                                  device.is_cuda() && config.model.in_channels == 3)) {}
 
 TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device,
                                  std::unique_ptr<BatchStream> stream)
@@ -113,8 +117,11 @@ TrainingBatches::Sent TrainingBatches::send() {
 
 // On the side stream.
 void TrainingBatches::fill(Sent& sent, const datasets::Batch& batch) {
-  const at::Tensor pixels = pixels_of(batch, config_.model.image_size, config_.model.in_channels)
-                                .to(device_, /*non_blocking=*/true);
+  const bool planned = !batch.placed.empty();
+  const at::Tensor host =
+      planned ? at::from_blob(const_cast<uint8_t*>(batch.pixels.data()), {batch.used}, at::kByte)
+              : pixels_of(batch, config_.model.image_size, config_.model.in_channels);
+  const at::Tensor pixels = host.to(device_, /*non_blocking=*/true);
   // A tensor's host memory that LibTorch page-locked lives on until the copy is done.
   const at::Tensor labels = at::empty(
       {batch.size}, at::TensorOptions().dtype(at::kLong).pinned_memory(device_.is_cuda()));
@@ -122,12 +129,27 @@ void TrainingBatches::fill(Sent& sent, const datasets::Batch& batch) {
   batches_.hold([copied = std::make_shared<vision::StreamMark>(side_.mark())] { copied->wait(); });
   side_.follow_current();
   sent.labels.copy_(labels, /*non_blocking=*/true);
-  normalise_.write(pixels, sent.images);
+  finish(planned ? kernels::image::augment_images(augment_inputs(pixels, batch.placed)) : pixels,
+         batch, sent.images);
+}
+
+void TrainingBatches::finish(const at::Tensor& pixels, const datasets::Batch& batch,
+                             at::Tensor& images) {
   std::vector<datasets::SampleKey> keys;
   for (size_t i = 0; i < batch.indices.size(); ++i) {
     keys.push_back({static_cast<uint64_t>(config_.seed), epoch_, batch.indices[i], batch.views[i]});
   }
-  erase_(sent.images, config_.erase, keys);
+  if (!device_.is_cuda()) {
+    normalise_.write(pixels, images);
+    erase_(images, config_.erase, keys);
+    return;
+  }
+  kernels::image::NormaliseInputs inputs;  // the same bits in one launch
+  inputs.pixels = pixels;
+  inputs.scale = normalise_.scale();
+  inputs.shift = normalise_.shift();
+  add_erasing(inputs, config_.erase, keys);
+  images.copy_(kernels::image::normalise_images(inputs));
 }
 
 TrainingBatches::Sent TrainingBatches::take() {

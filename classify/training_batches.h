@@ -30,8 +30,8 @@ std::vector<datasets::SheetTile> pictures_of(const TrainingBatch& batch,
                                              const std::vector<std::string>& class_names,
                                              const DataOptions& data, int64_t count);
 
-// Batch (epoch, step) depends on nothing but the configuration, epoch and step. On a GPU batches are copied, normalised and
-// erased on a stream of their own, where possible the next one while the device works on the last.
+// Batch (epoch, step) depends on nothing but the configuration, epoch and step. On a GPU batches are copied, resized,
+// augmented, normalised and erased on a stream of their own, where possible the next one while the device works on the last.
 class TrainingBatches {
  public:
   // Opens data.train.
@@ -60,6 +60,8 @@ class TrainingBatches {
   };
   Sent send();
   void fill(Sent& sent, const datasets::Batch& batch);
+  // Normalises and erases; pixels [B, S, S, C] on the device.
+  void finish(const at::Tensor& pixels, const datasets::Batch& batch, at::Tensor& images);
   Sent take();
   void drop();  // what was sent ahead
 

@@ -1,6 +1,8 @@
 // A batch of images in host memory of the caller's choice.
 #pragma once
 
+#include "datasets/image_plan.h"
+
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -56,11 +58,24 @@ struct Batch {
   std::vector<int64_t> labels;                           // [size]
   std::vector<int64_t> indices;                          // [size] positions in the source
   std::vector<int64_t> views;                            // [size] of the repeats of an image
+  // [size] or empty. Of images that are prepared but not finished (LoaderOptions::plans): where each lies among the pixels,
+  // which then are bytes in no order, and what is left to do.
+  std::vector<PlacedImage> placed;
+  int64_t used = 0,
+          spare = 0;  // bytes, while the batch is being made; spare: that no image has a right to
 };
 
 // Makes `batch`, which may have been used before, one of `size` images. Its pixels lie in `memory`, in one block that is
 // kept from then on: there is room for `most` images from the beginning.
 void make_room(Batch& batch, int64_t size, int64_t most, int64_t bytes_per_image,
                const BatchMemory& memory);
+
+// Room for `bytes_per_image` on average; every image has a right to its finished size, `least_bytes`.
+void make_room_for_plans(Batch& batch, int64_t size, int64_t most, int64_t bytes_per_image,
+                         int64_t least_bytes, const BatchMemory& memory);
+
+// Copies an image's pixels to where there is room and returns where. One that needs more than its finished size and all that
+// is spare is resized here, which whoever carries out the plan would otherwise do to the same bits. On any thread.
+PlacedImage add_pixels(Batch& batch, PreparedImage prepared);
 
 }  // namespace comba::datasets

@@ -33,6 +33,8 @@ class Loader::Impl {
     COMBA_CHECK((options_.training ? batches_per_epoch() : source_->size()) > 0,
                 "loading images: {} training images do not fill a batch of {}", source_->size(),
                 options_.batch_size);
+    COMBA_CHECK(options_.training || !options_.plans,
+                "loading images: plans are made in training only");
     if (options_.training) {
       transform_.emplace(options_.transform);
     }
@@ -64,6 +66,10 @@ class Loader::Impl {
   bool next(Batch& batch) {
     COMBA_CHECK(order_ != nullptr, "loading images: next() before start()");
     while (batches_->next(batch)) {
+      if (options_.plans) {
+        batch.pixels.resize(static_cast<size_t>(batch.used));
+        return true;
+      }
       drop_absent(batch);
       if (batch.size > 0) {
         return true;
@@ -151,8 +157,14 @@ class Loader::Impl {
     const TransformOptions& t = options_.transform;
     const Span span = span_of(number), part = slice(options_.batch_size);
     const int64_t most = options_.training ? part.end - part.first : evaluated_at_once();
-    make_room(batch, span.end - span.first, most, t.image_size * t.image_size * t.channels,
-              options_.memory);
+    const int64_t bytes = t.image_size * t.image_size * t.channels;
+    if (options_.plans) {
+      // Crops of images stored at 256 px have 0.9 times the bytes of 224 x 224 px on average, larger ones up to 4 times.
+      make_room_for_plans(batch, span.end - span.first, most, bytes * 3 / 2, bytes,
+                          options_.memory);
+    } else {
+      make_room(batch, span.end - span.first, most, bytes, options_.memory);
+    }
     return batch.size;
   }
 
@@ -191,37 +203,47 @@ class Loader::Impl {
     }
   }
 
-  Image load(const SampleKey& key) {
+  PreparedImage load(const SampleKey& key) {
     Stopwatch watch;
     const EncodedSample sample = source_->read(key.index);
     read_seconds_ += watch.seconds();
     watch.restart();
-    Image image = transform(sample, key);
+    PreparedImage prepared = transform(sample, key);
     decode_seconds_ += watch.seconds();
-    return image;
+    return prepared;
   }
 
-  Image transform(const EncodedSample& sample, const SampleKey& key) const {
+  static PreparedImage finished(Image image) {
+    const int height = image.height, width = image.width;
+    return {{std::move(image), 0, 0, double(height), double(width)}, {height, width, false, {}}};
+  }
+
+  PreparedImage transform(const EncodedSample& sample, const SampleKey& key) const {
     const TransformOptions& t = options_.transform;
     if (transform_) {
-      return transform_->decode(sample.bytes, sample.name, key);
+      PreparedImage prepared = transform_->prepare(sample.bytes, sample.name, key);
+      return options_.plans ? prepared : finished(carry_out(prepared));
     }
-    return transform_for_evaluation(
-        decode_image(sample.bytes, static_cast<int>(t.channels), sample.name), t);
+    return finished(transform_for_evaluation(
+        decode_image(sample.bytes, static_cast<int>(t.channels), sample.name), t));
   }
 
-  Image grey() const {
+  PreparedImage grey() const {
     const TransformOptions& t = options_.transform;
     const auto side = static_cast<int>(t.image_size);
-    return {
-        side, side, static_cast<int>(t.channels),
-        std::vector<uint8_t>(static_cast<size_t>(t.image_size * t.image_size * t.channels), 128)};
+    return finished(
+        {side, side, static_cast<int>(t.channels),
+         std::vector<uint8_t>(static_cast<size_t>(t.image_size * t.image_size * t.channels), 128)});
   }
 
-  void write(const Item& item, const SampleKey& key, const Image& image) const {
+  void write(const Item& item, const SampleKey& key, PreparedImage prepared) const {
     Batch& batch = *item.batch;
-    std::memcpy(batch.pixels.data() + item.place * image.pixels.size(), image.pixels.data(),
-                image.pixels.size());
+    if (options_.plans) {
+      batch.placed[item.place] = add_pixels(batch, std::move(prepared));
+    } else {
+      const std::vector<uint8_t>& pixels = prepared.part.image.pixels;
+      std::memcpy(batch.pixels.data() + item.place * pixels.size(), pixels.data(), pixels.size());
+    }
     batch.labels[item.place] = source_->label(key.index);
     batch.indices[item.place] = key.index;
     batch.views[item.place] = key.view;

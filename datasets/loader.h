@@ -46,6 +46,8 @@ struct LoaderOptions {
   std::string on_bad = "fail";
   int64_t max_bad = 100;  // stop after so many bad samples
   BatchMemory memory;     // of the pixels
+  // Training images are decoded only: what is left to do is in Batch::placed, for a GPU (kernels/image/) or carry_out().
+  bool plans = false;
 };
 
 // What the loader has spent its time on so far, seconds.

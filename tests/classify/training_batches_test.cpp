@@ -169,6 +169,40 @@ TEST(TrainingBatches, OnCudaAreThoseOfTheCpuThoughTheyAreSentAhead) {
   }
 }
 
+RunConfig photographs(const std::filesystem::path& folder) {
+  return tiny_config({"data.train=\"" + folder.string() + "\"", "data.train_split=\"\"",
+                      "data.augment=rand-m9-mstd0.5-inc1", "data.repeats=3", "data.erase=0.5",
+                      "data.mixup=0.8", "data.cutmix=1"});
+}
+
+void expect_planned_batches_are_the_same(at::Device device) {
+  const testing_tools::TemporaryFolder folder;
+  datasets::write_class_folders(folder.path(), 3, 7);
+  const RunConfig config = photographs(folder.path());
+  TrainingBatches finished(config, at::kCPU);
+  TrainingBatches planned(
+      config, device, open_stream(config, Purpose::training, memory_for(device), /*plans=*/true));
+  for (int64_t epoch = 0; epoch < 5; ++epoch) {
+    finished.start(epoch, 0);
+    planned.start(epoch, 0);
+    for (int64_t step = 0; step < finished.stream().batches_per_epoch(); ++step) {
+      EXPECT_TRUE(planned.next().images.cpu().equal(finished.next().images))
+          << "epoch " << epoch << ", step " << step;
+    }
+  }
+}
+
+TEST(TrainingBatches, PlansAreCarriedOutToTheSameBits) {
+  expect_planned_batches_are_the_same(at::kCPU);
+}
+
+TEST(TrainingBatches, OnCudaPlansAreCarriedOutToTheSameBits) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  expect_planned_batches_are_the_same(at::Device(at::kCUDA, 0));
+}
+
 TEST(TrainingBatches, AnotherEpochErasesElsewhere) {
   // The same images in both epochs: what differs is what is erased.
   const std::vector<std::string> keys = {"data.erase=1", "data.synthetic_fixed_batch=true"};

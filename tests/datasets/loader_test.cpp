@@ -254,6 +254,84 @@ TEST_F(LoaderTest, NothingReadableStopsTheRun) {
   EXPECT_SAYS(message_of<Error>([&] { epoch(loader, 0); }), "no image could be read");
 }
 
+// What a batch of plans becomes when they are carried out.
+std::vector<uint8_t> carried_out(const Batch& batch) {
+  std::vector<uint8_t> all;
+  for (const PlacedImage& p : batch.placed) {
+    const auto first = batch.pixels.begin() + p.offset;
+    const Image part{p.height, p.width, 3, {first, first + bytes_of(p, 3)}};
+    const Image out = carry_out({{part, p.y, p.x, p.box_height, p.box_width}, p.plan});
+    all.insert(all.end(), out.pixels.begin(), out.pixels.end());
+  }
+  return all;
+}
+
+TEST_F(LoaderTest, PlansCarriedOutAreTheBatchesWithoutPlans) {
+  LoaderOptions o = options(true, 1);
+  o.transform.augment = "rand-m9-mstd0.5-inc1";
+  Loader plain(source_, o);
+  const auto expected = epoch(plain, 2);
+  o.plans = true;
+  for (const int64_t threads : {1, 7}) {
+    o.threads = threads;
+    Loader planned(source_, o);
+    const auto found = epoch(planned, 2);
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].indices, expected[i].indices);
+      EXPECT_EQ(found[i].labels, expected[i].labels);
+      const std::vector<uint8_t> pixels = carried_out(found[i]);
+      EXPECT_TRUE(std::equal(pixels.begin(), pixels.end(), expected[i].pixels.begin(),
+                             expected[i].pixels.end()))
+          << threads << " threads, batch " << i;
+    }
+  }
+}
+
+TEST(PlannedBatches, ImagesThatFindNoRoomAreResizedToTheSamePixels) {
+  constexpr int kSide = 6;
+  Batch batch;
+  // Room for one of the large images as it is, beside the finished sizes of all.
+  make_room_for_plans(batch, 4, 4, 6 * kSide * kSide, 3 * kSide * kSide, nullptr);
+  std::vector<uint8_t> expected;
+  int resized = 0;
+  const std::vector<std::pair<int, int>> sizes = {{11, 13}, {17, 16}, {4, 3}, {12, 12}};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const auto [height, width] = sizes[i];
+    const PreparedImage p{{noisy_picture(height, width, 3), 0.5, 1, height - 1.25, width - 1.5},
+                          {kSide, kSide, i % 2 == 0, {{Augmentation::rotate, 20}}}};
+    const Image out = carry_out(p);
+    expected.insert(expected.end(), out.pixels.begin(), out.pixels.end());
+    batch.placed[i] = add_pixels(batch, p);
+    resized += batch.placed[i].height == kSide && height != kSide;
+  }
+  EXPECT_EQ(resized, 2);
+  EXPECT_LE(batch.used, static_cast<int64_t>(batch.pixels.size()));
+  EXPECT_EQ(carried_out(batch), expected);
+}
+
+TEST_F(LoaderTest, PlansOfBadSamplesAreGreySquares) {
+  damage(7);
+  damage(8);  // the last image of an order is left out
+  LoaderOptions o = options(true, 2);
+  o.on_bad = "grey";
+  o.plans = true;
+  o.transform.augment = "rand-m9-mstd0.5-inc1";
+  Loader loader(source_, o);
+  int grey = 0;
+  for (const Batch& batch : epoch(loader, 0)) {
+    const std::vector<uint8_t> pixels = carried_out(batch);
+    for (int64_t i = 0; i < batch.size; ++i) {
+      const auto first = pixels.begin() + i * 8 * 8 * 3;
+      const int64_t index = batch.indices[static_cast<size_t>(i)];
+      grey += (index == 7 || index == 8) &&
+              std::all_of(first, first + 8 * 8 * 3, [](uint8_t level) { return level == 128; });
+    }
+  }
+  EXPECT_GT(grey, 0);
+  EXPECT_EQ(loader.bad_samples(), grey);
+}
+
 // Counts what is asked of it.
 class CountedMemory final : public std::pmr::memory_resource {
  public:
