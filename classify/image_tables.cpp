@@ -137,8 +137,7 @@ void add_erasing(kernels::image::NormaliseInputs& inputs, const datasets::EraseO
   const auto& noise = datasets::normal_table();
   inputs.boxes = table_of(rows, {count, static_cast<int64_t>(most), 4});
   inputs.streams = table_of(streams, {count, 6});
-  inputs.noise =
-      table_of(std::vector<float>(noise.begin(), noise.end()), {-1}).to(inputs.pixels.device());
+  inputs.noise = table_of(std::vector<float>(noise.begin(), noise.end()), {-1});
   inputs.mode = options.mode;
 }
 

@@ -44,7 +44,7 @@ TORCH_LIBRARY(comba, m) {
       "gates_backward(Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor raw, "
       "Tensor A_log, Tensor dt_bias, Tensor? decay, *, float feedback) -> (Tensor grad_raw, "
       "Tensor grad_A_log, Tensor grad_dt_bias, Tensor grad_decay)");
-  // Without gradients, see kernels/image/. Tables (images, steps, boxes, streams, mixes) are CPU tensors.
+  // Without gradients, see kernels/image/. Tables (images, steps, boxes, streams, noise, mixes) are CPU tensors.
   m.def(
       "augment_images(Tensor pixels, Tensor images, Tensor steps, *, int[2] size, "
       "int[3] fill=[124, 116, 104]) -> Tensor");

@@ -30,6 +30,7 @@ at::Tensor normalise_images_cpu(const at::Tensor& pixels, const at::Tensor& scal
   NormaliseProblem& p = plan.problem;
   p.finish = plan.finish.data();
   p.boxes = plan.boxes.data();
+  p.noise = plan.noise.data();
   const int64_t elements = int64_t{p.channels} * p.size * p.size;
   AT_DISPATCH_FLOATING_TYPES_AND2(
       at::kHalf, at::kBFloat16, plan.out.scalar_type(), "normalise_images", [&] {

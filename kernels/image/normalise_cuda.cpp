@@ -33,11 +33,13 @@ at::Tensor normalise_images_cuda(const at::Tensor& pixels, const at::Tensor& sca
     return plan.out;
   }
   Upload upload;
-  const int64_t finish = upload.add(plan.finish), box = upload.add(plan.boxes);
+  const int64_t finish = upload.add(plan.finish), box = upload.add(plan.boxes),
+                levels = upload.add(plan.noise);
   const at::Tensor sent = upload.send(pixels.device());
   NormaliseProblem& p = plan.problem;
   p.finish = reinterpret_cast<const Finish*>(sent.const_data_ptr<uint8_t>() + finish);
   p.boxes = reinterpret_cast<const Box*>(sent.const_data_ptr<uint8_t>() + box);
+  p.noise = reinterpret_cast<const float*>(sent.const_data_ptr<uint8_t>() + levels);
   C10_CUDA_CHECK(launch_normalise(p, type_of(plan.out.scalar_type()), plan.out.data_ptr(),
                                   c10::cuda::getCurrentCUDAStream()));
   return plan.out;

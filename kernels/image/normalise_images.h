@@ -18,16 +18,15 @@ namespace comba::kernels::image {
 
 struct NormaliseInputs {
   at::Tensor pixels;        // [B, S, S, C] uint8
-  at::Tensor scale, shift;  // [C] fp32
-  // Erasing, all three or none.
-  at::Tensor
-      boxes;  // [B, N, 4] int64 on the CPU: y, x, height, width; empty ones behind an image's last
-  at::Tensor
-      streams;  // [B, 6] int64 on the CPU: two words of Philox's key, four of its counter, the first counting blocks
-  at::Tensor noise;  // [4096] fp32
+  at::Tensor scale, shift;  // [C] fp32, there too
+  // Erasing, all three or none; on the CPU. Of a box y, x, height and width, behind an image's last box empty ones; of a
+  // stream Philox's key, then its counter, whose first word counts blocks.
+  at::Tensor boxes;    // [B, N, 4] int64
+  at::Tensor streams;  // [B, 6] int64
+  at::Tensor noise;    // [4096] fp32
   std::string_view mode = "pixel";
-  at::Tensor
-      mixes;  // [B, 6] fp64 on the CPU: partner, share, cut box (y, x, height, width); undefined: nothing is mixed
+  // [B, 6] fp64 on the CPU: partner, share, y, x, height and width of the cut box. Undefined: nothing is mixed.
+  at::Tensor mixes;
   at::ScalarType dtype = at::kFloat;  // fp32, bf16 or fp16
 };
 

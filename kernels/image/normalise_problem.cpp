@@ -33,7 +33,7 @@ void check_images(const NormaliseArguments& a) {
       ": dtype: expected float32, bfloat16 or float16, got ", *a.dtype);
 }
 
-// A table on the CPU of one row an image.
+// A table on the CPU.
 at::Tensor table(const char* name, const std::optional<at::Tensor>& given, at::ScalarType dtype,
                  at::IntArrayRef sizes) {
   TORCH_CHECK(given && given->defined(), kOp, ": ", name, ": expected ", dtype, " ", sizes,
@@ -71,12 +71,8 @@ void read_erasing(const NormaliseArguments& a, NormalisePlan& plan) {
   const int64_t most = a.boxes->size(1);
   const at::Tensor boxes = table("boxes", a.boxes, at::kLong, {count, most, 4});
   const at::Tensor streams = table("streams", a.streams, at::kLong, {count, 6});
-  TORCH_CHECK(a.noise && a.noise->scalar_type() == at::kFloat && a.noise->is_contiguous() &&
-                  a.noise->sizes() == at::IntArrayRef{kNoiseLevels} &&
-                  a.noise->device() == a.pixels.device(),
-              kOp, ": noise: expected contiguous float32 [4096] on ", a.pixels.device(),
-              ", as boxes are to be erased");
-  plan.problem.noise = a.noise->const_data_ptr<float>();
+  const at::Tensor noise = table("noise", a.noise, at::kFloat, {kNoiseLevels});
+  plan.noise.assign(noise.const_data_ptr<float>(), noise.const_data_ptr<float>() + kNoiseLevels);
   const auto* const words = streams.const_data_ptr<int64_t>();
   const auto* const rows = boxes.const_data_ptr<int64_t>();
   for (int64_t i = 0; i < count; ++i) {

@@ -23,7 +23,8 @@ struct NormaliseArguments {
 struct NormalisePlan {
   std::vector<Finish> finish;
   std::vector<Box> boxes;
-  NormaliseProblem problem;  // but for finish and boxes
+  std::vector<float> noise;  // [4096], or empty: nothing is erased
+  NormaliseProblem problem;  // but for the three above
   at::Tensor pixels;         // contiguous; keeps the problem's pointers alive
   at::Tensor out;            // [B, C, S, S]
 
