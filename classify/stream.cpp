@@ -20,6 +20,8 @@ class LoaderStream final : public BatchStream {
   int64_t size() const override { return source_->size(); }
   void start(int64_t epoch, int64_t first_batch) override { loader_.start(epoch, first_batch); }
   bool next(datasets::Batch& batch) override { return loader_.next(batch); }
+  bool ready() const override { return loader_.ready(); }
+  datasets::LoaderTimes times() const override { return loader_.times(); }
   const std::vector<std::string>& classes() const override { return source_->classes(); }
   std::string fingerprint() const override { return source_->fingerprint(); }
   std::string name(int64_t index) const override { return source_->name(index); }
@@ -33,8 +35,9 @@ class LoaderStream final : public BatchStream {
 // and a pure function of (seed, epoch, batch).
 class SyntheticStream final : public BatchStream {
  public:
-  SyntheticStream(const RunConfig& config, Purpose purpose)
-      : seed_(static_cast<uint64_t>(config.seed)),
+  SyntheticStream(const RunConfig& config, Purpose purpose, datasets::BatchMemory memory)
+      : memory_(std::move(memory)),
+        seed_(static_cast<uint64_t>(config.seed)),
         batch_size_(config.train.batch_size),
         image_size_(config.model.image_size),
         channels_(config.model.in_channels),
@@ -60,21 +63,18 @@ class SyntheticStream final : public BatchStream {
     epoch_ = epoch;
     batch_ = first_batch;
   }
+  bool ready() const override { return batch_ < batches_per_epoch(); }
   bool next(datasets::Batch& batch) override {
-    if (batch_ >= batches_per_epoch()) {
+    if (!ready()) {
       return false;
     }
     const int64_t first = batch_++ * batch_size_;
-    batch.size = std::min(batch_size_, size_ - first);
-    const auto bytes = static_cast<size_t>(image_size_ * image_size_ * channels_);
-    batch.pixels.resize(static_cast<size_t>(batch.size) * bytes);
-    batch.labels.resize(static_cast<size_t>(batch.size));
-    batch.indices.resize(static_cast<size_t>(batch.size));
-    batch.views.assign(static_cast<size_t>(batch.size), 0);
+    const int64_t bytes = image_size_ * image_size_ * channels_;
+    datasets::make_room(batch, std::min(batch_size_, size_ - first), batch_size_, bytes, memory_);
+    std::fill(batch.views.begin(), batch.views.end(), 0);
     for (int64_t i = 0; i < batch.size; ++i) {
       batch.indices[static_cast<size_t>(i)] = first + i;
-      batch.labels[static_cast<size_t>(i)] =
-          paint(first + i, batch.pixels.data() + static_cast<size_t>(i) * bytes);
+      batch.labels[static_cast<size_t>(i)] = paint(first + i, batch.pixels.data() + i * bytes);
     }
     return true;
   }
@@ -112,6 +112,7 @@ class SyntheticStream final : public BatchStream {
     return label;
   }
 
+  datasets::BatchMemory memory_;
   uint64_t seed_;
   int64_t batch_size_, image_size_, channels_;
   bool training_;
@@ -123,7 +124,13 @@ class SyntheticStream final : public BatchStream {
 
 }  // namespace
 
-std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpose) {
+std::unique_ptr<BatchStream> stream_of(std::shared_ptr<const datasets::ImageSource> source,
+                                       const datasets::LoaderOptions& options) {
+  return std::make_unique<LoaderStream>(std::move(source), options);
+}
+
+std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpose,
+                                         const datasets::BatchMemory& memory, bool plans) {
   const bool training = purpose == Purpose::training;
   const bool own_place = !training && !config.data.eval.empty();
   const std::string& path = own_place ? config.data.eval : config.data.train;
@@ -135,7 +142,7 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
                     training ? "training" : "evaluation", key, key));
   }
   if (path == "synthetic") {
-    return std::make_unique<SyntheticStream>(config, purpose);
+    return std::make_unique<SyntheticStream>(config, purpose, memory);
   }
   std::error_code ignored;
   if (!std::filesystem::exists(path, ignored) && path.find('{') == std::string::npos) {
@@ -164,7 +171,9 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
   options.threads = config.data.threads;
   options.on_bad = config.data.on_bad;
   options.max_bad = config.data.max_bad;
-  return std::make_unique<LoaderStream>(std::move(source), options);
+  options.memory = memory;
+  options.plans = plans;
+  return stream_of(std::move(source), options);
 }
 
 }  // namespace comba::classify

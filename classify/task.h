@@ -28,6 +28,7 @@ class ClassifyTask final : public vision::Task {
   void start_epoch(int64_t epoch, int64_t first_step) override { train_.start(epoch, first_step); }
   torch::Tensor next_loss() override;
   double data_wait_seconds() const override { return train_.wait_seconds(); }
+  vision::Metrics data_stage_seconds() const override { return train_.stage_seconds(); }
   vision::Metrics evaluate() override;
   std::string primary_metric() const override { return "top1"; }
   std::string data_fingerprint() const override { return train_.stream().fingerprint(); }

@@ -2,16 +2,23 @@
 
 #include "classify/erasing.h"
 #include "classify/evaluate.h"
+#include "classify/image_tables.h"
 #include "vision/base/error.h"
-#include "vision/base/stopwatch.h"
+#include "vision/engine/pinned_memory.h"
 
 #include <algorithm>
+#include <utility>
 
+#include <ATen/ops/empty.h>
+#include <ATen/ops/from_blob.h>
 #include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 
 namespace comba::classify {
 namespace {
+
+// Of a batch whose copy may not have ended, and of the next.
+constexpr size_t kHeld = 2;
 
 // images [N, C, S, S] fp32, normalised -> [N, S, S, C] uint8 on the CPU
 at::Tensor to_pixels(const at::Tensor& images, const DataOptions& data) {
@@ -58,13 +65,26 @@ std::vector<datasets::SheetTile> pictures_of(const TrainingBatch& batch,
   return tiles;
 }
 
+datasets::BatchMemory memory_for(const c10::Device& device) {
+  return device.is_cuda() ? vision::pinned_memory() : nullptr;
+}
+
 TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device)
+    : TrainingBatches(config, device,
+                      open_stream(config, Purpose::training, memory_for(device),
+                                  device.is_cuda() && config.model.in_channels == 3)) {}
+
+TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device,
+                                 std::unique_ptr<BatchStream> stream)
     : config_(config),
       device_(device),
-      stream_(open_stream(config, Purpose::training)),
-      normalise_(config.data.mean, config.data.std, device) {}
+      stream_(std::move(stream)),
+      normalise_(config.data.mean, config.data.std, device),
+      side_(device),
+      batches_(device.is_cuda() ? kHeld : 1) {}
 
 void TrainingBatches::start(int64_t epoch, int64_t first_step) {
+  drop();
   epoch_ = epoch;
   step_ = first_step;
   const bool fixed = config_.data.synthetic_fixed_batch;
@@ -73,25 +93,84 @@ void TrainingBatches::start(int64_t epoch, int64_t first_step) {
   }
 }
 
-void TrainingBatches::fetch() {
-  if (config_.data.synthetic_fixed_batch && images_.defined()) {
+// Its tensors' memory is the current stream's, which may use it anew at once.
+void TrainingBatches::drop() {
+  if (ahead_) {
+    ahead_->arrived.hold_current();
+    ahead_.reset();
+  }
+}
+
+TrainingBatches::Sent TrainingBatches::send() {
+  const datasets::Batch* const batch = batches_.next(*stream_);
+  COMBA_CHECK(batch != nullptr, "fetching a training batch: the epoch has ended early");
+  const int64_t side = config_.model.image_size;
+  // Memory of the current stream, whose earlier work may still read what lay there before.
+  Sent sent{at::empty({batch->size, config_.model.in_channels, side, side},
+                      at::TensorOptions(device_).dtype(at::kFloat)),
+            at::empty({batch->size}, at::TensorOptions(device_).dtype(at::kLong)),
+            {}};
+  side_.run([&] { fill(sent, *batch); });
+  sent.arrived = side_.mark();
+  return sent;
+}
+
+// On the side stream.
+void TrainingBatches::fill(Sent& sent, const datasets::Batch& batch) {
+  const bool planned = !batch.placed.empty();
+  const at::Tensor host =
+      planned ? at::from_blob(const_cast<uint8_t*>(batch.pixels.data()), {batch.used}, at::kByte)
+              : pixels_of(batch, config_.model.image_size, config_.model.in_channels);
+  const at::Tensor pixels = host.to(device_, /*non_blocking=*/true);
+  // A tensor's host memory that LibTorch page-locked lives on until the copy is done.
+  const at::Tensor labels = at::empty(
+      {batch.size}, at::TensorOptions().dtype(at::kLong).pinned_memory(device_.is_cuda()));
+  std::copy(batch.labels.begin(), batch.labels.end(), labels.mutable_data_ptr<int64_t>());
+  batches_.hold([copied = std::make_shared<vision::StreamMark>(side_.mark())] { copied->wait(); });
+  side_.follow_current();
+  sent.labels.copy_(labels, /*non_blocking=*/true);
+  finish(planned ? kernels::image::augment_images(augment_inputs(pixels, batch.placed)) : pixels,
+         batch, sent.images);
+}
+
+void TrainingBatches::finish(const at::Tensor& pixels, const datasets::Batch& batch,
+                             at::Tensor& images) {
+  std::vector<datasets::SampleKey> keys;
+  for (size_t i = 0; i < batch.indices.size(); ++i) {
+    keys.push_back({static_cast<uint64_t>(config_.seed), epoch_, batch.indices[i], batch.views[i]});
+  }
+  if (!device_.is_cuda()) {
+    normalise_.write(pixels, images);
+    erase_(images, config_.erase, keys);
     return;
   }
-  const Stopwatch watch;
-  COMBA_CHECK(stream_->next(batch_), "fetching a training batch: the epoch has ended early");
-  wait_ += watch.seconds();
-  images_ = normalise_(pixels_of(batch_, config_.model.image_size, config_.model.in_channels));
-  labels_ = labels_of(batch_).to(device_, at::kLong, /*non_blocking=*/false, /*copy=*/true);
-  std::vector<datasets::SampleKey> keys;
-  for (size_t i = 0; i < batch_.indices.size(); ++i) {
-    keys.push_back(
-        {static_cast<uint64_t>(config_.seed), epoch_, batch_.indices[i], batch_.views[i]});
+  kernels::image::NormaliseInputs inputs;  // the same bits in one launch
+  inputs.pixels = pixels;
+  inputs.scale = normalise_.scale();
+  inputs.shift = normalise_.shift();
+  add_erasing(inputs, config_.erase, keys);
+  images.copy_(kernels::image::normalise_images(inputs));
+}
+
+TrainingBatches::Sent TrainingBatches::take() {
+  if (ahead_) {
+    return *std::exchange(ahead_, std::nullopt);
   }
-  erase_(images_, config_.erase, keys);
+  return send();
 }
 
 TrainingBatch TrainingBatches::next() {
-  fetch();
+  const bool fixed = config_.data.synthetic_fixed_batch;
+  if (!fixed || !images_.defined()) {
+    const Sent sent = take();
+    sent.arrived.hold_current();
+    images_ = sent.images;
+    labels_ = sent.labels;
+    // Without waiting for the loader: what there is to do with this batch comes first.
+    if (device_.is_cuda() && !fixed && stream_->ready()) {
+      ahead_ = send();
+    }
+  }
   const int64_t step = step_++;
   if (!config_.mix.on(epoch_)) {
     return {images_, labels_, {}};
@@ -99,6 +178,18 @@ TrainingBatch TrainingBatches::next() {
   const auto mixes = draw_mixes(config_.mix, images_.size(0), images_.size(2),
                                 static_cast<uint64_t>(config_.seed), epoch_, step);
   return {mix_images(images_, mixes), labels_, mixes};
+}
+
+vision::Metrics TrainingBatches::stage_seconds() const {
+  const datasets::LoaderTimes times = stream_->times();
+  if (times.threads == 0) {
+    return {};
+  }
+  const auto threads = static_cast<double>(times.threads);
+  return {{"read", times.read / threads},
+          {"decode", times.decode / threads},
+          {"full", times.full / threads},
+          {"copy", batches_.reader_seconds()}};
 }
 
 }  // namespace comba::classify

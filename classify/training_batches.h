@@ -2,12 +2,16 @@
 #pragma once
 
 #include "classify/config.h"
+#include "classify/held_batches.h"
 #include "classify/stream.h"
 #include "datasets/contact_sheet.h"
+#include "vision/engine/side_stream.h"
+#include "vision/engine/task.h"
 #include "vision/nn/normaliser.h"
 
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,28 +30,53 @@ std::vector<datasets::SheetTile> pictures_of(const TrainingBatch& batch,
                                              const std::vector<std::string>& class_names,
                                              const DataOptions& data, int64_t count);
 
-// Batch (epoch, step) depends on nothing but the configuration, epoch and step.
+// Batch (epoch, step) depends on nothing but the configuration, epoch and step. On a GPU batches are copied, resized,
+// augmented, normalised and erased on a stream of their own, where possible the next one while the device works on the last.
 class TrainingBatches {
  public:
   // Opens data.train.
   TrainingBatches(const RunConfig& config, const c10::Device& device);
+  // Of a stream that is open; for CUDA its pixels should lie in memory_for(device).
+  TrainingBatches(const RunConfig& config, const c10::Device& device,
+                  std::unique_ptr<BatchStream> stream);
+  ~TrainingBatches() { drop(); }
+  TrainingBatches(const TrainingBatches&) = delete;
+  TrainingBatches& operator=(const TrainingBatches&) = delete;
+
   const BatchStream& stream() const { return *stream_; }
   void start(int64_t epoch, int64_t first_step);
   // Throws Error if the epoch has ended.
   TrainingBatch next();
-  double wait_seconds() const { return wait_; }  // for images to be loaded, in all
+  // Spent on waiting for images to be loaded, so far.
+  double wait_seconds() const { return batches_.stream_seconds(); }
+  // By stage, each as if of one thread; see vision::Task.
+  vision::Metrics stage_seconds() const;
 
  private:
-  void fetch();  // the next images and labels, unless one batch is trained on over and over
+  // A batch that may still be on its way to the device.
+  struct Sent {
+    at::Tensor images, labels;
+    vision::StreamMark arrived;
+  };
+  Sent send();
+  void fill(Sent& sent, const datasets::Batch& batch);
+  // Normalises and erases; pixels [B, S, S, C] on the device.
+  void finish(const at::Tensor& pixels, const datasets::Batch& batch, at::Tensor& images);
+  Sent take();
+  void drop();  // what was sent ahead
 
   RunConfig config_;
   c10::Device device_;
   std::unique_ptr<BatchStream> stream_;
   vision::Normaliser normalise_;
-  datasets::Batch batch_;
+  vision::SideStream side_;
+  HeldBatches batches_;
+  std::optional<Sent> ahead_;
   at::Tensor images_, labels_;    // of the last batch, unmixed
   int64_t epoch_ = 0, step_ = 0;  // step_: of the epoch, of the next batch
-  double wait_ = 0.0;
 };
+
+// Where the pixels of batches should lie for `device`: page-locked for a GPU.
+datasets::BatchMemory memory_for(const c10::Device& device);
 
 }  // namespace comba::classify

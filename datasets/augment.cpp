@@ -14,35 +14,13 @@
 namespace comba::datasets {
 namespace {
 
-constexpr std::array<uint8_t, 3> kFill = {124, 116, 104};
 constexpr double kTop = 10.0;  // the highest magnitude
-
-// The input's place of every output pixel: rotation about the centre, shear, or a shift.
-AffineMap affine_of(const Image& image, const AugmentStep& step) {
-  const double by = step.argument;
-  switch (step.kind) {
-    case Augmentation::shear_x:
-      return {1, by, 0, 0, 1, 0};
-    case Augmentation::shear_y:
-      return {1, 0, 0, by, 1, 0};
-    case Augmentation::translate_x:
-      return {1, 0, by * image.width, 0, 1, 0};
-    case Augmentation::translate_y:
-      return {1, 0, 0, 0, 1, by * image.height};
-    default: {
-      const double angle = -by * std::numbers::pi / 180.0;
-      const double cosine = std::cos(angle), sine = std::sin(angle);
-      const double x = image.width / 2.0, y = image.height / 2.0;
-      return {cosine, sine, x - cosine * x - sine * y, -sine, cosine, y + sine * x - cosine * y};
-    }
-  }
-}
 
 void warp(Image& image, const AffineMap& map) {
   std::vector<uint8_t> spread(image.pixels.size() / 3 * 4);
   for (size_t i = 0; i < image.pixels.size() / 3; ++i) {
     std::copy_n(&image.pixels[3 * i], 3, &spread[4 * i]);
-    std::copy(kFill.begin(), kFill.end(), &image.pixels[3 * i]);
+    std::copy(kFillColour.begin(), kFillColour.end(), &image.pixels[3 * i]);
   }
   pixel_kernels().warp(spread.data(), image.height, image.width, map, image.pixels.data());
 }
@@ -208,6 +186,26 @@ std::vector<AugmentStep> draw_augmentation(const AugmentPolicy& policy, RandomSt
   return steps;
 }
 
+AffineMap affine_map(const AugmentStep& step, int height, int width) {
+  const double by = step.argument;
+  switch (step.kind) {
+    case Augmentation::shear_x:
+      return {1, by, 0, 0, 1, 0};
+    case Augmentation::shear_y:
+      return {1, 0, 0, by, 1, 0};
+    case Augmentation::translate_x:
+      return {1, 0, by * width, 0, 1, 0};
+    case Augmentation::translate_y:
+      return {1, 0, 0, 0, 1, by * height};
+    default: {
+      const double angle = -by * std::numbers::pi / 180.0;
+      const double cosine = std::cos(angle), sine = std::sin(angle);
+      const double x = width / 2.0, y = height / 2.0;
+      return {cosine, sine, x - cosine * x - sine * y, -sine, cosine, y + sine * x - cosine * y};
+    }
+  }
+}
+
 void augment(Image& image, const AugmentStep& step) {
   const auto factor = static_cast<float>(step.argument);
   const auto number = static_cast<int>(step.argument);
@@ -241,7 +239,7 @@ void augment(Image& image, const AugmentStep& step) {
     case Augmentation::shear_y:
     case Augmentation::translate_x:
     case Augmentation::translate_y:
-      return warp(image, affine_of(image, step));
+      return warp(image, affine_map(step, image.height, image.width));
   }
 }
 

@@ -5,8 +5,10 @@
 #pragma once
 
 #include "datasets/image.h"
+#include "datasets/pixel_kernels.h"
 #include "vision/base/random.h"
 
+#include <array>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -60,7 +62,13 @@ struct AugmentPolicy {
 
 std::vector<AugmentStep> draw_augmentation(const AugmentPolicy& policy, RandomStream& random);
 
-// RGB. What comes in from outside is ImageNet's mean colour (124, 116, 104).
+// What comes in from outside when an image is rotated, sheared or shifted: ImageNet's mean colour.
+constexpr std::array<uint8_t, 3> kFillColour = {124, 116, 104};
+
+// Rotation about the centre, shear or shift of an image of height x width px.
+AffineMap affine_map(const AugmentStep& step, int height, int width);
+
+// RGB.
 void augment(Image& image, const AugmentStep& step);
 
 }  // namespace comba::datasets

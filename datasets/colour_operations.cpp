@@ -146,16 +146,6 @@ class BoxBlur {
 
 constexpr int kBlurPasses = 3;
 
-// Of each box, so that the passes together have the Gaussian's variance (extended box filters, Gwosdek et al. 2011).
-float box_radius(float sigma) {
-  const float variance = sigma * sigma / kBlurPasses;
-  const float length = std::sqrt(12.f * variance + 1.f);
-  const float whole = std::floor((length - 1.f) / 2.f);
-  const float part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) /
-                     (6 * (variance - (whole + 1) * (whole + 1)));
-  return whole + part;
-}
-
 }  // namespace
 
 void invert(Image& image) {
@@ -212,6 +202,16 @@ void grayscale(Image& image) {
   for (size_t i = 0; i < image.pixels.size(); i += 3) {
     std::fill_n(&image.pixels[i], 3, static_cast<uint8_t>(luminance(&image.pixels[i])));
   }
+}
+
+float box_radius(float sigma) {
+  // The passes together have the Gaussian's variance (extended box filters, Gwosdek et al. 2011).
+  const float variance = sigma * sigma / kBlurPasses;
+  const float length = std::sqrt(12.f * variance + 1.f);
+  const float whole = std::floor((length - 1.f) / 2.f);
+  const float part = (2 * whole + 1) * (whole * (whole + 1) - 3 * variance) /
+                     (6 * (variance - (whole + 1) * (whole + 1)));
+  return whole + part;
 }
 
 void gaussian_blur(Image& image, float radius) {

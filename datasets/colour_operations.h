@@ -20,5 +20,7 @@ void adjust_sharpness(Image& image, float factor);   // the image smoothed
 void grayscale(Image& image);
 // Pillow's: three box blurs whose variance is that of the Gaussian, with fractional edges. radius > 0, px.
 void gaussian_blur(Image& image, float radius);
+// Of each of these boxes.
+float box_radius(float radius);
 
 }  // namespace comba::datasets

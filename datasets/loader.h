@@ -1,6 +1,7 @@
 // Batches of decoded, augmented images, made by worker threads in a fixed order.
 #pragma once
 
+#include "datasets/batch.h"
 #include "datasets/source.h"
 #include "vision/base/config.h"
 
@@ -44,21 +45,31 @@ struct LoaderOptions {
   // fail | skip (in training the next sample in order takes the place, evaluation goes without) | grey
   std::string on_bad = "fail";
   int64_t max_bad = 100;  // stop after so many bad samples
+  BatchMemory memory;     // of the pixels
+  // Training images are decoded only: what is left to do is in Batch::placed, for a GPU (kernels/image/) or carry_out().
+  bool plans = false;
 };
 
-// A batch in host memory.
-struct Batch {
-  int64_t size = 0;
-  std::vector<uint8_t> pixels;   // [size, image_size, image_size, channels]
-  std::vector<int64_t> labels;   // [size]
-  std::vector<int64_t> indices;  // [size] positions in the source
-  std::vector<int64_t> views;    // [size] of the repeats of an image
+// What the loader has spent its time on so far, seconds.
+struct LoaderTimes {
+  int64_t threads = 0;
+  // Of the threads, summed over them; what is missing are the ends of epochs and bookkeeping.
+  double read = 0.0;    // encoded images, with their checksums
+  double decode = 0.0;  // decoding, cropping, augmenting
+  double full = 0.0;    // waiting, as all batches that may be ahead are made
+  // Of the caller of next().
+  double wait = 0.0;        // for a batch that was not made yet
+  int64_t batches = 0;      // that it took
+  double ready_mean = 0.0;  // batches that lay ready when it came, of kBatchesAhead
 };
 
 // Iterates over one epoch at a time. The content of batch (epoch, i) depends on nothing but the options,
-// the source, epoch and i: any number of threads, any start position, the same bytes.
+// the source, epoch and i: any number of threads, any start position, the same bytes. next() exchanges the memory of the
+// caller's batch for that of the next one, so that kBatchesAhead blocks and the callers' own go round for good.
 class Loader {
  public:
+  static constexpr int64_t kBatchesAhead = 3;  // made or being made
+
   Loader(std::shared_ptr<const ImageSource> source, LoaderOptions options);
   ~Loader();
   int64_t batches_per_epoch() const;
@@ -66,7 +77,10 @@ class Loader {
   void start(int64_t epoch, int64_t first_batch = 0);
   // The next batch of the epoch; false at its end. Errors of the workers are thrown here.
   bool next(Batch& batch);
+  // Whether next() has a batch without waiting; false at the end of the epoch.
+  bool ready() const;
   int64_t bad_samples() const;
+  LoaderTimes times() const;
 
  private:
   class Impl;

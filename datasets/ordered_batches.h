@@ -1,6 +1,8 @@
 // Batches that worker threads fill a sample at a time and that come out in order, a few of them ahead.
 #pragma once
 
+#include "vision/base/stopwatch.h"
+
 #include <algorithm>
 #include <condition_variable>
 #include <cstdint>
@@ -23,6 +25,14 @@ class OrderedBatches {
     std::function<int64_t(int64_t number, Batch& batch)> open;
     // Fills one sample; on any thread. What it throws, next() throws.
     std::function<void(int64_t number, int64_t place, Batch& batch)> fill;
+  };
+
+  // What has been waited for so far, seconds.
+  struct Times {
+    int64_t threads = 0, taken = 0;  // taken: batches, by next()
+    int64_t ready = 0;               // that lay ready when next() was called, summed over its calls
+    double full = 0.0;  // threads that had nothing to do as all batches were made, summed over them
+    double wait = 0.0;  // next(), for a batch that was not made yet
   };
 
   // threads = 0: one per core.
@@ -69,8 +79,12 @@ class OrderedBatches {
     if (consumed_ >= end_) {
       return false;
     }
+    ++times_.taken;
+    times_.ready += made();
     Slot& slot = slots_[consumed_ % kPrefetch];
-    ready_.wait(lock, [&] { return failure_ || (slot.number == consumed_ && slot.left == 0); });
+    const double before = clock_.seconds();
+    ready_.wait(lock, [&] { return failure_ || is_made(consumed_); });
+    times_.wait += clock_.seconds() - before;
     if (failure_) {
       std::rethrow_exception(failure_);
     }
@@ -82,6 +96,20 @@ class OrderedBatches {
     return true;
   }
 
+  // Batches that next() would give without waiting.
+  int64_t ready() const {
+    const std::lock_guard lock(mutex_);
+    return failure_ ? 0 : made();
+  }
+
+  Times times() const {
+    const std::lock_guard lock(mutex_);
+    Times times = times_;
+    times.threads = static_cast<int64_t>(threads_.size());
+    times.full += static_cast<double>(full_waits_) * clock_.seconds();
+    return times;
+  }
+
  private:
   struct Slot {
     int64_t number = -1;         // of the batch in it
@@ -89,8 +117,34 @@ class OrderedBatches {
     Batch batch;
   };
 
-  bool has_work() const {
-    return running_ && !failure_ && next_batch_ < end_ && next_batch_ < consumed_ + kPrefetch;
+  bool is_made(int64_t number) const {
+    const Slot& slot = slots_[number % kPrefetch];
+    return slot.number == number && slot.left == 0;
+  }
+
+  int64_t made() const {
+    int64_t count = 0;
+    while (count < kPrefetch && is_made(consumed_ + count)) {
+      ++count;
+    }
+    return count;
+  }
+
+  bool has_more() const { return running_ && !failure_ && next_batch_ < end_; }
+  bool has_work() const { return has_more() && next_batch_ < consumed_ + kPrefetch; }
+
+  void wait_for_work(std::unique_lock<std::mutex>& lock) {
+    const auto go = [&] { return stop_ || has_work(); };
+    if (go()) {
+      return;
+    }
+    const int64_t full = has_more() ? 1 : 0;
+    // The end less the beginning; times() adds its own moment for the waits that have not ended.
+    times_.full -= static_cast<double>(full) * clock_.seconds();
+    full_waits_ += full;
+    wake_.wait(lock, go);
+    times_.full += static_cast<double>(full) * clock_.seconds();
+    full_waits_ -= full;
   }
 
   // The next sample's slot and place. Needs the lock.
@@ -111,7 +165,7 @@ class OrderedBatches {
   void run() {
     std::unique_lock lock(mutex_);
     for (;;) {
-      wake_.wait(lock, [&] { return stop_ || has_work(); });
+      wait_for_work(lock);
       if (stop_) {
         return;
       }
@@ -141,12 +195,15 @@ class OrderedBatches {
   }
 
   const Work work_;
-  std::mutex mutex_;
+  const Stopwatch clock_;
+  mutable std::mutex mutex_;
   std::condition_variable wake_, ready_, idle_;
   Slot slots_[kPrefetch];
   int64_t consumed_ = 0, next_batch_ = 0, end_ = 0, next_place_ = 0, active_ = 0;
   bool running_ = false, stop_ = false;
   std::exception_ptr failure_;
+  Times times_;
+  int64_t full_waits_ = 0;  // threads whose wait times_.full counts at this moment
   std::vector<std::thread> threads_;
 };
 

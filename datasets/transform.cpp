@@ -152,40 +152,46 @@ BoxChoice TrainingTransform::box_of(const SampleKey& key) const {
   return [](int height, int width) { return ImageBox{0, 0, height, width}; };
 }
 
-Image TrainingTransform::finish(const DecodedPart& part, const SampleKey& key) const {
+PreparedImage TrainingTransform::plan(DecodedPart part, const SampleKey& key) const {
   const auto size = static_cast<int>(options_.image_size);
   RandomStream random = key.draws(RandomPurpose::augment);
-  Image out;
+  PreparedImage prepared;
   if (options_.train_crop == "random_resized") {
-    out = resample(part, size, size);
-  } else if (options_.train_crop == "simple") {
-    out = simple_crop(part.image, size, key.draws(RandomPurpose::crop));
+    prepared.part = std::move(part);
   } else {
-    out = evaluation_crop(part.image, options_);
+    Image square = options_.train_crop == "simple"
+                       ? simple_crop(part.image, size, key.draws(RandomPurpose::crop))
+                       : evaluation_crop(part.image, options_);
     if (options_.train_crop == "shift") {
-      out = jittered(std::move(out), options_, random);
+      square = jittered(std::move(square), options_, random);
     }
+    prepared.part = {std::move(square), 0, 0, double(size), double(size)};
   }
-  if (random.uniform() < options_.flip) {
-    const cv::Mat pixels = view(out);
-    cv::flip(pixels, pixels, 1);
-  }
-  for (const AugmentStep& step : draw_augmentation(policy_, random)) {
-    augment(out, step);
-  }
-  return out;
+  prepared.plan.height = prepared.plan.width = size;
+  prepared.plan.flip = random.uniform() < options_.flip;
+  prepared.plan.steps = draw_augmentation(policy_, random);
+  return prepared;
+}
+
+PreparedImage TrainingTransform::prepare(std::span<const uint8_t> bytes, const std::string& name,
+                                         const SampleKey& key) const {
+  return plan(decode_part(bytes, static_cast<int>(options_.channels), name, box_of(key),
+                          static_cast<int>(options_.image_size)),
+              key);
 }
 
 Image TrainingTransform::decode(std::span<const uint8_t> bytes, const std::string& name,
                                 const SampleKey& key) const {
-  return finish(decode_part(bytes, static_cast<int>(options_.channels), name, box_of(key),
-                            static_cast<int>(options_.image_size)),
-                key);
+  return carry_out(prepare(bytes, name, key));
+}
+
+PreparedImage TrainingTransform::prepare(const Image& image, const SampleKey& key) const {
+  const ImageBox box = box_of(key)(image.height, image.width);
+  return plan({image, double(box.y), double(box.x), double(box.height), double(box.width)}, key);
 }
 
 Image TrainingTransform::operator()(const Image& image, const SampleKey& key) const {
-  const ImageBox box = box_of(key)(image.height, image.width);
-  return finish({image, double(box.y), double(box.x), double(box.height), double(box.width)}, key);
+  return carry_out(prepare(image, key));
 }
 
 Image transform_for_evaluation(const Image& image, const TransformOptions& options) {

@@ -3,6 +3,7 @@
 
 #include "datasets/augment.h"
 #include "datasets/decode.h"
+#include "datasets/image_plan.h"
 #include "datasets/loader.h"
 #include "datasets/sample_key.h"
 
@@ -14,14 +15,19 @@ class TrainingTransform {
   // Throws UsageError for an augmentation that is not understood, or cannot be done to grey images.
   explicit TrainingTransform(TransformOptions options);
 
-  // Returns [image_size, image_size, channels]; throws as decode_image().
-  Image decode(std::span<const uint8_t> bytes, const std::string& name, const SampleKey& key) const;
+  // The pixels that are needed and what becomes of them; throws as decode_image(). Random resized crops are left to
+  // whoever carries out the plan, all others are done.
+  PreparedImage prepare(std::span<const uint8_t> bytes, const std::string& name,
+                        const SampleKey& key) const;
   // The same of an image that is decoded already, from its full size.
+  PreparedImage prepare(const Image& image, const SampleKey& key) const;
+  // prepare(), carried out: [image_size, image_size, channels].
+  Image decode(std::span<const uint8_t> bytes, const std::string& name, const SampleKey& key) const;
   Image operator()(const Image& image, const SampleKey& key) const;
 
  private:
   BoxChoice box_of(const SampleKey& key) const;
-  Image finish(const DecodedPart& part, const SampleKey& key) const;
+  PreparedImage plan(DecodedPart part, const SampleKey& key) const;
 
   TransformOptions options_;
   AugmentPolicy policy_;

@@ -37,10 +37,19 @@ TORCH_LIBRARY(comba, m) {
       "Tensor grad_taps, Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor grad_d, "
       "Tensor grad_gate, Tensor grad_norm_weight)");
   m.def(
-      "gates(Tensor raw, Tensor A_log, Tensor dt_bias, Tensor? decay=None, *, float feedback=1.0) -> "
+      "gates(Tensor raw, Tensor A_log, Tensor dt_bias, Tensor? decay=None, *, float feedback=1.0) "
+      "-> "
       "(Tensor log_alpha, Tensor beta, Tensor c)");
   m.def(
       "gates_backward(Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor raw, "
       "Tensor A_log, Tensor dt_bias, Tensor? decay, *, float feedback) -> (Tensor grad_raw, "
       "Tensor grad_A_log, Tensor grad_dt_bias, Tensor grad_decay)");
+  // Without gradients, see kernels/image/. Tables (images, steps, boxes, streams, noise, mixes) are CPU tensors.
+  m.def(
+      "augment_images(Tensor pixels, Tensor images, Tensor steps, *, int[2] size, "
+      "int[3] fill=[124, 116, 104]) -> Tensor");
+  m.def(
+      "normalise_images(Tensor pixels, Tensor scale, Tensor shift, *, Tensor? boxes=None, "
+      "Tensor? streams=None, Tensor? noise=None, str erase_mode=\"pixel\", Tensor? mixes=None, "
+      "ScalarType? dtype=None) -> Tensor");
 }

@@ -378,6 +378,7 @@ void add_bench_command(CLI::App& app) {
       "no cache holds what it reads. Example: comba bench scan --shape 256,197,3,64 --json "
       "scan.json");
   scan->callback([arguments] { run_bench(*arguments); });
+  add_bench_augment_command(*bench);
   add_bench_loader_command(*bench);
   add_bench_track_command(*bench);
 }

@@ -1,25 +1,29 @@
-// comba bench loader: how fast images are read, decoded, augmented and put into batches, by the number of threads.
+// comba bench loader: how fast images are read, decoded, augmented and put into batches, by the number of threads, and how
+// fast they get to a GPU.
 #include "datasets/augment.h"
 #include "datasets/decode.h"
 #include "datasets/loader.h"
 #include "datasets/transform.h"
+#include "kernels/image/nvjpeg.h"
 #include "tools/commands.h"
 #include "tools/loader_rate.h"
 #include "tools/machine.h"
+#include "tools/made_up_images.h"
+#include "tools/transfer_rate.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
-#include "vision/base/random.h"
 #include "vision/base/stopwatch.h"
+#include "vision/engine/precision.h"
 
 #include <algorithm>
 #include <atomic>
-#include <cmath>
 #include <functional>
 #include <iostream>
 #include <memory>
 #include <string>
 #include <thread>
+#include <utility>
 #include <vector>
 
 #include <fmt/format.h>
@@ -28,10 +32,11 @@
 namespace comba::tools {
 namespace {
 
-const std::vector<std::string> kStages = {"read", "decode", "crop", "augment", "all"};
+const std::vector<std::string> kStages = {"read", "decode", "crop",  "augment",
+                                          "all",  "h2d",    "nvjpeg"};
 
 struct Arguments {
-  std::string data, split = "train", json;
+  std::string data, split = "train", json, device = "auto";
   std::vector<std::string> stages = kStages;
   std::vector<int> threads;
   int repeats = 5;
@@ -42,47 +47,10 @@ struct Arguments {
   Arguments() { transform.augment = "rand-m9-mstd0.5-inc1"; }
 };
 
-// A noisy photograph-like JPEG of 500 x 375 px and some 80 KB, for want of data.
-class MadeUpImages final : public datasets::ImageSource {
- public:
-  static constexpr int64_t kCount = 64;
-  MadeUpImages() {
-    for (int64_t i = 0; i < kCount; ++i) {
-      files_.push_back(datasets::encode_jpeg(draw(i), 93));
-    }
-  }
-  int64_t size() const override { return kCount; }
-  datasets::EncodedSample read(int64_t index) const override {
-    const std::string& file = files_[static_cast<size_t>(index)];
-    return {{reinterpret_cast<const uint8_t*>(file.data()), file.size()}, {}, 0, name(index)};
-  }
-  int64_t label(int64_t) const override { return 0; }
-  std::string name(int64_t index) const override { return fmt::format("made up {}", index); }
-  std::string original(int64_t index) const override { return name(index); }
-  const std::vector<std::string>& classes() const override { return classes_; }
-  std::string fingerprint() const override { return "made up"; }
-
- private:
-  // Waves under noise whose strength gives the usual bytes a pixel.
-  static datasets::Image draw(int64_t index) {
-    datasets::Image image{375, 500, 3, {}};
-    RandomStream random(7, 0, static_cast<uint64_t>(index), RandomPurpose::synthesise);
-    const double fx = random.uniform(0.01, 0.06), fy = random.uniform(0.01, 0.06);
-    for (int y = 0; y < image.height; ++y) {
-      for (int x = 0; x < image.width; ++x) {
-        const double wave =
-            128 + 60 * std::sin(fx * x + 2 * std::sin(fy * y)) + 24 * std::sin(0.4 * x + 0.3 * y);
-        const auto grain = static_cast<double>(random.next() >> 27);
-        for (int c = 0; c < 3; ++c) {
-          image.pixels.push_back(static_cast<uint8_t>(
-              std::clamp(wave + grain - 16 + 20 * c * std::sin(fy * x), 0.0, 255.0)));
-        }
-      }
-    }
-    return image;
-  }
-  std::vector<std::string> files_;
-  std::vector<std::string> classes_{"made up"};
+// What a run of a stage found: images a second, and what else there is to say, in the order in which it is printed.
+struct Found {
+  double images_per_second = 0.0;
+  std::vector<std::pair<std::string, double>> more;
 };
 
 // Images a second that `threads` threads get through `work(index)` in about `seconds`.
@@ -105,11 +73,9 @@ double rate_of(int64_t images, int threads, double seconds,
   return static_cast<double>(done) / watch.seconds();
 }
 
-double measure(const std::string& stage, const std::shared_ptr<const datasets::ImageSource>& source,
-               const Arguments& a, int threads) {
-  if (stage == "all") {
-    return loader_rate(source, a.transform, a.batch_size, threads, a.seconds);
-  }
+using Source = std::shared_ptr<const datasets::ImageSource>;
+
+double host_rate(const std::string& stage, const Source& source, const Arguments& a, int threads) {
   datasets::TransformOptions options = a.transform;
   if (stage == "crop") {
     options.augment.clear();
@@ -133,60 +99,130 @@ double measure(const std::string& stage, const std::shared_ptr<const datasets::I
   });
 }
 
-using Rates = std::vector<std::vector<double>>;  // [stage][threads], medians
+Found measure(const std::string& stage, const Source& source, const Arguments& a,
+              const c10::Device& device, int threads) {
+  if (stage == "all") {
+    const LoaderWork work{a.transform, a.batch_size, threads, device};
+    const LoaderRate rate = loader_rate(source, work, a.seconds);
+    return {rate.images_per_second,
+            {{"wait_p50_ms", 1e3 * rate.wait_p50},
+             {"wait_p99_ms", 1e3 * rate.wait_p99},
+             {"read_percent", 100 * rate.read},
+             {"decode_percent", 100 * rate.decode},
+             {"full_percent", 100 * rate.full},
+             {"pinned_mib", static_cast<double>(rate.pinned_bytes) / (1 << 20)}}};
+  }
+  if (stage == "h2d") {
+    const int64_t side = a.transform.image_size;
+    const TransferRate rate = copy_rate(a.batch_size * side * side * a.transform.channels,
+                                        a.batch_size, device, a.seconds);
+    return {rate.images_per_second, {{"gb_per_second", 1e-9 * rate.bytes_per_second}}};
+  }
+  if (stage == "nvjpeg") {
+    const NvJpegRate rate = nvjpeg_rate(*source, a.batch_size, threads, device, a.seconds);
+    return {
+        rate.images_per_second,
+        {{"decoded_percent", 100 * rate.decoded}, {"engines", static_cast<double>(rate.engines)}}};
+  }
+  return {host_rate(stage, source, a, threads), {}};
+}
+
+using Table = std::vector<std::vector<Found>>;  // [stage][threads], the runs with the median rates
 
 // Stages take turns, so that a noisy machine troubles all alike.
-Rates measure_all(const std::shared_ptr<const datasets::ImageSource>& source, const Arguments& a) {
-  std::vector<std::vector<std::vector<double>>> runs(
-      a.stages.size(), std::vector<std::vector<double>>(a.threads.size()));
+Table measure_all(const Source& source, const Arguments& a, const c10::Device& device) {
+  std::vector<std::vector<std::vector<Found>>> runs(
+      a.stages.size(), std::vector<std::vector<Found>>(a.threads.size()));
   for (int repeat = 0; repeat < a.repeats; ++repeat) {
     for (size_t s = 0; s < a.stages.size(); ++s) {
       for (size_t t = 0; t < a.threads.size(); ++t) {
-        runs[s][t].push_back(measure(a.stages[s], source, a, a.threads[t]));
+        runs[s][t].push_back(measure(a.stages[s], source, a, device, a.threads[t]));
       }
     }
   }
-  Rates medians(a.stages.size());
+  Table medians(a.stages.size());
   for (size_t s = 0; s < a.stages.size(); ++s) {
-    for (std::vector<double>& all : runs[s]) {
+    for (std::vector<Found>& all : runs[s]) {
       const auto middle = all.begin() + static_cast<ptrdiff_t>(all.size() / 2);
-      std::nth_element(all.begin(), middle, all.end());
+      std::nth_element(all.begin(), middle, all.end(), [](const Found& one, const Found& other) {
+        return one.images_per_second < other.images_per_second;
+      });
       medians[s].push_back(*middle);
     }
   }
   return medians;
 }
 
-void print(const Rates& rates, const Arguments& a, int64_t images) {
+void print(const Table& table, const Arguments& a, const c10::Device& device, int64_t images) {
   std::cout << fmt::format(
-      "{} images, {}, to {} px, augment = \"{}\"; medians of {} runs, images/s\n{:<10}", images,
-      a.data.empty() ? "made up, 500 x 375" : a.data, a.transform.image_size, a.transform.augment,
-      a.repeats, "stage");
+      "{} images, {}, to {} px, augment = \"{}\", batches of {} on {}; medians of {} runs, "
+      "images/s\n{:<10}",
+      images, a.data.empty() ? "made up, 500 x 375" : a.data, a.transform.image_size,
+      a.transform.augment, a.batch_size, device.str(), a.repeats, "stage");
   for (const int threads : a.threads) {
     std::cout << fmt::format("{:>12}", fmt::format("{} threads", threads));
   }
   std::cout << "\n";
   for (size_t s = 0; s < a.stages.size(); ++s) {
     std::cout << fmt::format("{:<10}", a.stages[s]);
-    for (const double rate : rates[s]) {
-      std::cout << fmt::format("{:>12.0f}", rate);
+    for (const Found& found : table[s]) {
+      std::cout << fmt::format("{:>12.0f}", found.images_per_second);
     }
     std::cout << "\n";
   }
+  for (size_t s = 0; s < a.stages.size(); ++s) {
+    for (size_t t = 0; t < a.threads.size() && !table[s][t].more.empty(); ++t) {
+      std::string line = fmt::format("{}, {} threads:", a.stages[s], a.threads[t]);
+      for (const auto& [name, value] : table[s][t].more) {
+        line += fmt::format(" {} {:.1f}", name, value);
+      }
+      std::cout << line << "\n";
+    }
+  }
+  const ResidentMemory memory = resident_memory();
+  std::cout << fmt::format("resident memory: {:.0f} MiB, at most {:.0f} MiB\n", memory.now_mib,
+                           memory.most_mib);
 }
 
-nlohmann::json to_json(const Rates& rates, const Arguments& a) {
+nlohmann::json to_json(const Table& table, const Arguments& a, const c10::Device& device) {
   nlohmann::json machine, rows = nlohmann::json::array();
-  for (const auto& [name, value] : machine_facts()) {
-    machine[name] = value;
+  for (const Facts& facts : {machine_facts(), gpu_facts()}) {
+    for (const auto& [name, value] : facts) {
+      machine[name] = value;
+    }
   }
   for (size_t s = 0; s < a.stages.size(); ++s) {
     for (size_t t = 0; t < a.threads.size(); ++t) {
-      rows.push_back(
-          {{"stage", a.stages[s]}, {"threads", a.threads[t]}, {"images_per_second", rates[s][t]}});
+      nlohmann::json row = {{"stage", a.stages[s]},
+                            {"threads", a.threads[t]},
+                            {"images_per_second", table[s][t].images_per_second}};
+      for (const auto& [name, value] : table[s][t].more) {
+        row[name] = value;
+      }
+      rows.push_back(std::move(row));
     }
   }
-  return {{"machine", machine}, {"augment", a.transform.augment}, {"rows", rows}};
+  const ResidentMemory memory = resident_memory();
+  return {{"machine", machine},
+          {"device", device.str()},
+          {"batch", a.batch_size},
+          {"augment", a.transform.augment},
+          {"resident_mib", memory.now_mib},
+          {"resident_most_mib", memory.most_mib},
+          {"rows", rows}};
+}
+
+// Takes out, and says so, what cannot be measured here.
+void leave_out_stages(Arguments& a, const c10::Device& device) {
+  const auto leave_out = [&](const char* stage, const std::string& reason) {
+    if (!reason.empty() && std::erase(a.stages, stage) > 0) {
+      log::warning("the stage {} is skipped: {}", stage, reason);
+    }
+  };
+  const std::string no_gpu =
+      device.is_cuda() ? "" : "no GPU is used (--device cuda; comba check lists what is there)";
+  leave_out("h2d", no_gpu);
+  leave_out("nvjpeg", no_gpu.empty() ? kernels::nvjpeg_missing() : no_gpu);
 }
 
 void run(Arguments a) {
@@ -194,16 +230,18 @@ void run(Arguments a) {
     a.threads = {1, static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))};
   }
   datasets::AugmentPolicy::parse(a.transform.augment, 0);  // before anything is measured
-  std::shared_ptr<const datasets::ImageSource> source;
+  const c10::Device device = vision::choose_device(a.device);
+  leave_out_stages(a, device);
+  Source source;
   if (a.data.empty()) {
-    source = std::make_shared<MadeUpImages>();
+    source = made_up_images();
   } else {
     source = datasets::open_images(a.data, a.split);
   }
-  const Rates rates = measure_all(source, a);
-  print(rates, a, source->size());
+  const Table table = measure_all(source, a, device);
+  print(table, a, device, source->size());
   if (!a.json.empty()) {
-    write_file_atomic(a.json, to_json(rates, a).dump(2) + "\n");
+    write_file_atomic(a.json, to_json(table, a, device).dump(2) + "\n");
     log::info("the figures are in {}", a.json);
   }
 }
@@ -211,8 +249,8 @@ void run(Arguments a) {
 }  // namespace
 
 void add_bench_loader_command(CLI::App& bench) {
-  CLI::App* command =
-      bench.add_subcommand("loader", "Reading, decoding and augmenting images on the CPU");
+  CLI::App* command = bench.add_subcommand(
+      "loader", "Reading, decoding and augmenting images, and their way to a GPU");
   const auto a = std::make_shared<Arguments>();
   command->add_option(
       "--data", a->data,
@@ -222,7 +260,9 @@ void add_bench_loader_command(CLI::App& bench) {
       ->add_option("--stage", a->stages,
                    "read; decode: whole images; crop: random resized crop and flip of what it "
                    "needs; augment: with "
-                   "--augment; all: batches of the loader")
+                   "--augment; all: batches of the loader, on CUDA as they reach the network; h2d: "
+                   "copies of batches to the GPU; nvjpeg: whole images decoded by the GPU, a "
+                   "decoder a thread")
       ->check(CLI::IsMember(kStages))
       ->default_str("all of them");
   command->add_option("--threads", a->threads, "May be given several times (default: 1 and all)")
@@ -232,7 +272,11 @@ void add_bench_loader_command(CLI::App& bench) {
       ->capture_default_str();
   command->add_option("--augment", a->transform.augment, "As data.augment in a config")
       ->capture_default_str();
-  command->add_option("--batch", a->batch_size, "Of the stage all")
+  command
+      ->add_option("--device", a->device,
+                   "auto, cpu, cuda or cuda:N: where batches of the stages all, h2d and nvjpeg go")
+      ->capture_default_str();
+  command->add_option("--batch", a->batch_size, "Images in a batch")
       ->check(CLI::Range(1, 1 << 20))
       ->capture_default_str();
   command->add_option("--repeats", a->repeats, "Runs whose median is reported")

@@ -15,7 +15,7 @@ rm -rf "$target"
 mkdir -p "$target/bin" "$target/lib" "$target/tests"
 programs=(comba)
 if [ "${2:-}" = --with-tests ]; then
-  for test in "$build"/bin/*_test; do programs+=("$(basename "$test")"); done
+  for test in "$build"/bin/*_test "$build/bin/classify_tests"; do programs+=("$(basename "$test")"); done
   cp -r "$COMBA_ROOT"/tests/python "$target/tests/"
 fi
 for program in "${programs[@]}"; do

@@ -78,10 +78,10 @@ Rates measure(const std::shared_ptr<const ImageSource>& source, const CheckArgum
   Rates rates;
   rates.threads = a.threads > 0 ? a.threads : std::max(1U, std::thread::hardware_concurrency());
   if (a.seconds > 0) {
-    datasets::TransformOptions transform;
-    rates.plain = loader_rate(source, transform, kBatch, rates.threads, a.seconds);
-    transform.augment = kAugment;
-    rates.augmented = loader_rate(source, transform, kBatch, rates.threads, a.seconds);
+    LoaderWork work{.batch_size = kBatch, .threads = rates.threads};
+    rates.plain = loader_rate(source, work, a.seconds).images_per_second;
+    work.transform.augment = kAugment;
+    rates.augmented = loader_rate(source, work, a.seconds).images_per_second;
   }
   return rates;
 }

@@ -1,35 +1,117 @@
 #include "tools/loader_rate.h"
 
+#include "classify/training_batches.h"
 #include "vision/base/stopwatch.h"
+#include "vision/engine/pinned_memory.h"
 
 #include <algorithm>
+#include <functional>
+#include <vector>
+
+#include <ATen/ops/sum.h>
 
 namespace comba::tools {
+namespace {
 
-double loader_rate(const std::shared_ptr<const datasets::ImageSource>& source,
-                   const datasets::TransformOptions& transform, int64_t batch_size, int64_t threads,
-                   double seconds) {
+datasets::LoaderOptions options_of(const LoaderWork& work, const datasets::ImageSource& source) {
   datasets::LoaderOptions options;
-  options.transform = transform;
-  options.batch_size = std::min(batch_size, source->size());
+  options.transform = work.transform;
+  options.batch_size = std::min(work.batch_size, source.size());
   options.training = true;
-  options.threads = threads;
+  options.threads = work.threads;
   options.on_bad = "grey";
-  options.max_bad = source->size();
-  datasets::Loader loader(source, options);
-  datasets::Batch batch;
-  int64_t epoch = 0, images = 0;
-  loader.start(epoch);
-  loader.next(batch);  // threads are running
+  options.max_bad = source.size();
+  options.memory = classify::memory_for(work.device);
+  return options;
+}
+
+double quantile(std::vector<double>& values, double share) {
+  const auto place = static_cast<ptrdiff_t>(share * static_cast<double>(values.size() - 1));
+  std::nth_element(values.begin(), values.begin() + place, values.end());
+  return values[static_cast<size_t>(place)];
+}
+
+// `next` gives the number of images in the next batch; `end` waits for those under way.
+LoaderRate measure(double seconds, const std::function<int64_t()>& next,
+                   const std::function<void()>& end) {
+  next();  // threads are running
+  std::vector<double> waits;
+  int64_t images = 0;
   const Stopwatch watch;
-  while (watch.seconds() < seconds) {
-    if (!loader.next(batch)) {
-      loader.start(++epoch);
-      continue;
-    }
-    images += batch.size;
-  }
-  return static_cast<double>(images) / watch.seconds();
+  do {
+    const Stopwatch wait;
+    images += next();
+    waits.push_back(wait.seconds());
+  } while (watch.seconds() < seconds);
+  end();
+  return {.images_per_second = static_cast<double>(images) / watch.seconds(),
+          .wait_p50 = quantile(waits, 0.5),
+          .wait_p99 = quantile(waits, 0.99)};
+}
+
+// What the threads did in the `seconds` since they began.
+void add_shares(LoaderRate& rate, const datasets::LoaderTimes& times, double seconds) {
+  const double all = seconds * static_cast<double>(times.threads);
+  rate.read = times.read / all;
+  rate.decode = times.decode / all;
+  rate.full = times.full / all;
+  rate.pinned_bytes = vision::pinned_bytes();
+}
+
+LoaderRate rate_on_host(const std::shared_ptr<const datasets::ImageSource>& source,
+                        const LoaderWork& work, double seconds) {
+  datasets::Loader loader(source, options_of(work, *source));
+  datasets::Batch batch;
+  int64_t epoch = 0;
+  const Stopwatch watch;
+  loader.start(epoch);
+  LoaderRate rate = measure(
+      seconds,
+      [&] {
+        while (!loader.next(batch)) {
+          loader.start(++epoch);
+        }
+        return batch.size;
+      },
+      [] {});
+  add_shares(rate, loader.times(), watch.seconds());
+  return rate;
+}
+
+LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& source,
+                          const LoaderWork& work, double seconds) {
+  classify::RunConfig config;
+  config.transform = work.transform;
+  config.model.image_size = work.transform.image_size;
+  config.model.in_channels = work.transform.channels;
+  classify::TrainingBatches batches(config, work.device,
+                                    classify::stream_of(source, options_of(work, *source)));
+  at::Tensor last;
+  int64_t epoch = 0, left = batches.stream().batches_per_epoch();
+  const Stopwatch watch;
+  batches.start(epoch, 0);
+  LoaderRate rate = measure(
+      seconds,
+      [&] {
+        if (left == 0) {
+          batches.start(++epoch, 0);
+          left = batches.stream().batches_per_epoch();
+        }
+        --left;
+        last = batches.next().images;
+        return last.size(0);
+      },
+      [&] { last.sum().cpu(); });
+  add_shares(rate, batches.stream().times(), watch.seconds());
+  return rate;
+}
+
+}  // namespace
+
+LoaderRate loader_rate(const std::shared_ptr<const datasets::ImageSource>& source,
+                       const LoaderWork& work, double seconds) {
+  return work.device.is_cuda() ? rate_on_device(source, work, seconds)
+                               : rate_on_host(source, work, seconds);
 }
 
 }  // namespace comba::tools

@@ -6,11 +6,25 @@
 #include <cstdint>
 #include <memory>
 
+#include <c10/core/Device.h>
+
 namespace comba::tools {
 
-// Images a second in batches of the loader, measured for about `seconds`; bad images count as grey ones.
-double loader_rate(const std::shared_ptr<const datasets::ImageSource>& source,
-                   const datasets::TransformOptions& transform, int64_t batch_size, int64_t threads,
-                   double seconds);
+struct LoaderWork {
+  datasets::TransformOptions transform;
+  int64_t batch_size = 128, threads = 1;
+  c10::Device device = c10::kCPU;  // CUDA: batches are copied there and normalised, as in training
+};
+
+struct LoaderRate {
+  double images_per_second = 0.0;
+  double wait_p50 = 0.0, wait_p99 = 0.0;        // s, that a batch was waited for
+  double read = 0.0, decode = 0.0, full = 0.0;  // shares of the threads' time, see LoaderTimes
+  int64_t pinned_bytes = 0;                     // of page-locked host memory
+};
+
+// Measured for about `seconds`; bad images count as grey ones.
+LoaderRate loader_rate(const std::shared_ptr<const datasets::ImageSource>& source,
+                       const LoaderWork& work, double seconds);
 
 }  // namespace comba::tools

@@ -1,5 +1,6 @@
 #include "tools/machine.h"
 
+#include <cstdlib>
 #include <fstream>
 #include <thread>
 
@@ -41,6 +42,13 @@ std::string value_in_file(const char* path, const std::string& key, char separat
 }
 
 }  // namespace
+
+ResidentMemory resident_memory() {
+  const auto mib = [](const char* key) {
+    return std::atof(value_in_file("/proc/self/status", key, ':').c_str()) / 1024;  // from kB
+  };
+  return {mib("VmRSS"), mib("VmHWM")};
+}
 
 Facts machine_facts() {
   utsname system{};

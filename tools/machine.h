@@ -13,4 +13,10 @@ Facts machine_facts();
 Facts library_facts();
 Facts gpu_facts();
 
+// Of this process, all that is shared included.
+struct ResidentMemory {
+  double now_mib = 0.0, most_mib = 0.0;
+};
+ResidentMemory resident_memory();
+
 }  // namespace comba::tools

@@ -7,6 +7,7 @@
 #include "tests/classify/tiny.h"
 #include "tests/datasets/pictures.h"
 
+#include <ATen/Context.h>
 #include <ATen/ops/arange.h>
 #include <ATen/ops/randn.h>
 #include <fmt/format.h>
@@ -114,6 +115,92 @@ TEST(TrainingBatches, TwoHundredAreTheSameFor1And7And13Threads) {
       ASSERT_TRUE(found[i].equal(expected[i])) << threads << " threads, batch " << i;
     }
   }
+}
+
+TEST(TrainingBatches, AnEpochMayBeLeftAndAnotherBegunInItsMiddle) {
+  const RunConfig config = tiny_config({"data.erase=0.5"});
+  TrainingBatches batches(config, at::kCPU);
+  batches.start(0, 0);
+  batches.next();
+  batches.next();
+  batches.start(1, 3);
+  EXPECT_TRUE(batches.next().images.equal(batch_of(config, 1, 3).images));
+}
+
+TEST(TrainingBatches, StayAsTheyAreWhileTheNextAreMade) {
+  TrainingBatches batches(tiny_config(), at::kCPU);
+  batches.start(0, 0);
+  const TrainingBatch first = batches.next();
+  const at::Tensor images = first.images.clone(), labels = first.labels.clone();
+  for (int i = 1; i < 10; ++i) {
+    EXPECT_FALSE(batches.next().images.equal(images));
+  }
+  EXPECT_TRUE(first.images.equal(images));
+  EXPECT_TRUE(first.labels.equal(labels));
+}
+
+// Under load: work of the current stream that would still be reading a batch, were its memory given away too soon.
+TEST(TrainingBatches, OnCudaAreThoseOfTheCpuThoughTheyAreSentAhead) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const testing_tools::TemporaryFolder folder;
+  datasets::write_class_folders(folder.path(), 3, 17);
+  const RunConfig config = tiny_config(
+      {"data.train=\"" + folder.path().string() + "\"", "data.train_split=\"\"", "data.erase=0.5"});
+  const at::Device device(at::kCUDA, 0);
+  TrainingBatches here(config, at::kCPU), there(config, device);
+  const at::Tensor a = at::randn({4096, 4096}, device);
+  for (int64_t epoch = 0; epoch < 5; ++epoch) {
+    here.start(epoch, 0);
+    there.start(epoch, 0);
+    // Epochs are also left before their end, with a batch on its way.
+    const int64_t steps = here.stream().batches_per_epoch() - epoch % 2;
+    for (int64_t step = 0; step < steps; ++step) {
+      at::Tensor busy = a;
+      for (int i = 0; i < 5; ++i) {
+        busy = busy.mm(a).clamp(-1, 1);
+      }
+      const TrainingBatch expected = here.next(), found = there.next();
+      const at::Tensor copy = found.images + 0 * busy[0][0];  // behind the work above
+      EXPECT_TRUE(copy.cpu().equal(expected.images)) << "epoch " << epoch << ", step " << step;
+      EXPECT_TRUE(found.labels.cpu().equal(expected.labels));
+    }
+  }
+}
+
+RunConfig photographs(const std::filesystem::path& folder) {
+  return tiny_config({"data.train=\"" + folder.string() + "\"", "data.train_split=\"\"",
+                      "data.augment=rand-m9-mstd0.5-inc1", "data.repeats=3", "data.erase=0.5",
+                      "data.mixup=0.8", "data.cutmix=1"});
+}
+
+void expect_planned_batches_are_the_same(at::Device device) {
+  const testing_tools::TemporaryFolder folder;
+  datasets::write_class_folders(folder.path(), 3, 7);
+  const RunConfig config = photographs(folder.path());
+  TrainingBatches finished(config, at::kCPU);
+  TrainingBatches planned(
+      config, device, open_stream(config, Purpose::training, memory_for(device), /*plans=*/true));
+  for (int64_t epoch = 0; epoch < 5; ++epoch) {
+    finished.start(epoch, 0);
+    planned.start(epoch, 0);
+    for (int64_t step = 0; step < finished.stream().batches_per_epoch(); ++step) {
+      EXPECT_TRUE(planned.next().images.cpu().equal(finished.next().images))
+          << "epoch " << epoch << ", step " << step;
+    }
+  }
+}
+
+TEST(TrainingBatches, PlansAreCarriedOutToTheSameBits) {
+  expect_planned_batches_are_the_same(at::kCPU);
+}
+
+TEST(TrainingBatches, OnCudaPlansAreCarriedOutToTheSameBits) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  expect_planned_batches_are_the_same(at::Device(at::kCUDA, 0));
 }
 
 TEST(TrainingBatches, AnotherEpochErasesElsewhere) {

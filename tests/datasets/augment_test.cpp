@@ -5,87 +5,20 @@
 #include "datasets/colour_operations.h"
 #include "datasets/resample.h"
 #include "datasets/transform.h"
+#include "tests/datasets/augment_golden.h"
 #include "tests/datasets/box_distribution.h"
 #include "vision/base/error.h"
 
 #include <cmath>
-#include <fstream>
 #include <map>
-#include <sstream>
 
 #include <gtest/gtest.h>
 
 namespace comba::datasets {
 namespace {
 
-// As in make_augment.py.
-Image golden_picture(int height, int width, int low = 0, int high = 255) {
-  Image image{height, width, 3, {}};
-  for (int y = 0; y < height; ++y) {
-    for (int x = 0; x < width; ++x) {
-      for (int c = 0; c < 3; ++c) {
-        const int hashed = (x * 73 + y * 151 + c * 37 + x * y * 11) % 64;
-        const int wave = ((x * (5 + 2 * c) + y * (9 - 3 * c)) % 256 + 256) % 256;
-        const int fold = wave < 128 ? 2 * wave : 511 - 2 * wave;
-        image.pixels.push_back(
-            static_cast<uint8_t>((3 * fold + hashed) * (high - low) / (3 * 255 + 63) + low));
-      }
-    }
-  }
-  return image;
-}
-
-struct Record {
-  std::string words;
-  std::istringstream arguments;
-  Image want;
-};
-
-// The records whose line begins with `kind`.
-std::vector<Record> golden(const std::string& kind) {
-  std::ifstream in(COMBA_GOLDEN_DIR "/augment.golden", std::ios::binary);
-  EXPECT_TRUE(in) << "tests/golden/augment.golden is missing";
-  std::vector<Record> records;
-  for (std::string line; std::getline(in, line);) {
-    std::istringstream words(line);
-    const std::vector<std::string> all{std::istream_iterator<std::string>(words), {}};
-    Record record;
-    record.words = line;
-    record.want.height = std::stoi(all[all.size() - 2]);
-    record.want.width = std::stoi(all[all.size() - 1]);
-    record.want.pixels.resize(static_cast<size_t>(record.want.height) * record.want.width * 3);
-    in.read(reinterpret_cast<char*>(record.want.pixels.data()),
-            static_cast<std::streamsize>(record.want.pixels.size()));
-    if (all[0] == kind) {
-      record.arguments.str(line.substr(kind.size()));
-      records.push_back(std::move(record));
-    }
-  }
-  EXPECT_FALSE(records.empty()) << kind;
-  return records;
-}
-
-int largest_difference(const Image& a, const Image& b) {
-  EXPECT_EQ(a.height, b.height);
-  EXPECT_EQ(a.width, b.width);
-  int largest = 0;
-  for (size_t i = 0; i < std::min(a.pixels.size(), b.pixels.size()); ++i) {
-    largest = std::max(largest, std::abs(a.pixels[i] - b.pixels[i]));
-  }
-  return largest;
-}
-
-Augmentation kind_of(const std::string& name) {
-  for (int i = 0;; ++i) {
-    const auto kind = static_cast<Augmentation>(i);
-    if (name_of(kind) == name) {
-      return kind;
-    }
-  }
-}
-
 void expect_operations(const std::string& kind, const Image& picture) {
-  for (Record& r : golden(kind)) {
+  for (GoldenRecord& r : golden(kind)) {
     std::string name;
     double magnitude = 0;
     int negative = 0;
@@ -103,13 +36,7 @@ TEST(Augmentations, EqualPillowsAtEveryMagnitude) {
   expect_operations("op", golden_picture(21, 26, 20, 231));
 }
 
-TEST(Augmentations, EqualPillowsOnAFlatImage) {
-  Image flat{7, 9, 3, {}};
-  for (int i = 0; i < 63; ++i) {
-    flat.pixels.insert(flat.pixels.end(), {50, 200, 0});
-  }
-  expect_operations("flat", flat);
-}
+TEST(Augmentations, EqualPillowsOnAFlatImage) { expect_operations("flat", flat_picture()); }
 
 TEST(Augmentations, EqualPillowsOnTwoPixels) { expect_operations("tiny", golden_picture(2, 1)); }
 
@@ -121,7 +48,7 @@ TEST(Augmentations, NoBitsLeftIsBlack) {
 }
 
 TEST(ThreeAugment, GreyIsPillows) {
-  for (Record& r : golden("grayscale")) {
+  for (GoldenRecord& r : golden("grayscale")) {
     Image image = golden_picture(31, 26);
     grayscale(image);
     EXPECT_EQ(image.pixels, r.want.pixels);
@@ -129,7 +56,7 @@ TEST(ThreeAugment, GreyIsPillows) {
 }
 
 TEST(ThreeAugment, SolarizeIsPillows) {
-  for (Record& r : golden("solarize")) {
+  for (GoldenRecord& r : golden("solarize")) {
     Image image = golden_picture(31, 26);
     solarize(image, 128);
     EXPECT_EQ(image.pixels, r.want.pixels);
@@ -137,7 +64,7 @@ TEST(ThreeAugment, SolarizeIsPillows) {
 }
 
 TEST(ThreeAugment, BlurIsPillowsForEveryRadius) {
-  for (Record& r : golden("blur")) {
+  for (GoldenRecord& r : golden("blur")) {
     float radius = 0;
     r.arguments >> radius;
     Image image = golden_picture(31, 26);
@@ -152,7 +79,7 @@ TEST(ColourJitter, FactorsActAsPillows) {
       {"contrast", &adjust_contrast},
       {"color", &adjust_colour}};
   for (const auto& [name, adjust] : operations) {
-    for (Record& r : golden(name)) {
+    for (GoldenRecord& r : golden(name)) {
       float factor = 0;
       r.arguments >> factor;
       Image image = golden_picture(31, 26);
@@ -164,7 +91,7 @@ TEST(ColourJitter, FactorsActAsPillows) {
 
 TEST(Resample, EqualsPillowToTheBit) {
   for (const auto filter : {ResampleFilter::bicubic, ResampleFilter::bilinear}) {
-    for (Record& r : golden(filter == ResampleFilter::bicubic ? "bicubic" : "bilinear")) {
+    for (GoldenRecord& r : golden(filter == ResampleFilter::bicubic ? "bicubic" : "bilinear")) {
       int height = 0, width = 0;
       r.arguments >> height >> width;
       const Image image = golden_picture(height, width);
@@ -198,7 +125,7 @@ TEST(Resample, AGreyImageIsOneChannelOfAColourOne) {
 }
 
 TEST(EvaluationTransform, EqualsTorchvisionOnPillow) {
-  for (Record& r : golden("centre")) {
+  for (GoldenRecord& r : golden("centre")) {
     int height = 0, width = 0;
     TransformOptions options;
     options.image_size = 28;
@@ -229,7 +156,7 @@ std::vector<std::pair<int, int>> places_of(const Image& part, const Image& whole
 }
 
 TEST(SimpleCrop, IsAnySquareOfTorchvisionsBorderedImageEquallyOften) {
-  for (Record& r : golden("simple")) {
+  for (GoldenRecord& r : golden("simple")) {
     SCOPED_TRACE(r.words);
     int height = 0, width = 0;
     r.arguments >> height >> width;

@@ -12,8 +12,11 @@
 #include "vision/base/random.h"
 
 #include <algorithm>
+#include <atomic>
+#include <chrono>
 #include <memory>
 #include <numeric>
+#include <thread>
 
 namespace comba::datasets {
 namespace {
@@ -249,6 +252,225 @@ TEST_F(LoaderTest, NothingReadableStopsTheRun) {
   o.on_bad = "skip";
   Loader loader(source_, o);
   EXPECT_SAYS(message_of<Error>([&] { epoch(loader, 0); }), "no image could be read");
+}
+
+// What a batch of plans becomes when they are carried out.
+std::vector<uint8_t> carried_out(const Batch& batch) {
+  std::vector<uint8_t> all;
+  for (const PlacedImage& p : batch.placed) {
+    const auto first = batch.pixels.begin() + p.offset;
+    const Image part{p.height, p.width, 3, {first, first + bytes_of(p, 3)}};
+    const Image out = carry_out({{part, p.y, p.x, p.box_height, p.box_width}, p.plan});
+    all.insert(all.end(), out.pixels.begin(), out.pixels.end());
+  }
+  return all;
+}
+
+TEST_F(LoaderTest, PlansCarriedOutAreTheBatchesWithoutPlans) {
+  LoaderOptions o = options(true, 1);
+  o.transform.augment = "rand-m9-mstd0.5-inc1";
+  Loader plain(source_, o);
+  const auto expected = epoch(plain, 2);
+  o.plans = true;
+  for (const int64_t threads : {1, 7}) {
+    o.threads = threads;
+    Loader planned(source_, o);
+    const auto found = epoch(planned, 2);
+    ASSERT_EQ(found.size(), expected.size());
+    for (size_t i = 0; i < found.size(); ++i) {
+      EXPECT_EQ(found[i].indices, expected[i].indices);
+      EXPECT_EQ(found[i].labels, expected[i].labels);
+      const std::vector<uint8_t> pixels = carried_out(found[i]);
+      EXPECT_TRUE(std::equal(pixels.begin(), pixels.end(), expected[i].pixels.begin(),
+                             expected[i].pixels.end()))
+          << threads << " threads, batch " << i;
+    }
+  }
+}
+
+TEST(PlannedBatches, ImagesThatFindNoRoomAreResizedToTheSamePixels) {
+  constexpr int kSide = 6;
+  Batch batch;
+  // Room for one of the large images as it is, beside the finished sizes of all.
+  make_room_for_plans(batch, 4, 4, 6 * kSide * kSide, 3 * kSide * kSide, nullptr);
+  std::vector<uint8_t> expected;
+  int resized = 0;
+  const std::vector<std::pair<int, int>> sizes = {{11, 13}, {17, 16}, {4, 3}, {12, 12}};
+  for (size_t i = 0; i < sizes.size(); ++i) {
+    const auto [height, width] = sizes[i];
+    const PreparedImage p{{noisy_picture(height, width, 3), 0.5, 1, height - 1.25, width - 1.5},
+                          {kSide, kSide, i % 2 == 0, {{Augmentation::rotate, 20}}}};
+    const Image out = carry_out(p);
+    expected.insert(expected.end(), out.pixels.begin(), out.pixels.end());
+    batch.placed[i] = add_pixels(batch, p);
+    resized += batch.placed[i].height == kSide && height != kSide;
+  }
+  EXPECT_EQ(resized, 2);
+  EXPECT_LE(batch.used, static_cast<int64_t>(batch.pixels.size()));
+  EXPECT_EQ(carried_out(batch), expected);
+}
+
+TEST_F(LoaderTest, PlansOfBadSamplesAreGreySquares) {
+  damage(7);
+  damage(8);  // the last image of an order is left out
+  LoaderOptions o = options(true, 2);
+  o.on_bad = "grey";
+  o.plans = true;
+  o.transform.augment = "rand-m9-mstd0.5-inc1";
+  Loader loader(source_, o);
+  int grey = 0;
+  for (const Batch& batch : epoch(loader, 0)) {
+    const std::vector<uint8_t> pixels = carried_out(batch);
+    for (int64_t i = 0; i < batch.size; ++i) {
+      const auto first = pixels.begin() + i * 8 * 8 * 3;
+      const int64_t index = batch.indices[static_cast<size_t>(i)];
+      grey += (index == 7 || index == 8) &&
+              std::all_of(first, first + 8 * 8 * 3, [](uint8_t level) { return level == 128; });
+    }
+  }
+  EXPECT_GT(grey, 0);
+  EXPECT_EQ(loader.bad_samples(), grey);
+}
+
+// Counts what is asked of it.
+class CountedMemory final : public std::pmr::memory_resource {
+ public:
+  std::atomic<int64_t> allocations = 0, live = 0, most = 0;  // calls, bytes, bytes
+
+ private:
+  void* do_allocate(size_t bytes, size_t alignment) override {
+    ++allocations;
+    live += static_cast<int64_t>(bytes);
+    most = std::max(most.load(), live.load());
+    return std::pmr::new_delete_resource()->allocate(bytes, alignment);
+  }
+  void do_deallocate(void* pointer, size_t bytes, size_t alignment) override {
+    live -= static_cast<int64_t>(bytes);
+    std::pmr::new_delete_resource()->deallocate(pointer, bytes, alignment);
+  }
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+};
+
+TEST_F(LoaderTest, EpochAfterEpochGoesThroughTheSameFewBlocksOfTheGivenMemory) {
+  for (const bool training : {true, false}) {  // evaluation's last batch is short
+    const auto memory = std::make_shared<CountedMemory>();
+    LoaderOptions o = options(training, 4);
+    o.memory = memory;
+    constexpr int64_t kBytes = 4 * 8 * 8 * 3;  // of a batch
+    {
+      Loader loader(source_, o);
+      Batch batch;
+      for (const int64_t first : {0, 4, 0, 0}) {
+        for (loader.start(0, first); loader.next(batch);) {
+          EXPECT_EQ(batch.pixels.get_allocator().memory(), memory);
+        }
+      }
+      EXPECT_LE(memory->allocations, Loader::kBatchesAhead + 1);
+      EXPECT_LE(memory->most, (Loader::kBatchesAhead + 1) * kBytes);
+      EXPECT_GE(memory->live, kBytes);
+    }
+    EXPECT_EQ(memory->live, 0);
+  }
+}
+
+TEST_F(LoaderTest, GivenMemoryChangesNoPixel) {
+  LoaderOptions o = options(true, 3);
+  Loader plain(source_, o);
+  o.memory = std::make_shared<CountedMemory>();
+  Loader given(source_, o);
+  const auto expected = epoch(plain, 2), found = epoch(given, 2);
+  ASSERT_EQ(found.size(), expected.size());
+  for (size_t i = 0; i < found.size(); ++i) {
+    EXPECT_TRUE(same(found[i], expected[i])) << i;
+  }
+}
+
+TEST_F(LoaderTest, ABatchStaysAsItIsWhileTheNextAreMade) {
+  LoaderOptions o = options(true, 4);
+  o.memory = std::make_shared<CountedMemory>();
+  Loader loader(source_, o);
+  Batch held, other;
+  loader.start(0);
+  ASSERT_TRUE(loader.next(held));
+  const Batch copy = held;
+  while (loader.next(other)) {
+    EXPECT_FALSE(same(other, copy));
+  }
+  EXPECT_TRUE(same(held, copy));
+}
+
+TEST_F(LoaderTest, MayBeDestroyedInTheMiddleOfAnEpoch) {
+  const auto memory = std::make_shared<CountedMemory>();
+  for (int i = 0; i < 20; ++i) {
+    LoaderOptions o = options(true, 4);
+    o.memory = memory;
+    Batch batch;
+    Loader loader(source_, o);
+    loader.start(i);
+    if (i % 2 == 0) {
+      ASSERT_TRUE(loader.next(batch));
+    }
+  }
+  EXPECT_EQ(memory->live, 0);
+}
+
+TEST_F(LoaderTest, ASlowCallerFindsBatchesReadyAndThreadsWithoutWork) {
+  Loader loader(source_, options(true, 2));
+  EXPECT_FALSE(loader.ready());
+  Batch batch;
+  loader.start(0);
+  for (const double idle : {0.05, 0.1}) {  // thread seconds, which only pass while all is made
+    while (loader.times().full < idle) {
+      std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    }
+    EXPECT_TRUE(loader.ready());
+    ASSERT_TRUE(loader.next(batch));
+  }
+  const LoaderTimes times = loader.times();
+  EXPECT_EQ(times.threads, 2);
+  EXPECT_EQ(times.batches, 2);
+  EXPECT_GE(times.ready_mean,
+            2.0);  // of three, the last of which may be in the making when one thread has no work
+  EXPECT_GT(times.read, 0.0);
+  EXPECT_GT(times.decode, 0.0);
+  EXPECT_LT(times.wait, 0.05);
+  while (loader.next(batch)) {
+  }
+  EXPECT_FALSE(loader.ready());
+}
+
+// Takes its time over every image.
+class SlowImages final : public ImageSource {
+ public:
+  explicit SlowImages(std::shared_ptr<const ImageSource> source) : source_(std::move(source)) {}
+  int64_t size() const override { return source_->size(); }
+  EncodedSample read(int64_t index) const override {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return source_->read(index);
+  }
+  int64_t label(int64_t index) const override { return source_->label(index); }
+  std::string name(int64_t index) const override { return source_->name(index); }
+  std::string original(int64_t index) const override { return source_->original(index); }
+  const std::vector<std::string>& classes() const override { return source_->classes(); }
+  std::string fingerprint() const override { return source_->fingerprint(); }
+
+ private:
+  std::shared_ptr<const ImageSource> source_;
+};
+
+TEST_F(LoaderTest, ASlowSourceShowsAsReadingAndWaiting) {
+  epoch(*std::make_unique<Loader>(source_, options(true, 1)), 0);  // what is loaded once is there
+  Loader loader(std::make_shared<SlowImages>(source_), options(true, 1));
+  epoch(loader, 0);
+  const LoaderTimes times = loader.times();
+  const double least = 0.01 * 20;  // images
+  EXPECT_GE(times.read, least);
+  EXPECT_GE(times.wait, 0.5 * least);
+  EXPECT_LT(times.decode, times.read);
+  EXPECT_LT(times.full, 0.1 * least);
+  EXPECT_LT(times.ready_mean, 1.0);
 }
 
 // The whole recipe on JPEGs of odd sizes.

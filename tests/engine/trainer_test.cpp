@@ -2,6 +2,7 @@
 
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+#include "vision/base/stopwatch.h"
 #include "vision/engine/checkpoint.h"
 
 #include <cmath>
@@ -76,7 +77,13 @@ class Regression : public Task {
     return {{"format", "pt"}};
   }
 
+  // As if a quarter of a thread's time so far went into reading, and none of it was waited for.
+  Metrics data_stage_seconds() const override {
+    return knows_stages ? Metrics{{"read", 0.25 * clock_.seconds()}} : Metrics{};
+  }
+
   std::function<void(int64_t)> before_step;
+  bool knows_stages = false;
   int64_t nan_step = -1;
   bool evaluation_fails = false;
   int evaluations = 0;
@@ -85,6 +92,7 @@ class Regression : public Task {
  private:
   static at::Tensor phase() { return at::full({48}, 1.0).cumsum(0).view({8, 6}); }
   std::shared_ptr<Net> net_;
+  Stopwatch clock_;
   int64_t epoch_ = 0, step_ = 0;
 };
 
@@ -158,6 +166,19 @@ TEST_F(TrainerTest, LowersTheLossAndLeavesTheFilesOfARun) {
   EXPECT_EQ(load_checkpoint(folder_ / "a" / "checkpoints" / "best").state.best_metric,
             result.best_metric);
   EXPECT_NE(contents("a/results.csv").find("ema_score"), std::string::npos);
+}
+
+TEST_F(TrainerTest, LogAndReportShowWhatTheStagesOfLoadingTake) {
+  Regression task;
+  task.knows_stages = true;
+  train(task, options_, run("a"));
+  EXPECT_NE(log_.find("data wait 0.0 % (read 25 %)"), std::string::npos) << log_;
+  EXPECT_NE(contents("a/metrics.jsonl").find(R"("data_stages":{"read":0.2)"), std::string::npos)
+      << contents("a/metrics.jsonl");
+  EXPECT_NE(contents("a/report.html").find("data loading"), std::string::npos);
+  task.knows_stages = false;
+  train(task, options_, run("b"));
+  EXPECT_NE(log_.find("data wait 0.0 %  ETA"), std::string::npos) << log_;
 }
 
 TEST_F(TrainerTest, KeepsTheAskedNumberOfStepCheckpoints) {

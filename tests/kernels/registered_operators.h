@@ -2,6 +2,7 @@
 #pragma once
 
 #include <string>
+#include <string_view>
 
 #include <ATen/core/dispatch/Dispatcher.h>
 
@@ -12,7 +13,9 @@ inline std::string missing_registrations() {
   std::string missing;
   for (const char* name : {"comba::scan", "comba::bidirectional_scan", "comba::scan_backward",
                            "comba::bidirectional_scan_backward", "comba::mixer",
-                           "comba::mixer_backward", "comba::gates", "comba::gates_backward"}) {
+                           "comba::mixer_backward", "comba::gates", "comba::gates_backward",
+                           "comba::augment_images", "comba::normalise_images"}) {
+    const bool differentiable = !std::string_view(name).ends_with("_images");
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     if (!op) {
       missing += std::string(name) + " is not registered; ";
@@ -25,7 +28,8 @@ inline std::string missing_registrations() {
 #endif
          }) {
       const bool present = key == c10::DispatchKey::Autograd
-                               ? op->hasKernelForDispatchKey(c10::DispatchKey::AutogradCPU) ||
+                               ? !differentiable ||
+                                     op->hasKernelForDispatchKey(c10::DispatchKey::AutogradCPU) ||
                                      op->hasKernelForDispatchKey(key)
                                : op->hasKernelForDispatchKey(key);
       if (!present) {

@@ -43,6 +43,8 @@ if(COMBA_TORCH)
     set(CMAKE_CUDA_ARCHITECTURES "${COMBA_CUDA_ARCHITECTURES}")
     enable_language(CUDA)
     find_package(CUDAToolkit REQUIRED)
+    # The header alone: the library is loaded when first needed.
+    find_path(COMBA_NVJPEG_INCLUDE_DIR nvjpeg.h HINTS ${CUDAToolkit_INCLUDE_DIRS} "${COMBA_CUDA_WHEELS}/include")
   endif()
 
   # find_package(Torch) looks for a GPU unless the architectures are named, and fails where there is none.

@@ -27,8 +27,13 @@ std::array<uint32_t, 4> philox4x32(std::array<uint32_t, 4> counter, std::array<u
 class RandomStream {
  public:
   RandomStream(uint64_t seed, uint64_t epoch, uint64_t index, RandomPurpose purpose);
-  uint32_t next();                          // uniform 32 bits
-  void seek(uint64_t draw);                 // next() gives this one, counted from 0, below 2^34
+  uint32_t next();           // uniform 32 bits
+  void seek(uint64_t draw);  // next() gives this one, counted from 0, below 2^34
+  // For others who make the same bits: two words of Philox's key, four of the counter of the first block of four draws.
+  // Of the draws that follow only the first of these four words, a count of blocks, differs.
+  std::array<uint32_t, 6> philox() const {
+    return {key_[0], key_[1], 0, counter_[1], counter_[2], counter_[3]};
+  }
   double uniform();                         // [0, 1)
   double uniform(double low, double high);  // [low, high)
   int64_t below(int64_t bound);             // 0 .. bound-1, unbiased

@@ -37,7 +37,8 @@ Json to_json(const IntervalRecord& record) {
           {"lr", record.lr},
           {"gradient_norm", record.gradient_norm},
           {"images_per_second", record.images_per_second},
-          {"data_wait", record.data_wait}};
+          {"data_wait", record.data_wait},
+          {"data_stages", to_json(record.data_stages)}};
 }
 
 Json to_json(const EpochRecord& record) {
@@ -73,7 +74,8 @@ IntervalRecord interval_of(const Json& json) {
           .lr = number(json, "lr"),
           .gradient_norm = number(json, "gradient_norm"),
           .images_per_second = number(json, "images_per_second"),
-          .data_wait = number(json, "data_wait")};
+          .data_wait = number(json, "data_wait"),
+          .data_stages = metrics_of(json.value("data_stages", Json::object()))};
 }
 
 EpochRecord epoch_of(const Json& json) {
@@ -245,10 +247,14 @@ void RunLog::write_report(const std::string& title, const std::string& config,
     options.y_label = name;
     curves += line_plot_svg(options, series);
   }
-  std::vector<Series> rates, losses;
+  std::vector<Series> rates, losses, data;
   for (const IntervalRecord& record : intervals_) {
     add_points(losses, "training loss", static_cast<double>(record.step), record.loss);
     add_points(rates, "learning rate", static_cast<double>(record.step), record.lr);
+    add_points(data, "training waits", static_cast<double>(record.step), 100 * record.data_wait);
+    for (const auto& [stage, share] : record.data_stages) {
+      add_points(data, stage, static_cast<double>(record.step), 100 * share);
+    }
   }
   PlotOptions by_step;
   by_step.x_label = "step";
@@ -256,6 +262,9 @@ void RunLog::write_report(const std::string& title, const std::string& config,
   curves += line_plot_svg(by_step, losses);
   by_step.title = by_step.y_label = "learning rate";
   curves += line_plot_svg(by_step, rates);
+  by_step.title = "data loading";
+  by_step.y_label = "% of the time";
+  curves += line_plot_svg(by_step, data);
   all.push_back({"Curves", curves});
   for (const auto& [name, html] : sections) {
     all.push_back({name, html});

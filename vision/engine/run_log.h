@@ -17,6 +17,7 @@ struct IntervalRecord {
   double loss = 0.0, lr = 0.0, gradient_norm = 0.0;
   double images_per_second = 0.0;
   double data_wait = 0.0;  // share of the interval spent waiting for data
+  Metrics data_stages;     // shares of the interval, see Task::data_stage_seconds()
 };
 
 struct EpochRecord {

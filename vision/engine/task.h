@@ -30,6 +30,9 @@ class Task {
   virtual double lr_scale(const std::string& /*parameter*/) const { return 1.0; }
   // Seconds spent waiting for data so far.
   virtual double data_wait_seconds() const { return 0.0; }
+  // Where those that make the data spend their time, by stage, seconds so far as if of one thread: their shares of the time
+  // passed show which stage holds the others up. Empty: not known.
+  virtual Metrics data_stage_seconds() const { return {}; }
   // Evaluates `model` (the raw or the averaged weights) on the held-out data.
   virtual Metrics evaluate() = 0;
   // The metric that picks the best checkpoint (larger is better).

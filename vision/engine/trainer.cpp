@@ -137,6 +137,7 @@ class Trainer {
   double interval_loss_ = 0.0;  // of the steps since the last log line
   int64_t interval_steps_ = 0;
   double interval_wait_ = 0.0;  // data_wait_seconds() at the last log line
+  Metrics interval_stages_;     // and data_stage_seconds()
   double trained_seconds_ = 0.0, epoch_seconds_ = 0.0;
   int64_t trained_steps_ = 0, epoch_steps_here_ = 0;
   double skipped_seen_ = 0.0;
@@ -150,6 +151,23 @@ class Trainer {
 int64_t planned_steps(const TrainOptions& options, int64_t steps_per_epoch) {
   const int64_t all = options.epochs * steps_per_epoch;
   return options.max_steps > 0 ? std::min(options.max_steps, all) : all;
+}
+
+// By how much each figure grew, as a share of the seconds passed.
+Metrics shares(const Metrics& before, Metrics now, double seconds) {
+  for (auto& [name, value] : now) {
+    value = (value - find_metric(before, name).value_or(0.0)) / seconds;
+  }
+  return now;
+}
+
+// " (read 3, decode 60 %)", or nothing.
+std::string in_words(const Metrics& stages) {
+  std::string text;
+  for (const auto& [name, share] : stages) {
+    text += fmt::format("{}{} {:.0f}", text.empty() ? " (" : ", ", name, 100.0 * share);
+  }
+  return text.empty() ? text : text + " %)";
 }
 
 // What a process that was killed in the middle of a write has left behind.
@@ -341,6 +359,7 @@ void Trainer::train_epoch() {
   epoch_seconds_ = 0.0;
   epoch_steps_here_ = 0;
   interval_wait_ = task_.data_wait_seconds();
+  interval_stages_ = task_.data_stage_seconds();
   interval_clock_.restart();
   while (!epoch_over() && !stopping()) {
     train_step();
@@ -415,13 +434,15 @@ void Trainer::log_interval() {
   const double seconds = interval_clock_.seconds();
   const double wait = task_.data_wait_seconds() - interval_wait_;
   const double images = static_cast<double>(interval_steps_ * task_.batch_size());
-  const IntervalRecord record{.step = state_.step,
-                              .epoch = state_.epoch,
-                              .loss = interval_loss_ / static_cast<double>(interval_steps_),
-                              .lr = schedule_.lr(state_.step - 1),
-                              .gradient_norm = optimizer_.gradient_norm(),
-                              .images_per_second = images / seconds,
-                              .data_wait = wait / seconds};
+  const IntervalRecord record{
+      .step = state_.step,
+      .epoch = state_.epoch,
+      .loss = interval_loss_ / static_cast<double>(interval_steps_),
+      .lr = schedule_.lr(state_.step - 1),
+      .gradient_norm = optimizer_.gradient_norm(),
+      .images_per_second = images / seconds,
+      .data_wait = wait / seconds,
+      .data_stages = shares(interval_stages_, task_.data_stage_seconds(), seconds)};
   trained_seconds_ += seconds;
   trained_steps_ += interval_steps_;
   epoch_seconds_ += seconds;
@@ -429,11 +450,11 @@ void Trainer::log_interval() {
   const double left = static_cast<double>(total_steps_ - state_.step) * trained_seconds_ /
                       static_cast<double>(trained_steps_);
   log::info(
-      "epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  data wait {:.0f} %  ETA "
-      "{}",
+      "epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  data wait {:.1f} %{}  "
+      "ETA {}",
       state_.epoch + 1, options_.epochs, state_.epoch_step, steps_per_epoch_, record.loss,
       state_.epoch_loss_sum / static_cast<double>(state_.epoch_step), record.images_per_second,
-      record.lr, 100.0 * record.data_wait, format_duration(left));
+      record.lr, 100.0 * record.data_wait, in_words(record.data_stages), format_duration(left));
   if (const double skipped = optimizer_.skipped(); skipped > skipped_seen_) {
     log::warning("{} steps were skipped because their gradients were not finite",
                  skipped - skipped_seen_);
@@ -443,6 +464,7 @@ void Trainer::log_interval() {
   interval_loss_ = 0.0;
   interval_steps_ = 0;
   interval_wait_ = task_.data_wait_seconds();
+  interval_stages_ = task_.data_stage_seconds();
   interval_clock_.restart();
 }
 

@@ -31,10 +31,15 @@ at::Tensor Normaliser::operator()(const at::Tensor& pixels) const {
     std::memcpy(pinned.mutable_data_ptr(), from.const_data_ptr(), from.nbytes());
     moved = pinned.to(device_, /*non_blocking=*/true);
   }
-  return moved.permute({0, 3, 1, 2})
-      .to(at::kFloat, false, false, at::MemoryFormat::Contiguous)
-      .mul_(scale_)
-      .add_(shift_);
+  const int64_t count = moved.size(0), height = moved.size(1), width = moved.size(2);
+  at::Tensor images =
+      at::empty({count, moved.size(3), height, width}, moved.options().dtype(at::kFloat));
+  write(moved, images);
+  return images;
+}
+
+void Normaliser::write(const at::Tensor& pixels, at::Tensor& images) const {
+  images.copy_(pixels.permute({0, 3, 1, 2})).mul_(scale_).add_(shift_);
 }
 
 }  // namespace comba::vision

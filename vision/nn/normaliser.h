@@ -13,6 +13,11 @@ class Normaliser {
   Normaliser(const std::vector<double>& mean, const std::vector<double>& std,
              const c10::Device& device);
   at::Tensor operator()(const at::Tensor& pixels) const;
+  // [C] fp32 on the device: pixels are multiplied by the one, then the other is added.
+  at::Tensor scale() const { return scale_.flatten(); }
+  at::Tensor shift() const { return shift_.flatten(); }
+  // The same of pixels that are on the device already, into `images`.
+  void write(const at::Tensor& pixels, at::Tensor& images) const;
 
  private:
   c10::Device device_;
