@@ -100,27 +100,26 @@ void TrainingBatches::drop() {
 TrainingBatches::Sent TrainingBatches::send() {
   const datasets::Batch* const batch = batches_.next(*stream_);
   COMBA_CHECK(batch != nullptr, "fetching a training batch: the epoch has ended early");
-  const int64_t side = config_.model.image_size;
-  // Memory of the current stream, whose earlier work may still read what lay there before.
-  Sent sent{at::empty({batch->size, config_.model.in_channels, side, side},
-                      at::TensorOptions(device_).dtype(at::kFloat)),
-            at::empty({batch->size}, at::TensorOptions(device_).dtype(at::kLong)),
-            {}};
-  side_.run([&] { fill(sent, *batch); });
+  const int64_t side = config_.model.image_size, channels = config_.model.in_channels;
+  at::Tensor pixels;
+  side_.run([&] { pixels = pixels_of(*batch, side, channels).to(device_, /*non_blocking=*/true); });
+  batches_.hold([copied = std::make_shared<vision::StreamMark>(side_.mark())] { copied->wait(); });
+  // Memory of the current stream, whose earlier work may still use what lay there before.
+  Sent sent{
+      at::empty({batch->size, channels, side, side}, at::TensorOptions(device_).dtype(at::kFloat)),
+      at::empty({batch->size}, at::TensorOptions(device_).dtype(at::kLong)),
+      {}};
+  side_.follow_current();
+  side_.run([&] { finish(sent, pixels, *batch); });
   sent.arrived = side_.mark();
   return sent;
 }
 
-// On the side stream.
-void TrainingBatches::fill(Sent& sent, const datasets::Batch& batch) {
-  const at::Tensor pixels = pixels_of(batch, config_.model.image_size, config_.model.in_channels)
-                                .to(device_, /*non_blocking=*/true);
-  // A tensor's host memory that LibTorch page-locked lives on until the copy is done.
+void TrainingBatches::finish(Sent& sent, const at::Tensor& pixels, const datasets::Batch& batch) {
+  // Host memory that LibTorch page-locked lives on until its copy is done.
   const at::Tensor labels = at::empty(
       {batch.size}, at::TensorOptions().dtype(at::kLong).pinned_memory(device_.is_cuda()));
   std::copy(batch.labels.begin(), batch.labels.end(), labels.mutable_data_ptr<int64_t>());
-  batches_.hold([copied = std::make_shared<vision::StreamMark>(side_.mark())] { copied->wait(); });
-  side_.follow_current();
   sent.labels.copy_(labels, /*non_blocking=*/true);
   normalise_.write(pixels, sent.images);
   std::vector<datasets::SampleKey> keys;

@@ -59,7 +59,8 @@ class TrainingBatches {
     vision::StreamMark arrived;
   };
   Sent send();
-  void fill(Sent& sent, const datasets::Batch& batch);
+  // On the side stream, from the pixels on the device.
+  void finish(Sent& sent, const at::Tensor& pixels, const datasets::Batch& batch);
   Sent take();
   void drop();  // what was sent ahead
 
