@@ -64,7 +64,7 @@ std::vector<datasets::SheetTile> pictures_of(const TrainingBatch& batch,
 }
 
 datasets::BatchMemory memory_for(const c10::Device& device) {
-  return device.is_cuda() ? vision::pinned_memory() : nullptr;
+  return device.is_cuda() ? vision::pinned_memory(device) : nullptr;
 }
 
 TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device)
