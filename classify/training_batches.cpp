@@ -66,7 +66,7 @@ std::vector<datasets::SheetTile> pictures_of(const TrainingBatch& batch,
 }
 
 datasets::BatchMemory memory_for(const c10::Device& device) {
-  return device.is_cuda() ? vision::pinned_memory() : nullptr;
+  return device.is_cuda() ? vision::pinned_memory(device) : nullptr;
 }
 
 TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device)
@@ -104,37 +104,43 @@ void TrainingBatches::drop() {
 TrainingBatches::Sent TrainingBatches::send() {
   const datasets::Batch* const batch = batches_.next(*stream_);
   COMBA_CHECK(batch != nullptr, "fetching a training batch: the epoch has ended early");
-  const int64_t side = config_.model.image_size;
-  // Memory of the current stream, whose earlier work may still read what lay there before.
-  Sent sent{at::empty({batch->size, config_.model.in_channels, side, side},
-                      at::TensorOptions(device_).dtype(at::kFloat)),
-            at::empty({batch->size}, at::TensorOptions(device_).dtype(at::kLong)),
-            {}};
-  side_.run([&] { fill(sent, *batch); });
+  const int64_t side = config_.model.image_size, channels = config_.model.in_channels;
+  at::Tensor uploaded;
+  side_.run([&] { uploaded = upload(*batch); });
+  batches_.hold([copied = std::make_shared<vision::StreamMark>(side_.mark())] { copied->wait(); });
+  // Memory of the current stream, whose earlier work may still use what lay there before.
+  Sent sent{
+      at::empty({batch->size, channels, side, side}, at::TensorOptions(device_).dtype(at::kFloat)),
+      at::empty({batch->size}, at::TensorOptions(device_).dtype(at::kLong)),
+      {}};
+  side_.follow_current();
+  side_.run([&] { finish(sent, uploaded, *batch); });
   sent.arrived = side_.mark();
   return sent;
 }
 
-// On the side stream.
-void TrainingBatches::fill(Sent& sent, const datasets::Batch& batch) {
-  const bool planned = !batch.placed.empty();
+at::Tensor TrainingBatches::upload(const datasets::Batch& batch) const {
   const at::Tensor host =
-      planned ? at::from_blob(const_cast<uint8_t*>(batch.pixels.data()), {batch.used}, at::kByte)
-              : pixels_of(batch, config_.model.image_size, config_.model.in_channels);
-  const at::Tensor pixels = host.to(device_, /*non_blocking=*/true);
-  // A tensor's host memory that LibTorch page-locked lives on until the copy is done.
+      batch.placed.empty()
+          ? pixels_of(batch, config_.model.image_size, config_.model.in_channels)
+          : at::from_blob(const_cast<uint8_t*>(batch.pixels.data()), {batch.used}, at::kByte);
+  return host.to(device_, /*non_blocking=*/true);
+}
+
+void TrainingBatches::finish(Sent& sent, const at::Tensor& uploaded, const datasets::Batch& batch) {
+  // Host memory that LibTorch page-locked lives on until its copy is done.
   const at::Tensor labels = at::empty(
       {batch.size}, at::TensorOptions().dtype(at::kLong).pinned_memory(device_.is_cuda()));
   std::copy(batch.labels.begin(), batch.labels.end(), labels.mutable_data_ptr<int64_t>());
-  batches_.hold([copied = std::make_shared<vision::StreamMark>(side_.mark())] { copied->wait(); });
-  side_.follow_current();
   sent.labels.copy_(labels, /*non_blocking=*/true);
-  finish(planned ? kernels::image::augment_images(augment_inputs(pixels, batch.placed)) : pixels,
-         batch, sent.images);
+  normalise(batch.placed.empty()
+                ? uploaded
+                : kernels::image::augment_images(augment_inputs(uploaded, batch.placed)),
+            batch, sent.images);
 }
 
-void TrainingBatches::finish(const at::Tensor& pixels, const datasets::Batch& batch,
-                             at::Tensor& images) {
+void TrainingBatches::normalise(const at::Tensor& pixels, const datasets::Batch& batch,
+                                at::Tensor& images) const {
   std::vector<datasets::SampleKey> keys;
   for (size_t i = 0; i < batch.indices.size(); ++i) {
     keys.push_back({static_cast<uint64_t>(config_.seed), epoch_, batch.indices[i], batch.views[i]});

@@ -59,9 +59,11 @@ class TrainingBatches {
     vision::StreamMark arrived;
   };
   Sent send();
-  void fill(Sent& sent, const datasets::Batch& batch);
+  // On the side stream: the batch's images, or what they are to be made of, to the device; then to the network's input.
+  at::Tensor upload(const datasets::Batch& batch) const;
+  void finish(Sent& sent, const at::Tensor& uploaded, const datasets::Batch& batch);
   // Normalises and erases; pixels [B, S, S, C] on the device.
-  void finish(const at::Tensor& pixels, const datasets::Batch& batch, at::Tensor& images);
+  void normalise(const at::Tensor& pixels, const datasets::Batch& batch, at::Tensor& images) const;
   Sent take();
   void drop();  // what was sent ahead
 

@@ -10,6 +10,7 @@
 #include <functional>
 #include <mutex>
 #include <thread>
+#include <tuple>
 #include <utility>
 #include <vector>
 
@@ -21,7 +22,8 @@ template <typename Batch, int64_t kPrefetch = 3>  // batches under way or waitin
 class OrderedBatches {
  public:
   struct Work {
-    // Makes room in a batch that may have been used before; returns its number of samples, at least one.
+    // Makes room in a batch that may have been used before; returns its number of samples, at least one. On any thread,
+    // one at a time. What it throws, next() throws.
     std::function<int64_t(int64_t number, Batch& batch)> open;
     // Fills one sample; on any thread. What it throws, next() throws.
     std::function<void(int64_t number, int64_t place, Batch& batch)> fill;
@@ -162,6 +164,14 @@ class OrderedBatches {
     return {&slot, place};
   }
 
+  // For next() to throw; the first one counts. Needs the lock.
+  void fail(std::exception_ptr failure) {
+    if (!failure_) {
+      failure_ = std::move(failure);
+    }
+    ready_.notify_all();
+  }
+
   void run() {
     std::unique_lock lock(mutex_);
     for (;;) {
@@ -169,7 +179,14 @@ class OrderedBatches {
       if (stop_) {
         return;
       }
-      const auto [slot, place] = take();
+      Slot* slot = nullptr;
+      int64_t place = 0;
+      try {
+        std::tie(slot, place) = take();
+      } catch (...) {
+        fail(std::current_exception());
+        continue;
+      }
       const int64_t number = slot->number;
       ++active_;
       lock.unlock();
@@ -182,10 +199,9 @@ class OrderedBatches {
       lock.lock();
       --active_;
       --slot->left;
-      if (failure && !failure_) {
-        failure_ = failure;
-      }
-      if (slot->left == 0 || failure_) {
+      if (failure) {
+        fail(failure);
+      } else if (slot->left == 0) {
         ready_.notify_all();
       }
       if (active_ == 0) {

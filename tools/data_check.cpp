@@ -78,7 +78,9 @@ Rates measure(const std::shared_ptr<const ImageSource>& source, const CheckArgum
   Rates rates;
   rates.threads = a.threads > 0 ? a.threads : std::max(1U, std::thread::hardware_concurrency());
   if (a.seconds > 0) {
-    LoaderWork work{.batch_size = kBatch, .threads = rates.threads};
+    LoaderWork work;
+    work.batch_size = kBatch;
+    work.threads = rates.threads;
     rates.plain = loader_rate(source, work, a.seconds).images_per_second;
     work.transform.augment = kAugment;
     rates.augmented = loader_rate(source, work, a.seconds).images_per_second;

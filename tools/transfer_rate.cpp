@@ -20,7 +20,7 @@ namespace comba::tools {
 
 TransferRate copy_rate(int64_t batch_bytes, int64_t batch_size, const c10::Device& device,
                        double seconds) {
-  const auto memory = vision::pinned_memory();
+  const auto memory = vision::pinned_memory(device);
   const auto bytes = static_cast<size_t>(batch_bytes);
   void* const block = memory->allocate(bytes);
   std::memset(block, 1, bytes);

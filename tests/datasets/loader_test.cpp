@@ -375,6 +375,26 @@ TEST_F(LoaderTest, EpochAfterEpochGoesThroughTheSameFewBlocksOfTheGivenMemory) {
   }
 }
 
+// Has none to give.
+class NoMemory final : public std::pmr::memory_resource {
+  void* do_allocate(size_t bytes, size_t) override {
+    throw Error(fmt::format("page-locking {} bytes: there are none", bytes));
+  }
+  void do_deallocate(void*, size_t, size_t) override {}
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+};
+
+TEST_F(LoaderTest, MemoryThatCannotBeHadStopsTheCallerWithItsReason) {
+  LoaderOptions o = options(true, 4);
+  o.memory = std::make_shared<NoMemory>();
+  Loader loader(source_, o);
+  for (int i = 0; i < 2; ++i) {  // a second attempt fails in the same way
+    EXPECT_SAYS(message_of<Error>([&] { epoch(loader, i); }), "page-locking 768 bytes");
+  }
+}
+
 TEST_F(LoaderTest, GivenMemoryChangesNoPixel) {
   LoaderOptions o = options(true, 3);
   Loader plain(source_, o);

@@ -244,6 +244,25 @@ TEST_F(Cli, BenchScanRefusesWhatIsNoShape) {
   }
 }
 
+TEST_F(Cli, BenchLoaderMeasuresWhatItCanAndSaysWhatItLeavesOut) {
+  const Outcome bench =
+      run({"bench",        "loader", "--device",  "cpu", "--stage",   "read",
+           "--stage",      "all",    "--stage",   "h2d", "--stage",   "nvjpeg",
+           "--image-size", "32",     "--batch",   "16",  "--threads", "2",
+           "--seconds",    "0.05",   "--repeats", "1",   "--json",    "loader.json"});
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  EXPECT_NE(bench.err.find("the stage h2d is skipped: no GPU is used"), std::string::npos);
+  EXPECT_NE(bench.err.find("the stage nvjpeg is skipped"), std::string::npos);
+  const auto json = nlohmann::json::parse(comba::read_file(folder_ / "loader.json"));
+  ASSERT_EQ(json["rows"].size(), 2U);
+  EXPECT_EQ(json["rows"][1]["stage"], "all");
+  EXPECT_GT(json["rows"][1]["images_per_second"], 0);
+  EXPECT_GT(json["rows"][1]["wait_p50_ms"], 0);
+  EXPECT_GE(json["rows"][1]["wait_p99_ms"], json["rows"][1]["wait_p50_ms"]);
+  EXPECT_EQ(json["rows"][1]["pinned_mib"], 0);
+  EXPECT_GT(json["resident_mib"], 0);
+}
+
 TEST_F(Cli, BenchTrackTimesTheStagesOfEveryTracker) {
   std::ofstream(folder_ / "tiny.toml")
       << "task = \"track\"\n[model]\nimage_size = 64\ntemplate_size = 32\nwidth = 32\n"

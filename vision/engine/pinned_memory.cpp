@@ -4,6 +4,8 @@
 
 #include <atomic>
 
+#include <c10/core/DeviceGuard.h>
+
 #ifdef COMBA_CUDA
 #include <cuda_runtime_api.h>
 #endif
@@ -14,10 +16,14 @@ namespace {
 std::atomic<int64_t> held = 0;
 
 class PinnedMemory final : public std::pmr::memory_resource {
+ public:
+  explicit PinnedMemory(const c10::Device& device) : device_(device) {}
+
  private:
   void* do_allocate(size_t bytes, size_t /*alignment: whole pages*/) override {
     void* block = nullptr;
 #ifdef COMBA_CUDA
+    const c10::DeviceGuard guard(device_);
     const cudaError_t status = cudaHostAlloc(&block, bytes, cudaHostAllocPortable);
     COMBA_CHECK(status == cudaSuccess,
                 "page-locking {:.0f} MiB of host memory for batches ({:.0f} MiB are locked): {}; "
@@ -41,12 +47,14 @@ class PinnedMemory final : public std::pmr::memory_resource {
   bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
     return this == &other;
   }
+
+  c10::Device device_;
 };
 
 }  // namespace
 
-std::shared_ptr<std::pmr::memory_resource> pinned_memory() {
-  return std::make_shared<PinnedMemory>();
+std::shared_ptr<std::pmr::memory_resource> pinned_memory(const c10::Device& device) {
+  return std::make_shared<PinnedMemory>(device);
 }
 
 int64_t pinned_bytes() { return held; }

@@ -26,7 +26,7 @@ class SideStream {
   explicit SideStream(const c10::Device& device);
   // Runs `body` with this stream as the current one.
   void run(const std::function<void()>& body) const;
-  // What is given to this stream from now on begins behind all that the current stream holds.
+  // What is given to this stream from now on begins behind all that the current stream holds. Not from within run().
   void follow_current() const;
   StreamMark mark() const;
 
