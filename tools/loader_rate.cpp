@@ -22,6 +22,7 @@ datasets::LoaderOptions options_of(const LoaderWork& work, const datasets::Image
   options.on_bad = "grey";
   options.max_bad = source.size();
   options.memory = classify::memory_for(work.device);
+  options.plans = work.device.is_cuda() && work.transform.channels == 3;
   return options;
 }
 
@@ -84,6 +85,9 @@ LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& so
   config.transform = work.transform;
   config.model.image_size = work.transform.image_size;
   config.model.in_channels = work.transform.channels;
+  config.erase.probability = 0.25;  // with mixup and CutMix what DeiT does
+  config.mix.mixup = 0.8;
+  config.mix.cutmix = 1.0;
   classify::TrainingBatches batches(config, work.device,
                                     classify::stream_of(source, options_of(work, *source)));
   at::Tensor last;

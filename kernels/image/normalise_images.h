@@ -10,7 +10,7 @@
 
 #include <cstdint>
 #include <optional>
-#include <string_view>
+#include <string>
 
 #include <ATen/core/Tensor.h>
 
@@ -24,7 +24,7 @@ struct NormaliseInputs {
   at::Tensor boxes;    // [B, N, 4] int64
   at::Tensor streams;  // [B, 6] int64
   at::Tensor noise;    // [4096] fp32
-  std::string_view mode = "pixel";
+  std::string mode = "pixel";
   // [B, 6] fp64 on the CPU: partner, share, y, x, height and width of the cut box. Undefined: nothing is mixed.
   at::Tensor mixes;
   at::ScalarType dtype = at::kFloat;  // fp32, bf16 or fp16

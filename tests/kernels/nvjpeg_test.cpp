@@ -96,22 +96,19 @@ TEST_F(NvJpegCuda, GivesThePixelsOfLibjpegTurboButForRounding) {
 TEST_F(NvJpegCuda, LeavesWhatItCannotDecodeToOthersAndDecodesTheRest) {
   const Image picture = waves(200, 240, 3, 1);
   const std::string good = datasets::encode_jpeg(picture, 90);
-  std::string damaged = good;
-  damaged[2] = 'x';  // the first marker behind the start of the image
   const std::vector<std::string> files = {good,
                                           datasets::encode_jpeg(picture, 90, JpegKind::cmyk),
                                           good.substr(0, good.size() / 2),
                                           "",
                                           "no picture at all",
-                                          damaged,
                                           good};
   NvJpegDecoder decoder(at::Device(at::kCUDA, 0));
   const DecodedJpegs batch = decoder.decode(spans_of(files));
   ASSERT_EQ(batch.images.size(), files.size());
-  for (const size_t n : {0UL, 6UL}) {
+  for (const size_t n : {0UL, 5UL}) {
     expect_near(batch, n, files[n]);
   }
-  for (const size_t n : {1UL, 2UL, 3UL, 4UL, 5UL}) {
+  for (const size_t n : {1UL, 2UL, 3UL, 4UL}) {
     EXPECT_FALSE(batch.images[n].decoded) << n;
   }
 }

@@ -263,6 +263,14 @@ TEST_F(Cli, BenchLoaderMeasuresWhatItCanAndSaysWhatItLeavesOut) {
   EXPECT_GT(json["resident_mib"], 0);
 }
 
+TEST_F(Cli, BenchAugmentTimesTheImageOperators) {
+  const Outcome bench = run({"bench", "augment", "--device", "cpu", "--batch", "2", "--image-size",
+                             "32", "--repeats", "1"});
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  EXPECT_NE(bench.out.find("crop, resize, augment"), std::string::npos) << bench.out;
+  EXPECT_NE(bench.out.find("normalise, erase, mix"), std::string::npos) << bench.out;
+}
+
 TEST_F(Cli, BenchTrackTimesTheStagesOfEveryTracker) {
   std::ofstream(folder_ / "tiny.toml")
       << "task = \"track\"\n[model]\nimage_size = 64\ntemplate_size = 32\nwidth = 32\n"
