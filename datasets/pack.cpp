@@ -172,6 +172,17 @@ std::unique_ptr<Pack> open_pack(const fs::path& index) {
   return std::make_unique<PackSource>(index);
 }
 
+void make_place_for_pack(const fs::path& index) {
+  COMBA_CHECK(!fs::is_directory(index),
+              "packing: {} is a folder; give the file that becomes the pack's index, e.g. "
+              "{}/train.pack",
+              index.string(), index.string());
+  std::error_code error;
+  const fs::path folder = fs::absolute(index).parent_path();
+  fs::create_directories(folder, error);
+  COMBA_CHECK(!error, "packing: making the folder {}: {}", folder.string(), error.message());
+}
+
 PackWriter::PackWriter(fs::path index, std::vector<std::string> classes, uint64_t shard_bytes)
     : index_(std::move(index)), shard_bytes_(shard_bytes) {
   name_classes(std::move(classes));

@@ -34,6 +34,10 @@ class Pack : public ImageSource {
 // Throws Error naming the file, the record and what is wrong.
 std::unique_ptr<Pack> open_pack(const std::filesystem::path& index);
 
+// Makes the folder in which a pack is to lie, if there is none. Throws Error naming the path where that fails or where the
+// index itself is a folder.
+void make_place_for_pack(const std::filesystem::path& index);
+
 // What a writer wrote between two moments.
 struct PackProgress {
   std::vector<uint64_t> shards;  // bytes of each, at the second moment

@@ -253,10 +253,7 @@ void pack_rest(const ImageSource& source, const PackOptions& options, Packing& p
 
 PackReport pack_images(const ImageSource& source, const fs::path& index, const PackOptions& options,
                        const std::function<void(int64_t, int64_t)>& done) {
-  COMBA_CHECK(!fs::is_directory(index),
-              "packing: {} is a folder; give the file that becomes the pack's index, e.g. "
-              "{}/train.pack",
-              index.string(), index.string());
+  make_place_for_pack(index);
   cv::setNumThreads(1);  // our threads are the parallelism
   Packing packing(source, index, options);
   done(packing.next(), packing.bad());

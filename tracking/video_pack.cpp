@@ -268,6 +268,7 @@ class Packer {
 VideoPackReport pack_videos(const std::vector<ListedVideo>& videos, const fs::path& index,
                             const VideoPackOptions& options,
                             const std::function<void(int64_t)>& done) {
+  datasets::make_place_for_pack(index);
   Packer packer(index, options, done);
   for (size_t first = 0; first < videos.size(); first += packer.block()) {
     const size_t count = std::min(packer.block(), videos.size() - first);

@@ -180,6 +180,17 @@ TEST(PackImages, AFolderInThePlaceOfTheIndexIsNamed) {
               "is a folder");
 }
 
+TEST(PackImages, AnAbsentFolderIsMadeAndOneThatCannotBeIsNamed) {
+  const TemporaryFolder folder;
+  const MemoryImages source(unusual_files());
+  const fs::path index = folder.path() / "new" / "and newer" / "p.pack";
+  EXPECT_TRUE(pack_images(source, index, {.skip_bad = true}, kQuiet).finished);
+  EXPECT_EQ(packed_bytes(index).size(), unusual_files().size());
+  const std::string message = message_of<Error>(
+      [&] { pack_images(source, index / "below a file" / "p.pack", {}, kQuiet); });
+  EXPECT_SAYS(message, "making the folder " + (index / "below a file").string());
+}
+
 // Many images in several shards, with points to go on from every few of them.
 class InterruptedPack : public testing::Test {
  protected:
