@@ -30,6 +30,11 @@ void declare_data(ConfigTable& table, RunConfig& config) {
       "data.on_bad", &data.on_bad, {"fail", "skip", "grey"},
       "an image that cannot be read stops the run, is replaced by the next, or is grey");
   table.add("data.max_bad", &data.max_bad, "stop after so many bad images", {0, kMany});
+  table.add("data.nvjpeg_share", &data.nvjpeg_share,
+            "share of the training images whose JPEGs the GPU decodes, always the same ones; on "
+            "CUDA, with "
+            "data.train_crop = random_resized",
+            {0, 1});
   table.add("data.mean", &data.mean, "mean of the pixels scaled to 0..1, one per channel", {0, 1});
   table.add("data.std", &data.std, "their standard deviation, one per channel", {1e-6, 1e3});
   table.add("data.synthetic_size", &data.synthetic_size, "images per epoch of synthetic data",

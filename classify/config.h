@@ -24,6 +24,8 @@ struct DataOptions {
   int64_t threads = 0;          // loader threads; 0: one per core
   std::string on_bad = "fail";  // unreadable image: fail | skip | grey
   int64_t max_bad = 100;
+  double nvjpeg_share =
+      0.0;  // of the training images: decoded by the GPU where it takes them; on CUDA
   std::vector<double> mean = {0.485, 0.456, 0.406};  // of pixels scaled to 0..1, one per channel
   std::vector<double> std = {0.229, 0.224, 0.225};
   int64_t synthetic_size = 10240;      // images per epoch of "synthetic"

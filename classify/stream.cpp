@@ -173,6 +173,7 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
   options.max_bad = config.data.max_bad;
   options.memory = memory;
   options.plans = plans;
+  options.gpu_share = plans ? config.data.nvjpeg_share : 0.0;
   return stream_of(std::move(source), options);
 }
 

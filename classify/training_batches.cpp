@@ -65,6 +65,26 @@ std::vector<datasets::SheetTile> pictures_of(const TrainingBatch& batch,
   return tiles;
 }
 
+namespace {
+
+JpegDecoder decoder_for(const RunConfig& config, const c10::Device& device) {
+  if (!device.is_cuda() || config.data.nvjpeg_share == 0) {
+    return nullptr;
+  }
+  const std::string missing = kernels::nvjpeg_missing();
+  if (!missing.empty()) {
+    throw UsageError(
+        fmt::format("configuration: data.nvjpeg_share = {}: {}; with --set data.nvjpeg_share=0 the "
+                    "processor decodes",
+                    config.data.nvjpeg_share, missing));
+  }
+  return [decoder = std::make_shared<kernels::NvJpegDecoder>(device)](const auto& files) {
+    return decoder->decode(files);
+  };
+}
+
+}  // namespace
+
 datasets::BatchMemory memory_for(const c10::Device& device) {
   return device.is_cuda() ? vision::pinned_memory(device) : nullptr;
 }
@@ -72,13 +92,15 @@ datasets::BatchMemory memory_for(const c10::Device& device) {
 TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device)
     : TrainingBatches(config, device,
                       open_stream(config, Purpose::training, memory_for(device),
-                                  device.is_cuda() && config.model.in_channels == 3)) {}
+                                  device.is_cuda() && config.model.in_channels == 3),
+                      decoder_for(config, device)) {}
 
 TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& device,
-                                 std::unique_ptr<BatchStream> stream)
+                                 std::unique_ptr<BatchStream> stream, JpegDecoder decoder)
     : config_(config),
       device_(device),
       stream_(std::move(stream)),
+      decode_(std::move(decoder)),
       normalise_(config.data.mean, config.data.std, device),
       side_(device),
       batches_(device.is_cuda() ? kHeld : 1) {}
@@ -105,7 +127,7 @@ TrainingBatches::Sent TrainingBatches::send() {
   const datasets::Batch* const batch = batches_.next(*stream_);
   COMBA_CHECK(batch != nullptr, "fetching a training batch: the epoch has ended early");
   const int64_t side = config_.model.image_size, channels = config_.model.in_channels;
-  at::Tensor uploaded;
+  PlacedPixels uploaded;
   side_.run([&] { uploaded = upload(*batch); });
   batches_.hold([copied = std::make_shared<vision::StreamMark>(side_.mark())] { copied->wait(); });
   // Memory of the current stream, whose earlier work may still use what lay there before.
@@ -119,23 +141,24 @@ TrainingBatches::Sent TrainingBatches::send() {
   return sent;
 }
 
-at::Tensor TrainingBatches::upload(const datasets::Batch& batch) const {
+PlacedPixels TrainingBatches::upload(const datasets::Batch& batch) const {
   const at::Tensor host =
       batch.placed.empty()
           ? pixels_of(batch, config_.model.image_size, config_.model.in_channels)
           : at::from_blob(const_cast<uint8_t*>(batch.pixels.data()), {batch.used}, at::kByte);
-  return host.to(device_, /*non_blocking=*/true);
+  return decode_encoded(host.to(device_, /*non_blocking=*/true), batch, decode_, *stream_);
 }
 
-void TrainingBatches::finish(Sent& sent, const at::Tensor& uploaded, const datasets::Batch& batch) {
+void TrainingBatches::finish(Sent& sent, const PlacedPixels& uploaded,
+                             const datasets::Batch& batch) {
   // Host memory that LibTorch page-locked lives on until its copy is done.
   const at::Tensor labels = at::empty(
       {batch.size}, at::TensorOptions().dtype(at::kLong).pinned_memory(device_.is_cuda()));
   std::copy(batch.labels.begin(), batch.labels.end(), labels.mutable_data_ptr<int64_t>());
   sent.labels.copy_(labels, /*non_blocking=*/true);
-  normalise(batch.placed.empty()
-                ? uploaded
-                : kernels::image::augment_images(augment_inputs(uploaded, batch.placed)),
+  normalise(uploaded.images.empty()
+                ? uploaded.pixels
+                : kernels::image::augment_images(augment_inputs(uploaded.pixels, uploaded.images)),
             batch, sent.images);
 }
 

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "classify/config.h"
+#include "classify/encoded_images.h"
 #include "classify/held_batches.h"
 #include "classify/stream.h"
 #include "datasets/contact_sheet.h"
@@ -37,8 +38,9 @@ class TrainingBatches {
   // Opens data.train.
   TrainingBatches(const RunConfig& config, const c10::Device& device);
   // Of a stream that is open; for CUDA its pixels should lie in memory_for(device).
+  // `decoder`: of images that the stream leaves encoded.
   TrainingBatches(const RunConfig& config, const c10::Device& device,
-                  std::unique_ptr<BatchStream> stream);
+                  std::unique_ptr<BatchStream> stream, JpegDecoder decoder = nullptr);
   ~TrainingBatches() { drop(); }
   TrainingBatches(const TrainingBatches&) = delete;
   TrainingBatches& operator=(const TrainingBatches&) = delete;
@@ -59,9 +61,10 @@ class TrainingBatches {
     vision::StreamMark arrived;
   };
   Sent send();
-  // On the side stream: the batch's images, or what they are to be made of, to the device; then to the network's input.
-  at::Tensor upload(const datasets::Batch& batch) const;
-  void finish(Sent& sent, const at::Tensor& uploaded, const datasets::Batch& batch);
+  // On the side stream: the batch's images, or what they are to be made of, to the device, decoded; then to the network's
+  // input.
+  PlacedPixels upload(const datasets::Batch& batch) const;
+  void finish(Sent& sent, const PlacedPixels& uploaded, const datasets::Batch& batch);
   // Normalises and erases; pixels [B, S, S, C] on the device.
   void normalise(const at::Tensor& pixels, const datasets::Batch& batch, at::Tensor& images) const;
   Sent take();
@@ -70,6 +73,7 @@ class TrainingBatches {
   RunConfig config_;
   c10::Device device_;
   std::unique_ptr<BatchStream> stream_;
+  JpegDecoder decode_;
   vision::Normaliser normalise_;
   vision::SideStream side_;
   HeldBatches batches_;

@@ -2,6 +2,7 @@
 
 #include "datasets/resample.h"
 
+#include <algorithm>
 #include <atomic>
 #include <utility>
 
@@ -56,6 +57,18 @@ PlacedImage add_pixels(Batch& batch, PreparedImage prepared) {
   placed.offset = std::atomic_ref<int64_t>(batch.used).fetch_add(bytes_of(placed, channels));
   copy_rows(prepared, placed, batch.pixels.data() + placed.offset);
   return placed;
+}
+
+bool add_encoded(Batch& batch, std::span<const uint8_t> jpeg, PlacedImage& image) {
+  constexpr int kChannels = 3;  // others have no plans
+  const auto bytes = static_cast<int64_t>(jpeg.size());
+  if (!take(batch.spare, bytes - int64_t{image.plan.height} * image.plan.width * kChannels)) {
+    return false;
+  }
+  image.encoded = bytes;
+  image.offset = std::atomic_ref<int64_t>(batch.used).fetch_add(bytes);
+  std::copy(jpeg.begin(), jpeg.end(), batch.pixels.data() + image.offset);
+  return true;
 }
 
 }  // namespace comba::datasets

@@ -78,4 +78,7 @@ void make_room_for_plans(Batch& batch, int64_t size, int64_t most, int64_t bytes
 // is spare is resized here, which whoever carries out the plan would otherwise do to the same bits. On any thread.
 PlacedImage add_pixels(Batch& batch, PreparedImage prepared);
 
+// Copies a JPEG to where there is room and says so in `image`; false if there is none. On any thread.
+bool add_encoded(Batch& batch, std::span<const uint8_t> jpeg, PlacedImage& image);
+
 }  // namespace comba::datasets

@@ -31,6 +31,7 @@ struct PlacedImage {
   int height = 0, width = 0;                           // px
   double y = 0, x = 0, box_height = 0, box_width = 0;  // the wanted box, px
   ImagePlan plan;
+  int64_t encoded = 0;  // bytes of the JPEG that lies there instead, to be decoded whole; 0: pixels
 };
 
 // Where an image of no more than the rows that its box needs would lie. (Columns stay: resampling counts from the left.)

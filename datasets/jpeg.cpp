@@ -241,7 +241,9 @@ JpegHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name) 
                     info.progressive_mode != 0,
                     info.arith_code != 0,
                     has_usual_sampling(info),
-                    {}};
+                    {},
+                    static_cast<int>(info.image_height),
+                    static_cast<int>(info.image_width)};
   for (auto* marker = info.marker_list; marker != nullptr; marker = marker->next) {
     header.app1.emplace_back(marker->data, marker->data + marker->data_length);
   }

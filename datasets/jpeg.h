@@ -12,6 +12,7 @@ struct JpegHeader {
   bool progressive = false, arithmetic = false;
   bool usual_sampling = false;             // chroma at full or half width and height
   std::vector<std::vector<uint8_t>> app1;  // segments; EXIF among them
+  int height = 0, width = 0;               // px
 };
 JpegHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name);
 

@@ -1,6 +1,8 @@
 #include "datasets/loader.h"
 
 #include "datasets/decode.h"
+#include "datasets/gpu_share.h"
+#include "datasets/jpeg.h"
 #include "datasets/ordered_batches.h"
 #include "datasets/sampler.h"
 #include "datasets/transform.h"
@@ -183,7 +185,7 @@ class Loader::Impl {
     for (int64_t attempt = 0;; ++attempt) {
       const SampleKey key = key_at(item.position + attempt);
       try {
-        write(item, key, load(key));
+        load(item, key);
         return;
       } catch (const Error& error) {
         if (options_.on_bad == "fail") {
@@ -204,14 +206,40 @@ class Loader::Impl {
     }
   }
 
-  PreparedImage load(const SampleKey& key) {
+  void load(const Item& item, const SampleKey& key) {
     Stopwatch watch;
     const EncodedSample sample = source_->read(key.index);
     read_seconds_ += watch.seconds();
     watch.restart();
-    PreparedImage prepared = transform(sample, key);
-    decode_seconds_ += watch.seconds();
-    return prepared;
+    if (!leave_encoded(item, sample, key)) {
+      PreparedImage prepared = transform(sample, key);
+      decode_seconds_ += watch.seconds();
+      write(item, key, std::move(prepared));
+    }
+  }
+
+  // What a GPU may decode, whole: a file that ends as it should, of the usual kinds.
+  bool leave_encoded(const Item& item, const EncodedSample& sample, const SampleKey& key) const {
+    constexpr int64_t kMostPixels = int64_t{1} << 24;  // decoded they take the GPU's memory
+    const std::span<const uint8_t> file = sample.bytes;
+    if (!options_.plans || options_.transform.train_crop != "random_resized" ||
+        !in_gpu_share(key.index, options_.gpu_share) || !is_jpeg(file) ||
+        file[file.size() - 2] != 0xff || file[file.size() - 1] != 0xd9) {
+      return false;
+    }
+    const JpegHeader header = jpeg_header(file, sample.name);
+    if ((header.colours != JpegColours::ycbcr && header.colours != JpegColours::grey) ||
+        header.progressive || header.arithmetic ||
+        int64_t{header.height} * header.width > kMostPixels) {
+      return false;
+    }
+    PlacedImage image = transform_->prepare(header.height, header.width, key);
+    if (!add_encoded(*item.batch, file, image)) {
+      return false;
+    }
+    item.batch->placed[item.place] = std::move(image);
+    note(item, key);
+    return true;
   }
 
   static PreparedImage finished(Image image) {
@@ -245,9 +273,13 @@ class Loader::Impl {
       const std::vector<uint8_t>& pixels = prepared.part.image.pixels;
       std::memcpy(batch.pixels.data() + item.place * pixels.size(), pixels.data(), pixels.size());
     }
-    batch.labels[item.place] = source_->label(key.index);
-    batch.indices[item.place] = key.index;
-    batch.views[item.place] = key.view;
+    note(item, key);
+  }
+
+  void note(const Item& item, const SampleKey& key) const {
+    item.batch->labels[item.place] = source_->label(key.index);
+    item.batch->indices[item.place] = key.index;
+    item.batch->views[item.place] = key.view;
   }
 
   void note_bad(int64_t index, const Error& error) {

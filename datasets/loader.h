@@ -48,6 +48,9 @@ struct LoaderOptions {
   BatchMemory memory;     // of the pixels
   // Training images are decoded only: what is left to do is in Batch::placed, for a GPU (kernels/image/) or carry_out().
   bool plans = false;
+  // With plans and random resized crops, of the images: JPEGs that a GPU may take are left as they are, see in_gpu_share()
+  // and PlacedImage::encoded.
+  double gpu_share = 0.0;
 };
 
 // What the loader has spent its time on so far, seconds.

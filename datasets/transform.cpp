@@ -167,10 +167,33 @@ PreparedImage TrainingTransform::plan(DecodedPart part, const SampleKey& key) co
     }
     prepared.part = {std::move(square), 0, 0, double(size), double(size)};
   }
-  prepared.plan.height = prepared.plan.width = size;
-  prepared.plan.flip = random.uniform() < options_.flip;
-  prepared.plan.steps = draw_augmentation(policy_, random);
+  prepared.plan = draw_plan(random);
   return prepared;
+}
+
+ImagePlan TrainingTransform::draw_plan(RandomStream& random) const {
+  ImagePlan plan;
+  plan.height = plan.width = static_cast<int>(options_.image_size);
+  plan.flip = random.uniform() < options_.flip;
+  plan.steps = draw_augmentation(policy_, random);
+  return plan;
+}
+
+PlacedImage TrainingTransform::prepare(int height, int width, const SampleKey& key) const {
+  COMBA_CHECK(options_.train_crop == "random_resized",
+              "planning an image that others decode: data.train_crop = \"{}\": expected "
+              "random_resized",
+              options_.train_crop);
+  const ImageBox box = box_of(key)(height, width);
+  RandomStream random = key.draws(RandomPurpose::augment);
+  return {0,
+          height,
+          width,
+          double(box.y),
+          double(box.x),
+          double(box.height),
+          double(box.width),
+          draw_plan(random)};
 }
 
 PreparedImage TrainingTransform::prepare(std::span<const uint8_t> bytes, const std::string& name,

@@ -21,6 +21,8 @@ class TrainingTransform {
                         const SampleKey& key) const;
   // The same of an image that is decoded already, from its full size.
   PreparedImage prepare(const Image& image, const SampleKey& key) const;
+  // The same of an image of this size that others decode, whole, without its place; for random resized crops.
+  PlacedImage prepare(int height, int width, const SampleKey& key) const;
   // prepare(), carried out: [image_size, image_size, channels].
   Image decode(std::span<const uint8_t> bytes, const std::string& name, const SampleKey& key) const;
   Image operator()(const Image& image, const SampleKey& key) const;
@@ -28,6 +30,7 @@ class TrainingTransform {
  private:
   BoxChoice box_of(const SampleKey& key) const;
   PreparedImage plan(DecodedPart part, const SampleKey& key) const;
+  ImagePlan draw_plan(RandomStream& random) const;
 
   TransformOptions options_;
   AugmentPolicy policy_;

@@ -3,13 +3,20 @@
 
 #include "classify/erasing.h"
 #include "classify/evaluate.h"
+#include "datasets/jpeg.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/classify/tiny.h"
 #include "tests/datasets/pictures.h"
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+
+#include <functional>
 
 #include <ATen/Context.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/randn.h>
+#include <ATen/ops/tensor.h>
 #include <fmt/format.h>
 #include <gtest/gtest.h>
 
@@ -174,8 +181,9 @@ TEST(TrainingBatches, OnCudaAreThoseOfTheCpuThoughTheyAreSentAhead) {
   }
 }
 
-RunConfig photographs(const std::filesystem::path& folder) {
-  return tiny_config({"data.train=\"" + folder.string() + "\"", "data.train_split=\"\"",
+RunConfig photographs(const std::filesystem::path& folder, int side = kSide) {
+  return tiny_config({fmt::format("model.image_size={}", side),
+                      "data.train=\"" + folder.string() + "\"", "data.train_split=\"\"",
                       "data.augment=rand-m9-mstd0.5-inc1", "data.repeats=3", "data.erase=0.5",
                       "data.mixup=0.8", "data.cutmix=1"});
 }
@@ -206,6 +214,99 @@ TEST(TrainingBatches, OnCudaPlansAreCarriedOutToTheSameBits) {
     GTEST_SKIP() << "no CUDA device";
   }
   expect_planned_batches_are_the_same(at::Device(at::kCUDA, 0));
+}
+
+// Photographs that no crop is decoded smaller from, so that both ways give the same bits.
+void write_jpegs(const std::filesystem::path& root) {
+  for (int label = 0; label < 3; ++label) {
+    const auto folder = root / fmt::format("class{}", label);
+    std::filesystem::create_directories(folder);
+    for (int i = 0; i < 7; ++i) {
+      const datasets::Image image = datasets::picture(15, 13, i == 5 ? 1 : 3, label * 7 + i);
+      const auto kind = i == 6 ? datasets::JpegKind::progressive : datasets::JpegKind::baseline;
+      write_file_atomic(folder / fmt::format("{:03}.jpg", i),
+                        datasets::encode_jpeg(image, 90, kind));
+    }
+  }
+}
+
+// In the GPU's place: every third file is left.
+struct OtherDecoder {
+  int64_t files = 0, left = 0;
+
+  kernels::DecodedJpegs operator()(const std::vector<std::span<const uint8_t>>& given) {
+    constexpr int64_t kAlignment = 64;
+    kernels::DecodedJpegs out;
+    std::vector<uint8_t> pixels;
+    for (const auto& file : given) {
+      kernels::DecodedJpeg& image = out.images.emplace_back();
+      if (files++ % 3 == 2) {
+        ++left;
+        continue;
+      }
+      const datasets::Image decoded = datasets::decode_image(file, 3, "left to another");
+      image = {static_cast<int64_t>(pixels.size()), decoded.height, decoded.width, true};
+      pixels.insert(pixels.end(), decoded.pixels.begin(), decoded.pixels.end());
+      pixels.resize((pixels.size() + kAlignment - 1) / kAlignment * kAlignment);
+    }
+    out.pixels = at::tensor(pixels, at::kByte);
+    return out;
+  }
+};
+
+TEST(TrainingBatches, ImagesLeftToAnotherDecoderComeOutTheSame) {
+  const testing_tools::TemporaryFolder folder;
+  write_jpegs(folder.path());
+  RunConfig config =
+      photographs(folder.path(), 32);  // larger than a file, which lies in the place of its pixels
+  TrainingBatches plain(config, at::kCPU);
+  config.data.nvjpeg_share = 0.6;
+  OtherDecoder other;
+  TrainingBatches shared(config, at::kCPU,
+                         open_stream(config, Purpose::training, nullptr, /*plans=*/true),
+                         std::ref(other));
+  int64_t images = 0;
+  for (int64_t epoch = 0; epoch < 30; ++epoch) {
+    plain.start(epoch, 0);
+    shared.start(epoch, 0);
+    for (int64_t step = 0; step < plain.stream().batches_per_epoch(); ++step) {
+      const at::Tensor expected = plain.next().images;
+      images += expected.size(0);
+      EXPECT_TRUE(shared.next().images.equal(expected)) << "epoch " << epoch << ", step " << step;
+    }
+  }
+  EXPECT_GT(other.files, images / 4);
+  EXPECT_LT(other.files, images * 6 / 7) << "progressive ones are not left to it";
+  EXPECT_GT(other.left, 0);
+}
+
+TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamed) {
+  const testing_tools::TemporaryFolder folder;
+  const auto classes = folder.path() / "class0";
+  std::filesystem::create_directories(classes);
+  std::string file = datasets::encode_jpeg(datasets::picture(40, 60, 3, 1), 90);
+  // Past the headers nothing but an end: the loader finds nothing wrong with it.
+  const size_t scan = file.find("\xff\xda");
+  ASSERT_NE(scan, std::string::npos);
+  file = file.substr(0, scan) + "\xff\xd9";
+  for (int i = 0; i < 8; ++i) {
+    write_file_atomic(classes / fmt::format("{}.jpg", i), file);
+  }
+  RunConfig config = photographs(folder.path(), 32);
+  config.data.nvjpeg_share = 1.0;
+  TrainingBatches batches(
+      config, at::kCPU, open_stream(config, Purpose::training, nullptr, /*plans=*/true),
+      [](const auto& files) {
+        return kernels::DecodedJpegs{at::empty({0}, at::kByte),
+                                     std::vector<kernels::DecodedJpeg>(files.size())};
+      });
+  batches.start(0, 0);
+  try {
+    batches.next();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find(".jpg"), std::string::npos) << error.what();
+  }
 }
 
 TEST(TrainingBatches, AnotherEpochErasesElsewhere) {

@@ -1,0 +1,30 @@
+// Images of a batch that the loader has left encoded (datasets::PlacedImage::encoded), decoded by a GPU.
+#pragma once
+
+#include "classify/stream.h"
+#include "kernels/image/nvjpeg.h"
+
+#include <functional>
+#include <span>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace comba::classify {
+
+// NvJpegDecoder::decode(), or what stands in for it.
+using JpegDecoder =
+    std::function<kernels::DecodedJpegs(const std::vector<std::span<const uint8_t>>& files)>;
+
+// Pixels of a batch on the device, and where each image lies in them.
+struct PlacedPixels {
+  at::Tensor pixels;  // [bytes] uint8
+  std::vector<datasets::PlacedImage> images;
+};
+
+// `uploaded`: the bytes that the batch uses, on the device; what is decoded follows them. A file that `decode` leaves is
+// decoded here. Throws datasets::ImageError naming it where that fails.
+PlacedPixels decode_encoded(const at::Tensor& uploaded, const datasets::Batch& batch,
+                            const JpegDecoder& decode, const BatchStream& names);
+
+}  // namespace comba::classify
