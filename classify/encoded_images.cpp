@@ -1,9 +1,11 @@
 #include "classify/encoded_images.h"
 
 #include "datasets/decode.h"
+#include "vision/base/log.h"
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
+#include <ATen/ops/full.h>
 
 namespace comba::classify {
 namespace {
@@ -26,17 +28,28 @@ class Joined {
   int64_t bytes_;
 };
 
-at::Tensor decode_here(std::span<const uint8_t> file, const std::string& name,
-                       const c10::Device& device) {
-  datasets::Image image = datasets::decode_image(file, 3, name);
-  return at::from_blob(image.pixels.data(), {static_cast<int64_t>(image.pixels.size())}, at::kByte)
-      .to(device, at::kByte, /*non_blocking=*/false, /*copy=*/true);
+at::Tensor decode_here(std::span<const uint8_t> file, const datasets::PlacedImage& placed,
+                       const std::string& name, const c10::Device& device, bool bad_is_grey) {
+  constexpr int kChannels = 3, kGrey = 128;
+  try {
+    datasets::Image image = datasets::decode_image(file, kChannels, name);
+    return at::from_blob(image.pixels.data(), {static_cast<int64_t>(image.pixels.size())},
+                         at::kByte)
+        .to(device, at::kByte, /*non_blocking=*/false, /*copy=*/true);
+  } catch (const datasets::ImageError& error) {
+    if (!bad_is_grey) {
+      throw;
+    }
+    log::warning("bad sample, grey from here on: {}", error.what());
+    return at::full({datasets::bytes_of(placed, kChannels)}, kGrey,
+                    at::TensorOptions(device).dtype(at::kByte));
+  }
 }
 
 }  // namespace
 
 PlacedPixels decode_encoded(const at::Tensor& uploaded, const datasets::Batch& batch,
-                            const JpegDecoder& decode, const BatchStream& names) {
+                            const JpegDecoder& decode, const BatchStream& names, bool bad_is_grey) {
   PlacedPixels out{{}, batch.placed};
   std::vector<std::span<const uint8_t>> files;
   std::vector<size_t> places;
@@ -54,10 +67,11 @@ PlacedPixels decode_encoded(const at::Tensor& uploaded, const datasets::Batch& b
     for (size_t i = 0; i < files.size(); ++i) {
       datasets::PlacedImage& image = out.images[places[i]];
       image.encoded = 0;
-      image.offset = decoded.images[i].decoded
-                         ? first + decoded.images[i].offset
-                         : joined.add(decode_here(files[i], names.name(batch.indices[places[i]]),
-                                                  uploaded.device()));
+      image.offset =
+          decoded.images[i].decoded
+              ? first + decoded.images[i].offset
+              : joined.add(decode_here(files[i], image, names.name(batch.indices[places[i]]),
+                                       uploaded.device(), bad_is_grey));
     }
   }
   out.pixels = joined.all();

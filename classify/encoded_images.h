@@ -23,8 +23,8 @@ struct PlacedPixels {
 };
 
 // `uploaded`: the bytes that the batch uses, on the device; what is decoded follows them. A file that `decode` leaves is
-// decoded here. Throws datasets::ImageError naming it where that fails.
+// decoded here. Where that fails too, datasets::ImageError names it or, with `bad_is_grey`, a warning does and it is grey.
 PlacedPixels decode_encoded(const at::Tensor& uploaded, const datasets::Batch& batch,
-                            const JpegDecoder& decode, const BatchStream& names);
+                            const JpegDecoder& decode, const BatchStream& names, bool bad_is_grey);
 
 }  // namespace comba::classify

@@ -146,7 +146,8 @@ PlacedPixels TrainingBatches::upload(const datasets::Batch& batch) const {
       batch.placed.empty()
           ? pixels_of(batch, config_.model.image_size, config_.model.in_channels)
           : at::from_blob(const_cast<uint8_t*>(batch.pixels.data()), {batch.used}, at::kByte);
-  return decode_encoded(host.to(device_, /*non_blocking=*/true), batch, decode_, *stream_);
+  return decode_encoded(host.to(device_, /*non_blocking=*/true), batch, decode_, *stream_,
+                        config_.data.on_bad != "fail");
 }
 
 void TrainingBatches::finish(Sent& sent, const PlacedPixels& uploaded,

@@ -211,11 +211,13 @@ class Loader::Impl {
     const EncodedSample sample = source_->read(key.index);
     read_seconds_ += watch.seconds();
     watch.restart();
-    if (!leave_encoded(item, sample, key)) {
-      PreparedImage prepared = transform(sample, key);
+    if (leave_encoded(item, sample, key)) {
       decode_seconds_ += watch.seconds();
-      write(item, key, std::move(prepared));
+      return;
     }
+    PreparedImage prepared = transform(sample, key);
+    decode_seconds_ += watch.seconds();
+    write(item, key, std::move(prepared));
   }
 
   // What a GPU may decode, whole: a file that ends as it should, of the usual kinds.

@@ -2,13 +2,9 @@
 // and the per-instruction-set CPU files compile alone.
 #pragma once
 
-#include <cstdint>
+#include "kernels/host_device.h"
 
-#ifdef __CUDACC__
-#define COMBA_HOST_DEVICE __host__ __device__
-#else
-#define COMBA_HOST_DEVICE
-#endif
+#include <cstdint>
 
 namespace comba::kernels {
 

@@ -103,8 +103,6 @@ struct RingStep {
 
 template <typename T, int D>
 struct MixerRoles {
-  using Block = TensorBlock<T, D, 1>;
-  using Memory = MixerMemory<T, D>;
   static constexpr int kWalkers = 8, kTriangles = 3, kFinishers = 4;
   static constexpr int kThreads = 32 * (kWalkers + kRowMakers + kTriangles + kFinishers);
   static constexpr int kWalkerRegisters = 112, kOtherRegisters = 64;

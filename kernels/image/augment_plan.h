@@ -1,7 +1,7 @@
 // A batch of images to be resized and augmented, as its kernels see it: plain numbers and pointers, no torch.
 #pragma once
 
-#include "kernels/image/host_device.h"
+#include "kernels/host_device.h"
 
 #include <cstdint>
 #include <vector>

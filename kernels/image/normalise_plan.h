@@ -1,7 +1,7 @@
 // The last steps of a batch of training images, as their kernel sees them: plain numbers and pointers, no torch.
 #pragma once
 
-#include "kernels/image/host_device.h"
+#include "kernels/host_device.h"
 
 #include <cstdint>
 

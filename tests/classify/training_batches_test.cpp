@@ -280,7 +280,7 @@ TEST(TrainingBatches, ImagesLeftToAnotherDecoderComeOutTheSame) {
   EXPECT_GT(other.left, 0);
 }
 
-TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamed) {
+TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamedOrGrey) {
   const testing_tools::TemporaryFolder folder;
   const auto classes = folder.path() / "class0";
   std::filesystem::create_directories(classes);
@@ -294,12 +294,12 @@ TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamed) {
   }
   RunConfig config = photographs(folder.path(), 32);
   config.data.nvjpeg_share = 1.0;
-  TrainingBatches batches(
-      config, at::kCPU, open_stream(config, Purpose::training, nullptr, /*plans=*/true),
-      [](const auto& files) {
-        return kernels::DecodedJpegs{at::empty({0}, at::kByte),
-                                     std::vector<kernels::DecodedJpeg>(files.size())};
-      });
+  const JpegDecoder none = [](const auto& files) {
+    return kernels::DecodedJpegs{at::empty({0}, at::kByte),
+                                 std::vector<kernels::DecodedJpeg>(files.size())};
+  };
+  TrainingBatches batches(config, at::kCPU,
+                          open_stream(config, Purpose::training, nullptr, /*plans=*/true), none);
   batches.start(0, 0);
   try {
     batches.next();
@@ -307,6 +307,14 @@ TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamed) {
   } catch (const Error& error) {
     EXPECT_NE(std::string(error.what()).find(".jpg"), std::string::npos) << error.what();
   }
+  config.data.on_bad = "grey";
+  config.transform.augment = "";
+  config.erase.probability = 0;
+  TrainingBatches grey(config, at::kCPU,
+                       open_stream(config, Purpose::training, nullptr, /*plans=*/true), none);
+  grey.start(0, 0);
+  const at::Tensor images = grey.next().images;
+  EXPECT_TRUE(images.equal(images.slice(2, 0, 1).slice(3, 0, 1).expand_as(images)));
 }
 
 TEST(TrainingBatches, AnotherEpochErasesElsewhere) {
