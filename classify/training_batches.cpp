@@ -71,16 +71,8 @@ JpegDecoder decoder_for(const RunConfig& config, const c10::Device& device) {
   if (!device.is_cuda() || config.data.nvjpeg_share == 0) {
     return nullptr;
   }
-  const std::string missing = kernels::nvjpeg_missing();
-  if (!missing.empty()) {
-    throw UsageError(
-        fmt::format("configuration: data.nvjpeg_share = {}: {}; with --set data.nvjpeg_share=0 the "
-                    "processor decodes",
-                    config.data.nvjpeg_share, missing));
-  }
-  return [decoder = std::make_shared<kernels::NvJpegDecoder>(device)](const auto& files) {
-    return decoder->decode(files);
-  };
+  return nvjpeg_decoder(
+      device, fmt::format("configuration: data.nvjpeg_share = {}", config.data.nvjpeg_share));
 }
 
 }  // namespace

@@ -6,9 +6,11 @@
 
 #include <algorithm>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include <ATen/ops/sum.h>
+#include <fmt/format.h>
 
 namespace comba::tools {
 namespace {
@@ -23,6 +25,7 @@ datasets::LoaderOptions options_of(const LoaderWork& work, const datasets::Image
   options.max_bad = source.size();
   options.memory = classify::memory_for(work.device);
   options.plans = work.device.is_cuda() && work.transform.channels == 3;
+  options.gpu_share = options.plans ? work.nvjpeg_share : 0.0;
   return options;
 }
 
@@ -79,6 +82,21 @@ LoaderRate rate_on_host(const std::shared_ptr<const datasets::ImageSource>& sour
   return rate;
 }
 
+// nvJPEG's, which counts in `decoded` what it does; null where nothing is left to it.
+classify::JpegDecoder counted_decoder(const LoaderWork& work, int64_t& decoded) {
+  if (work.nvjpeg_share == 0) {
+    return nullptr;
+  }
+  return [&decoded, decode = classify::nvjpeg_decoder(
+                        work.device, fmt::format("--nvjpeg-share {}", work.nvjpeg_share))](
+             const std::vector<std::span<const uint8_t>>& files) {
+    kernels::DecodedJpegs out = decode(files);
+    decoded += std::ranges::count_if(
+        out.images, [](const kernels::DecodedJpeg& image) { return image.decoded; });
+    return out;
+  };
+}
+
 LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& source,
                           const LoaderWork& work, double seconds) {
   classify::RunConfig config;
@@ -88,8 +106,11 @@ LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& so
   config.erase.probability = 0.25;  // with mixup and CutMix what DeiT does
   config.mix.mixup = 0.8;
   config.mix.cutmix = 1.0;
-  classify::TrainingBatches batches(config, work.device,
-                                    classify::stream_of(source, options_of(work, *source)));
+  const datasets::LoaderOptions options = options_of(work, *source);
+  config.data.on_bad = options.on_bad;
+  int64_t decoded = 0;
+  classify::TrainingBatches batches(config, work.device, classify::stream_of(source, options),
+                                    counted_decoder(work, decoded));
   at::Tensor last;
   int64_t epoch = 0, left = batches.stream().batches_per_epoch();
   const Stopwatch watch;
@@ -106,7 +127,10 @@ LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& so
         return last.size(0);
       },
       [&] { last.sum().cpu(); });
-  add_shares(rate, batches.stream().times(), watch.seconds());
+  const datasets::LoaderTimes times = batches.stream().times();
+  add_shares(rate, times, watch.seconds());
+  rate.nvjpeg =
+      static_cast<double>(decoded) / static_cast<double>(times.batches * options.batch_size);
   return rate;
 }
 

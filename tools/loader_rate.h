@@ -14,12 +14,14 @@ struct LoaderWork {
   datasets::TransformOptions transform;
   int64_t batch_size = 128, threads = 1;
   c10::Device device = c10::kCPU;  // CUDA: batches are copied there and normalised, as in training
+  double nvjpeg_share = 0.0;       // of the images that the GPU decodes, on CUDA
 };
 
 struct LoaderRate {
   double images_per_second = 0.0;
   double wait_p50 = 0.0, wait_p99 = 0.0;        // s, that a batch was waited for
   double read = 0.0, decode = 0.0, full = 0.0;  // shares of the threads' time, see LoaderTimes
+  double nvjpeg = 0.0;                          // share of the images that nvJPEG decoded
   int64_t pinned_bytes = 0;                     // of page-locked host memory
 };
 

@@ -317,6 +317,16 @@ TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamedOrGrey) {
   EXPECT_TRUE(images.equal(images.slice(2, 0, 1).slice(3, 0, 1).expand_as(images)));
 }
 
+TEST(TrainingBatches, ADecoderThatCannotBeHadIsAWrongSetting) {
+  try {
+    nvjpeg_decoder(at::kCPU, "data.nvjpeg_share = 0.5");
+    FAIL() << "no error";
+  } catch (const UsageError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "data.nvjpeg_share = 0.5: cpu is no GPU; with 0 the processor decodes");
+  }
+}
+
 TEST(TrainingBatches, AnotherEpochErasesElsewhere) {
   // The same images in both epochs: what differs is what is erased.
   const std::vector<std::string> keys = {"data.erase=1", "data.synthetic_fixed_batch=true"};

@@ -263,6 +263,20 @@ TEST_F(Cli, BenchLoaderMeasuresWhatItCanAndSaysWhatItLeavesOut) {
   EXPECT_GT(json["resident_mib"], 0);
 }
 
+TEST_F(Cli, BenchLoaderNeedsAGpuAndItsStageToLeaveImagesToNvJpeg) {
+  const Outcome no_gpu = run({"bench", "loader", "--device", "cpu", "--nvjpeg-share", "0.5"});
+  EXPECT_EQ(no_gpu.code, 2);
+  EXPECT_NE(no_gpu.err.find("--nvjpeg-share 0.5: cpu is no GPU; with 0 the processor decodes"),
+            std::string::npos)
+      << no_gpu.err;
+  const Outcome other_stage =
+      run({"bench", "loader", "--device", "cpu", "--stage", "read", "--nvjpeg-share", "0.5"});
+  EXPECT_EQ(other_stage.code, 2);
+  EXPECT_NE(other_stage.err.find("for the stage all, which is not measured"), std::string::npos)
+      << other_stage.err;
+  EXPECT_EQ(run({"bench", "loader", "--nvjpeg-share", "1.5"}).code, 2);
+}
+
 TEST_F(Cli, BenchAugmentTimesTheImageOperators) {
   const Outcome bench = run({"bench", "augment", "--device", "cpu", "--batch", "2", "--image-size",
                              "32", "--repeats", "1"});
