@@ -253,7 +253,12 @@ class Loader::Impl {
     const TransformOptions& t = options_.transform;
     if (transform_) {
       PreparedImage prepared = transform_->prepare(sample.bytes, sample.name, key);
-      return options_.plans ? prepared : finished(carry_out(prepared));
+      if (options_.plans) {
+        return prepared;
+      }
+      Image image = carry_out(prepared);
+      recycle(std::move(prepared.part.image));
+      return finished(std::move(image));
     }
     return finished(transform_for_evaluation(
         decode_image(sample.bytes, static_cast<int>(t.channels), sample.name), t));
