@@ -17,8 +17,8 @@
 namespace comba::classify {
 namespace {
 
-// Of a batch whose copy may not have ended, and of the next.
-constexpr size_t kHeld = 2;
+// The next batch is taken once the last's copy has ended, and that began a step ago.
+constexpr size_t kHeld = 1;
 
 // images [N, C, S, S] fp32, normalised -> [N, S, S, C] uint8 on the CPU
 at::Tensor to_pixels(const at::Tensor& images, const DataOptions& data) {
@@ -95,7 +95,7 @@ TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& dev
       decode_(std::move(decoder)),
       normalise_(config.data.mean, config.data.std, device),
       side_(device),
-      batches_(device.is_cuda() ? kHeld : 1) {}
+      batches_(kHeld) {}
 
 void TrainingBatches::start(int64_t epoch, int64_t first_step) {
   drop();
