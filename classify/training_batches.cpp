@@ -197,6 +197,11 @@ TrainingBatch TrainingBatches::next() {
   if (!config_.mix.on(epoch_)) {
     return {images_, labels_, {}};
   }
+  COMBA_CHECK(images_.size(0) == config_.train.batch_size,
+              "mixing training images: the batch has {} of the {} images of train.batch_size; "
+              "expected all, as shares of a batch cannot be mixed each by itself: train in one "
+              "process, or set data.mixup = 0 and data.cutmix = 0",
+              images_.size(0), config_.train.batch_size);
   const auto mixes = draw_mixes(config_.mix, images_.size(0), images_.size(2),
                                 static_cast<uint64_t>(config_.seed), epoch_, step);
   return {mix_images(images_, mixes), labels_, mixes};
