@@ -216,7 +216,8 @@ vision::Metrics TrainingBatches::stage_seconds() const {
   return {{"read", times.read / threads},
           {"decode", times.decode / threads},
           {"full", times.full / threads},
-          {"copy", batches_.reader_seconds()}};
+          {"copy", batches_.reader_seconds()},
+          {"ready", times.ready / datasets::Loader::kBatchesAhead}};
 }
 
 }  // namespace comba::classify

@@ -90,8 +90,7 @@ class Loader::Impl {
             .full = t.full,
             .wait = t.wait,
             .batches = t.taken,
-            .ready_mean =
-                t.taken == 0 ? 0.0 : static_cast<double>(t.ready) / static_cast<double>(t.taken)};
+            .ready = t.ready};
   }
 
   int64_t bad_samples() const {

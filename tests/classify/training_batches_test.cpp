@@ -345,6 +345,20 @@ TEST(TrainingBatches, AShareOfABatchIsNotMixed) {
   EXPECT_EQ(plain.next().images.size(0), config.train.batch_size / 2);
 }
 
+TEST(TrainingBatches, SayWhereTheTimeGoes) {
+  const testing_tools::TemporaryFolder folder;
+  datasets::write_class_folders(folder.path(), 3, 7);
+  TrainingBatches batches(photographs(folder.path()), at::kCPU);
+  batches.start(0, 0);
+  batches.next();
+  std::vector<std::string> names;
+  for (const auto& [name, seconds] : batches.stage_seconds()) {
+    names.push_back(name);
+    EXPECT_GE(seconds, 0.0) << name;
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"read", "decode", "full", "copy", "ready"}));
+}
+
 TEST(TrainingBatches, ADecoderThatCannotBeHadIsAWrongSetting) {
   try {
     nvjpeg_decoder(at::kCPU, "data.nvjpeg_share = 0.5");
