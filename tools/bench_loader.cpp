@@ -45,6 +45,7 @@ struct Arguments {
   datasets::TransformOptions transform;
   int64_t batch_size = 128;
   double nvjpeg_share = 0.0;
+  datasets::BatchMemory memory;
 
   Arguments() { transform.augment = "rand-m9-mstd0.5-inc1"; }
 };
@@ -104,7 +105,7 @@ double host_rate(const std::string& stage, const Source& source, const Arguments
 Found measure(const std::string& stage, const Source& source, const Arguments& a,
               const c10::Device& device, int threads) {
   if (stage == "all") {
-    const LoaderWork work{a.transform, a.batch_size, threads, device, a.nvjpeg_share};
+    const LoaderWork work{a.transform, a.batch_size, threads, device, a.memory, a.nvjpeg_share};
     const LoaderRate rate = loader_rate(source, work, a.seconds);
     Found found{rate.images_per_second,
                 {{"wait_p50_ms", 1e3 * rate.wait_p50},
@@ -112,6 +113,7 @@ Found measure(const std::string& stage, const Source& source, const Arguments& a
                  {"read_percent", 100 * rate.read},
                  {"decode_percent", 100 * rate.decode},
                  {"full_percent", 100 * rate.full},
+                 {"ready_percent", 100 * rate.ready},
                  {"pinned_mib", static_cast<double>(rate.pinned_bytes) / (1 << 20)}}};
     if (a.nvjpeg_share > 0) {
       found.more.emplace_back("nvjpeg_percent", 100 * rate.nvjpeg);
@@ -252,6 +254,7 @@ void run(Arguments a) {
   const c10::Device device = vision::choose_device(a.device);
   check_nvjpeg_share(a, device);
   leave_out_stages(a, device);
+  a.memory = kept_memory_for(device);
   Source source;
   if (a.data.empty()) {
     source = made_up_images();

@@ -260,6 +260,8 @@ TEST_F(Cli, BenchLoaderMeasuresWhatItCanAndSaysWhatItLeavesOut) {
   EXPECT_GT(json["rows"][1]["wait_p50_ms"], 0);
   EXPECT_GE(json["rows"][1]["wait_p99_ms"], json["rows"][1]["wait_p50_ms"]);
   EXPECT_EQ(json["rows"][1]["pinned_mib"], 0);
+  EXPECT_GE(json["rows"][1]["ready_percent"], 0);
+  EXPECT_LE(json["rows"][1]["ready_percent"], 100);
   EXPECT_GT(json["resident_mib"], 0);
 }
 
