@@ -29,7 +29,7 @@ cv::Mat fitted(const Image& image, int side) {
   return out;
 }
 
-// Characters of the line's beginning that fit into `width` px, at least one; of a longer line up to a gap in its second half.
+// Characters of the line's beginning that fit into `width` px, at least one; of a longer line up to a gap, where there is one.
 size_t fitting(const std::string& line, int width) {
   size_t count = line.size();
   while (count > 1 &&
@@ -40,7 +40,7 @@ size_t fitting(const std::string& line, int width) {
     return count;
   }
   const size_t gap = line.find_last_of(" _-,.", count - 1);
-  return gap != std::string::npos && gap >= count / 2 ? gap + 1 : count;
+  return gap != std::string::npos ? gap + 1 : count;
 }
 
 // The caption's lines, those too long for `width` px on several.

@@ -38,6 +38,11 @@ TEST(ContactSheet, ATileTooNarrowForAWordBreaksIt) {
   EXPECT_GT(sheet_of("mmmmmmmm", 16).height, sheet_of("m", 16).height);
 }
 
+TEST(ContactSheet, ALongLineBreaksBetweenItsWords) {
+  const Image broken = sheet_of("0.48 n00000014", 96), given = sheet_of("0.48\nn00000014", 96);
+  EXPECT_EQ(broken.pixels, given.pixels);
+}
+
 TEST(ContactSheet, ACaptionMayBeEmpty) {
   EXPECT_EQ(ink(sheet_of("", 32)), 0);
   EXPECT_EQ(sheet_of("", 32).height, sheet_of("a", 32).height);
