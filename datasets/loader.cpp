@@ -259,8 +259,10 @@ class Loader::Impl {
       recycle(std::move(prepared.part.image));
       return finished(std::move(image));
     }
-    return finished(transform_for_evaluation(
-        decode_image(sample.bytes, static_cast<int>(t.channels), sample.name), t));
+    Image whole = decode_image(sample.bytes, static_cast<int>(t.channels), sample.name);
+    Image image = transform_for_evaluation(whole, t);
+    recycle(std::move(whole));
+    return finished(std::move(image));
   }
 
   PreparedImage grey() const {
