@@ -1,7 +1,10 @@
 #include "classify/encoded_images.h"
 
 #include "datasets/decode.h"
+#include "vision/base/error.h"
 #include "vision/base/log.h"
+
+#include <memory>
 
 #include <ATen/ops/cat.h>
 #include <ATen/ops/from_blob.h>
@@ -47,6 +50,17 @@ at::Tensor decode_here(std::span<const uint8_t> file, const datasets::PlacedImag
 }
 
 }  // namespace
+
+JpegDecoder nvjpeg_decoder(const c10::Device& device, const std::string& setting) {
+  const std::string missing =
+      device.is_cuda() ? kernels::nvjpeg_missing() : fmt::format("{} is no GPU", device.str());
+  if (!missing.empty()) {
+    throw UsageError(fmt::format("{}: {}; with 0 the processor decodes", setting, missing));
+  }
+  return [decoder = std::make_shared<kernels::NvJpegDecoder>(device)](const auto& files) {
+    return decoder->decode(files);
+  };
+}
 
 PlacedPixels decode_encoded(const at::Tensor& uploaded, const datasets::Batch& batch,
                             const JpegDecoder& decode, const BatchStream& names, bool bad_is_grey) {

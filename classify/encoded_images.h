@@ -6,6 +6,7 @@
 
 #include <functional>
 #include <span>
+#include <string>
 #include <vector>
 
 #include <ATen/core/Tensor.h>
@@ -15,6 +16,9 @@ namespace comba::classify {
 // NvJpegDecoder::decode(), or what stands in for it.
 using JpegDecoder =
     std::function<kernels::DecodedJpegs(const std::vector<std::span<const uint8_t>>& files)>;
+
+// nvJPEG's on `device`. Throws UsageError, beginning with the `setting` that asks for it, where it cannot be had.
+JpegDecoder nvjpeg_decoder(const c10::Device& device, const std::string& setting);
 
 // Pixels of a batch on the device, and where each image lies in them.
 struct PlacedPixels {

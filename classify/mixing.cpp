@@ -1,5 +1,6 @@
 #include "classify/mixing.h"
 
+#include "vision/base/error.h"
 #include "vision/base/random.h"
 
 #include <algorithm>
@@ -78,6 +79,12 @@ at::Tensor column(const std::vector<Mix>& mixes, const c10::Device& device, cons
   return at::tensor(values).to(device).view({-1, 1, 1, 1});
 }
 
+void check_count(const at::Tensor& mixed, const std::vector<Mix>& mixes, const char* what) {
+  COMBA_CHECK(mixed.size(0) == static_cast<int64_t>(mixes.size()),
+              "mixing {} {}: got what becomes of {}, expected it of each", mixed.size(0), what,
+              mixes.size());
+}
+
 }  // namespace
 
 std::vector<Mix> draw_mixes(const MixOptions& options, int64_t count, int64_t side, uint64_t seed,
@@ -99,6 +106,7 @@ int64_t mix_partner(int64_t place, int64_t count) {
 }
 
 at::Tensor mix_images(const at::Tensor& images, const std::vector<Mix>& mixes) {
+  check_count(images, mixes, "images");
   const auto device = images.device();
   const auto of = [&](const auto& get) { return column(mixes, device, get); };
   const at::Tensor y = at::arange(images.size(2), images.options()).view({1, 1, -1, 1});
@@ -126,6 +134,7 @@ at::Tensor mix_labels(const at::Tensor& labels, const std::vector<Mix>& mixes, i
   if (mixes.empty()) {
     return target;
   }
+  check_count(labels, mixes, "labels");
   const at::Tensor own = column(mixes, labels.device(), [](const Mix& m) {
                            return static_cast<float>(m.share);
                          }).view({-1, 1});

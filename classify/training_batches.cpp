@@ -17,8 +17,8 @@
 namespace comba::classify {
 namespace {
 
-// Of a batch whose copy may not have ended, and of the next.
-constexpr size_t kHeld = 2;
+// The next batch is taken once the last's copy has ended, and that began a step ago.
+constexpr size_t kHeld = 1;
 
 // images [N, C, S, S] fp32, normalised -> [N, S, S, C] uint8 on the CPU
 at::Tensor to_pixels(const at::Tensor& images, const DataOptions& data) {
@@ -71,16 +71,8 @@ JpegDecoder decoder_for(const RunConfig& config, const c10::Device& device) {
   if (!device.is_cuda() || config.data.nvjpeg_share == 0) {
     return nullptr;
   }
-  const std::string missing = kernels::nvjpeg_missing();
-  if (!missing.empty()) {
-    throw UsageError(
-        fmt::format("configuration: data.nvjpeg_share = {}: {}; with --set data.nvjpeg_share=0 the "
-                    "processor decodes",
-                    config.data.nvjpeg_share, missing));
-  }
-  return [decoder = std::make_shared<kernels::NvJpegDecoder>(device)](const auto& files) {
-    return decoder->decode(files);
-  };
+  return nvjpeg_decoder(
+      device, fmt::format("configuration: data.nvjpeg_share = {}", config.data.nvjpeg_share));
 }
 
 }  // namespace
@@ -103,7 +95,7 @@ TrainingBatches::TrainingBatches(const RunConfig& config, const c10::Device& dev
       decode_(std::move(decoder)),
       normalise_(config.data.mean, config.data.std, device),
       side_(device),
-      batches_(device.is_cuda() ? kHeld : 1) {}
+      batches_(kHeld) {}
 
 void TrainingBatches::start(int64_t epoch, int64_t first_step) {
   drop();
@@ -205,6 +197,11 @@ TrainingBatch TrainingBatches::next() {
   if (!config_.mix.on(epoch_)) {
     return {images_, labels_, {}};
   }
+  COMBA_CHECK(images_.size(0) == config_.train.batch_size,
+              "mixing training images: the batch has {} of the {} images of train.batch_size; "
+              "expected all, as shares of a batch cannot be mixed each by itself: train in one "
+              "process, or set data.mixup = 0 and data.cutmix = 0",
+              images_.size(0), config_.train.batch_size);
   const auto mixes = draw_mixes(config_.mix, images_.size(0), images_.size(2),
                                 static_cast<uint64_t>(config_.seed), epoch_, step);
   return {mix_images(images_, mixes), labels_, mixes};
@@ -219,7 +216,8 @@ vision::Metrics TrainingBatches::stage_seconds() const {
   return {{"read", times.read / threads},
           {"decode", times.decode / threads},
           {"full", times.full / threads},
-          {"copy", batches_.reader_seconds()}};
+          {"copy", batches_.reader_seconds()},
+          {"ready", times.ready / datasets::Loader::kBatchesAhead}};
 }
 
 }  // namespace comba::classify

@@ -51,7 +51,7 @@ class TrainingBatches {
   TrainingBatch next();
   // Spent on waiting for images to be loaded, so far.
   double wait_seconds() const { return batches_.stream_seconds(); }
-  // By stage, each as if of one thread; see vision::Task.
+  // By stage, each as if of one thread, and as "ready" how much of what may be made ahead lay ready; see vision::Task.
   vision::Metrics stage_seconds() const;
 
  private:

@@ -1,5 +1,6 @@
 #include "datasets/batch.h"
 
+#include "datasets/jpeg.h"
 #include "datasets/resample.h"
 
 #include <algorithm>
@@ -51,11 +52,14 @@ PlacedImage add_pixels(Batch& batch, PreparedImage prepared) {
   const int64_t finished = int64_t{height} * width * channels;
   PlacedImage placed = place(prepared, 0);
   if (!take(batch.spare, bytes_of(placed, channels) - finished)) {
-    prepared.part = {resample(prepared.part, height, width), 0, 0, double(height), double(width)};
+    Image resized = resample(prepared.part, height, width);
+    recycle(std::move(prepared.part.image));
+    prepared.part = {std::move(resized), 0, 0, double(height), double(width)};
     placed = place(prepared, 0);
   }
   placed.offset = std::atomic_ref<int64_t>(batch.used).fetch_add(bytes_of(placed, channels));
   copy_rows(prepared, placed, batch.pixels.data() + placed.offset);
+  recycle(std::move(prepared.part.image));
   return placed;
 }
 

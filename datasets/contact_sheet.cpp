@@ -10,6 +10,8 @@ namespace comba::datasets {
 namespace {
 
 constexpr int kGap = 6, kLine = 16;  // px
+constexpr int kFont = cv::FONT_HERSHEY_SIMPLEX;
+constexpr double kFontSize = 0.38;
 
 // The image in RGB, scaled to fit a square of `side`; small ones are enlarged without smoothing.
 cv::Mat fitted(const Image& image, int side) {
@@ -27,16 +29,40 @@ cv::Mat fitted(const Image& image, int side) {
   return out;
 }
 
-int lines_of(const SheetTile& tile) {
-  return 1 + static_cast<int>(std::count(tile.caption.begin(), tile.caption.end(), '\n'));
+// Characters of the line's beginning that fit into `width` px, at least one; of a longer line up to a gap, where there is one.
+size_t fitting(const std::string& line, int width) {
+  size_t count = line.size();
+  while (count > 1 &&
+         cv::getTextSize(line.substr(0, count), kFont, kFontSize, 1, nullptr).width > width - 2) {
+    --count;
+  }
+  if (count == line.size()) {
+    return count;
+  }
+  const size_t gap = line.find_last_of(" _-,.", count - 1);
+  return gap != std::string::npos ? gap + 1 : count;
 }
 
-void write_caption(cv::Mat canvas, const std::string& caption) {
-  std::istringstream lines(caption);
+// The caption's lines, those too long for `width` px on several.
+std::vector<std::string> lines_of(const std::string& caption, int width) {
+  std::vector<std::string> lines;
+  std::istringstream given(caption);
+  for (std::string line; std::getline(given, line);) {
+    do {
+      const size_t count = fitting(line, width);
+      lines.push_back(line.substr(0, count));
+      line.erase(0, count);
+    } while (!line.empty());
+  }
+  return lines;
+}
+
+void write_caption(cv::Mat canvas, const std::vector<std::string>& lines) {
   int y = kLine - 5;
-  for (std::string line; std::getline(lines, line); y += kLine) {
-    cv::putText(canvas, line, cv::Point(1, y), cv::FONT_HERSHEY_SIMPLEX, 0.38,
-                cv::Scalar(235, 235, 235), 1, cv::LINE_AA);
+  for (const std::string& line : lines) {
+    cv::putText(canvas, line, cv::Point(1, y), kFont, kFontSize, cv::Scalar(235, 235, 235), 1,
+                cv::LINE_AA);
+    y += kLine;
   }
 }
 
@@ -46,10 +72,13 @@ Image contact_sheet(const std::vector<SheetTile>& tiles, int side, int columns) 
   const int count = static_cast<int>(tiles.size());
   columns = std::max(1, std::min(columns, count));
   const int rows = (count + columns - 1) / columns;
-  int caption = kLine;
+  std::vector<std::vector<std::string>> captions;
+  size_t lines = 1;
   for (const SheetTile& tile : tiles) {
-    caption = std::max(caption, kLine * lines_of(tile));
+    captions.push_back(lines_of(tile.caption, side));
+    lines = std::max(lines, captions.back().size());
   }
+  const int caption = kLine * static_cast<int>(lines);
   const int step_y = side + caption + kGap, step_x = side + kGap;
   Image sheet{rows * step_y + kGap, columns * step_x + kGap, 3, {}};
   sheet.pixels.assign(static_cast<size_t>(sheet.height) * sheet.width * 3, 32);
@@ -59,7 +88,7 @@ Image contact_sheet(const std::vector<SheetTile>& tiles, int side, int columns) 
     const cv::Mat tile = fitted(tiles[i].image, side);
     tile.copyTo(canvas(
         cv::Rect(x + (side - tile.cols) / 2, y + (side - tile.rows) / 2, tile.cols, tile.rows)));
-    write_caption(canvas(cv::Rect(x, y + side, side, caption)), tiles[i].caption);
+    write_caption(canvas(cv::Rect(x, y + side, side, caption)), captions[i]);
   }
   return sheet;
 }

@@ -10,6 +10,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <utility>
 
 #include <jpeglib.h>
 
@@ -113,8 +114,9 @@ struct Region {
   ImageBox box;     // at that size
 };
 
-// Columns of whole minimum coded units around those of the region: chroma of a cut edge is interpolated otherwise.
-constexpr int kMargin = 32;  // px
+// Columns around those of the region, before libjpeg widens them to whole coded units: chroma is interpolated otherwise at
+// a cut edge, up to two of its pixels.
+constexpr int kMargin = 4;  // px
 
 // Begins decoding where only the region's columns come out; sets how many are on its left, and all of them.
 void start(jpeg_decompress_struct& info, const Region& region, int channels, JDIMENSION& left,
@@ -229,7 +231,22 @@ void require_decoded(bool done, const Decoder& decoder, std::span<const uint8_t>
                 bytes.size() - std::min(bytes.size(), errors.left), bytes.size());
 }
 
+std::vector<uint8_t>& kept_memory() {
+  thread_local std::vector<uint8_t> memory;
+  return memory;
+}
+
+std::vector<uint8_t> take_memory() { return std::exchange(kept_memory(), {}); }
+
 }  // namespace
+
+void recycle(Image&& image) {
+  constexpr size_t kMost = size_t{1} << 24;  // bytes; larger ones are rare
+  std::vector<uint8_t>& kept = kept_memory();
+  if (image.pixels.capacity() <= kMost && image.pixels.capacity() > kept.capacity()) {
+    kept = std::move(image.pixels);
+  }
+}
 
 JpegHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name) {
   Decoder decoder{};
@@ -262,7 +279,7 @@ DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const
   const ImageBox wanted = choose(static_cast<int>(height), static_cast<int>(width));
   const Region region =
       choose_region(wanted, least_side, static_cast<int>(height), static_cast<int>(width));
-  Image image{region.box.height, region.box.width, channels, {}};
+  Image image{region.box.height, region.box.width, channels, take_memory()};
   image.pixels.resize(static_cast<size_t>(image.width) * image.height * channels);
   std::vector<uint8_t> row(static_cast<size_t>(width) * 4);
   require_decoded(read_pixels(decoder, region, image, row.data()), decoder, bytes, name);

@@ -19,6 +19,8 @@ JpegHeader jpeg_header(std::span<const uint8_t> bytes, const std::string& name);
 // See decode_part().
 DecodedPart decode_jpeg_part(std::span<const uint8_t> bytes, int channels, const std::string& name,
                              const BoxChoice& choose, int least_side);
+// Gives an image's memory to the next JPEG that this thread decodes: fresh pages, cleared, cost more than filling them.
+void recycle(Image&& image);
 Image decode_jpeg(std::span<const uint8_t> bytes, int channels, const std::string& name);
 
 // JPEGs of kinds that are met but that nothing here needs to make, for made-up data; see encode_jpeg().

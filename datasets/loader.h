@@ -61,9 +61,10 @@ struct LoaderTimes {
   double decode = 0.0;  // decoding, cropping, augmenting
   double full = 0.0;    // waiting, as all batches that may be ahead are made
   // Of the caller of next().
-  double wait = 0.0;        // for a batch that was not made yet
-  int64_t batches = 0;      // that it took
-  double ready_mean = 0.0;  // batches that lay ready when it came, of kBatchesAhead
+  double wait = 0.0;    // for a batch that was not made yet
+  int64_t batches = 0;  // that it took
+  double ready =
+      0.0;  // how long batches lay ready for it, summed over them, of which kBatchesAhead may
 };
 
 // Iterates over one epoch at a time. The content of batch (epoch, i) depends on nothing but the options,

@@ -32,7 +32,7 @@ class OrderedBatches {
   // What has been waited for so far, seconds.
   struct Times {
     int64_t threads = 0, taken = 0;  // taken: batches, by next()
-    int64_t ready = 0;               // that lay ready when next() was called, summed over its calls
+    double ready = 0.0;              // batches that were made and not taken yet, summed over them
     double full = 0.0;  // threads that had nothing to do as all batches were made, summed over them
     double wait = 0.0;  // next(), for a batch that was not made yet
   };
@@ -69,6 +69,7 @@ class OrderedBatches {
     for (Slot& slot : slots_) {
       slot.number = -1;
     }
+    count_ready();
     prepare();
     running_ = true;
     lock.unlock();
@@ -82,7 +83,6 @@ class OrderedBatches {
       return false;
     }
     ++times_.taken;
-    times_.ready += made();
     Slot& slot = slots_[consumed_ % kPrefetch];
     const double before = clock_.seconds();
     ready_.wait(lock, [&] { return failure_ || is_made(consumed_); });
@@ -93,6 +93,7 @@ class OrderedBatches {
     std::swap(batch, slot.batch);
     slot.number = -1;
     ++consumed_;
+    count_ready();
     lock.unlock();
     wake_.notify_all();
     return true;
@@ -108,7 +109,9 @@ class OrderedBatches {
     const std::lock_guard lock(mutex_);
     Times times = times_;
     times.threads = static_cast<int64_t>(threads_.size());
-    times.full += static_cast<double>(full_waits_) * clock_.seconds();
+    const double now = clock_.seconds();
+    times.full += static_cast<double>(full_waits_) * now;
+    times.ready += static_cast<double>(counted_) * (now - counted_until_);
     return times;
   }
 
@@ -130,6 +133,14 @@ class OrderedBatches {
       ++count;
     }
     return count;
+  }
+
+  // After what changes the number of batches that lie ready. Needs the lock.
+  void count_ready() {
+    const double now = clock_.seconds();
+    times_.ready += static_cast<double>(counted_) * (now - counted_until_);
+    counted_ = made();
+    counted_until_ = now;
   }
 
   bool has_more() const { return running_ && !failure_ && next_batch_ < end_; }
@@ -202,6 +213,7 @@ class OrderedBatches {
       if (failure) {
         fail(failure);
       } else if (slot->left == 0) {
+        count_ready();
         ready_.notify_all();
       }
       if (active_ == 0) {
@@ -219,6 +231,8 @@ class OrderedBatches {
   bool running_ = false, stop_ = false;
   std::exception_ptr failure_;
   Times times_;
+  int64_t counted_ = 0;  // batches that times_.ready counts from the moment counted_until_ on
+  double counted_until_ = 0.0;
   int64_t full_waits_ = 0;  // threads whose wait times_.full counts at this moment
   std::vector<std::thread> threads_;
 };

@@ -1,5 +1,6 @@
 // comba bench loader: how fast images are read, decoded, augmented and put into batches, by the number of threads, and how
 // fast they get to a GPU.
+#include "classify/encoded_images.h"
 #include "datasets/augment.h"
 #include "datasets/decode.h"
 #include "datasets/loader.h"
@@ -43,6 +44,8 @@ struct Arguments {
   double seconds = 1.0;
   datasets::TransformOptions transform;
   int64_t batch_size = 128;
+  double nvjpeg_share = 0.0;
+  datasets::BatchMemory memory;
 
   Arguments() { transform.augment = "rand-m9-mstd0.5-inc1"; }
 };
@@ -102,15 +105,20 @@ double host_rate(const std::string& stage, const Source& source, const Arguments
 Found measure(const std::string& stage, const Source& source, const Arguments& a,
               const c10::Device& device, int threads) {
   if (stage == "all") {
-    const LoaderWork work{a.transform, a.batch_size, threads, device};
+    const LoaderWork work{a.transform, a.batch_size, threads, device, a.memory, a.nvjpeg_share};
     const LoaderRate rate = loader_rate(source, work, a.seconds);
-    return {rate.images_per_second,
-            {{"wait_p50_ms", 1e3 * rate.wait_p50},
-             {"wait_p99_ms", 1e3 * rate.wait_p99},
-             {"read_percent", 100 * rate.read},
-             {"decode_percent", 100 * rate.decode},
-             {"full_percent", 100 * rate.full},
-             {"pinned_mib", static_cast<double>(rate.pinned_bytes) / (1 << 20)}}};
+    Found found{rate.images_per_second,
+                {{"wait_p50_ms", 1e3 * rate.wait_p50},
+                 {"wait_p99_ms", 1e3 * rate.wait_p99},
+                 {"read_percent", 100 * rate.read},
+                 {"decode_percent", 100 * rate.decode},
+                 {"full_percent", 100 * rate.full},
+                 {"ready_percent", 100 * rate.ready},
+                 {"pinned_mib", static_cast<double>(rate.pinned_bytes) / (1 << 20)}}};
+    if (a.nvjpeg_share > 0) {
+      found.more.emplace_back("nvjpeg_percent", 100 * rate.nvjpeg);
+    }
+    return found;
   }
   if (stage == "h2d") {
     const int64_t side = a.transform.image_size;
@@ -207,6 +215,7 @@ nlohmann::json to_json(const Table& table, const Arguments& a, const c10::Device
           {"device", device.str()},
           {"batch", a.batch_size},
           {"augment", a.transform.augment},
+          {"nvjpeg_share", a.nvjpeg_share},
           {"resident_mib", memory.now_mib},
           {"resident_most_mib", memory.most_mib},
           {"rows", rows}};
@@ -225,13 +234,27 @@ void leave_out_stages(Arguments& a, const c10::Device& device) {
   leave_out("nvjpeg", no_gpu.empty() ? kernels::nvjpeg_missing() : no_gpu);
 }
 
+// Before anything is measured.
+void check_nvjpeg_share(const Arguments& a, const c10::Device& device) {
+  if (a.nvjpeg_share == 0) {
+    return;
+  }
+  const std::string setting = fmt::format("--nvjpeg-share {}", a.nvjpeg_share);
+  if (std::find(a.stages.begin(), a.stages.end(), "all") == a.stages.end()) {
+    throw UsageError(fmt::format("{}: it is for the stage all, which is not measured", setting));
+  }
+  classify::nvjpeg_decoder(device, setting);  // throws where there is none
+}
+
 void run(Arguments a) {
   if (a.threads.empty()) {
     a.threads = {1, static_cast<int>(std::max(1U, std::thread::hardware_concurrency()))};
   }
   datasets::AugmentPolicy::parse(a.transform.augment, 0);  // before anything is measured
   const c10::Device device = vision::choose_device(a.device);
+  check_nvjpeg_share(a, device);
   leave_out_stages(a, device);
+  a.memory = kept_memory_for(device);
   Source source;
   if (a.data.empty()) {
     source = made_up_images();
@@ -278,6 +301,12 @@ void add_bench_loader_command(CLI::App& bench) {
       ->capture_default_str();
   command->add_option("--batch", a->batch_size, "Images in a batch")
       ->check(CLI::Range(1, 1 << 20))
+      ->capture_default_str();
+  command
+      ->add_option("--nvjpeg-share", a->nvjpeg_share,
+                   "Of the stage all: share of the images whose JPEGs the GPU decodes, as "
+                   "data.nvjpeg_share in a config")
+      ->check(CLI::Range(0.0, 1.0))
       ->capture_default_str();
   command->add_option("--repeats", a->repeats, "Runs whose median is reported")
       ->check(CLI::Range(1, 1000))

@@ -6,9 +6,15 @@
 
 #include <algorithm>
 #include <functional>
+#include <map>
+#include <memory_resource>
+#include <mutex>
+#include <span>
+#include <utility>
 #include <vector>
 
 #include <ATen/ops/sum.h>
+#include <fmt/format.h>
 
 namespace comba::tools {
 namespace {
@@ -21,8 +27,9 @@ datasets::LoaderOptions options_of(const LoaderWork& work, const datasets::Image
   options.threads = work.threads;
   options.on_bad = "grey";
   options.max_bad = source.size();
-  options.memory = classify::memory_for(work.device);
+  options.memory = work.memory ? work.memory : classify::memory_for(work.device);
   options.plans = work.device.is_cuda() && work.transform.channels == 3;
+  options.gpu_share = options.plans ? work.nvjpeg_share : 0.0;
   return options;
 }
 
@@ -56,8 +63,39 @@ void add_shares(LoaderRate& rate, const datasets::LoaderTimes& times, double sec
   rate.read = times.read / all;
   rate.decode = times.decode / all;
   rate.full = times.full / all;
+  rate.ready = times.ready / seconds / datasets::Loader::kBatchesAhead;
   rate.pinned_bytes = vision::pinned_bytes();
 }
+
+// Keeps what is given back for who asks next for as much.
+class KeptMemory final : public std::pmr::memory_resource {
+ public:
+  explicit KeptMemory(datasets::BatchMemory source) : source_(std::move(source)) {}
+  ~KeptMemory() override {
+    for (const auto& [bytes, block] : kept_) {
+      source_->deallocate(block, bytes);
+    }
+  }
+
+ private:
+  void* do_allocate(size_t bytes, size_t alignment) override {
+    const std::lock_guard lock(mutex_);
+    const auto found = kept_.find(bytes);
+    return found == kept_.end() ? source_->allocate(bytes, alignment)
+                                : kept_.extract(found).mapped();
+  }
+  void do_deallocate(void* block, size_t bytes, size_t) override {
+    const std::lock_guard lock(mutex_);
+    kept_.emplace(bytes, block);
+  }
+  bool do_is_equal(const std::pmr::memory_resource& other) const noexcept override {
+    return this == &other;
+  }
+
+  datasets::BatchMemory source_;
+  std::mutex mutex_;
+  std::multimap<size_t, void*> kept_;
+};
 
 LoaderRate rate_on_host(const std::shared_ptr<const datasets::ImageSource>& source,
                         const LoaderWork& work, double seconds) {
@@ -75,8 +113,24 @@ LoaderRate rate_on_host(const std::shared_ptr<const datasets::ImageSource>& sour
         return batch.size;
       },
       [] {});
-  add_shares(rate, loader.times(), watch.seconds());
+  const datasets::LoaderTimes times = loader.times();
+  add_shares(rate, times, watch.seconds());
   return rate;
+}
+
+// nvJPEG's, which counts in `decoded` what it does; null where nothing is left to it.
+classify::JpegDecoder counted_decoder(const LoaderWork& work, int64_t& decoded) {
+  if (work.nvjpeg_share == 0) {
+    return nullptr;
+  }
+  return [&decoded, decode = classify::nvjpeg_decoder(
+                        work.device, fmt::format("--nvjpeg-share {}", work.nvjpeg_share))](
+             const std::vector<std::span<const uint8_t>>& files) {
+    kernels::DecodedJpegs out = decode(files);
+    decoded += std::ranges::count_if(
+        out.images, [](const kernels::DecodedJpeg& image) { return image.decoded; });
+    return out;
+  };
 }
 
 LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& source,
@@ -88,8 +142,12 @@ LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& so
   config.erase.probability = 0.25;  // with mixup and CutMix what DeiT does
   config.mix.mixup = 0.8;
   config.mix.cutmix = 1.0;
-  classify::TrainingBatches batches(config, work.device,
-                                    classify::stream_of(source, options_of(work, *source)));
+  const datasets::LoaderOptions options = options_of(work, *source);
+  config.data.on_bad = options.on_bad;
+  config.train.batch_size = options.batch_size;
+  int64_t decoded = 0;
+  classify::TrainingBatches batches(config, work.device, classify::stream_of(source, options),
+                                    counted_decoder(work, decoded));
   at::Tensor last;
   int64_t epoch = 0, left = batches.stream().batches_per_epoch();
   const Stopwatch watch;
@@ -106,11 +164,19 @@ LoaderRate rate_on_device(const std::shared_ptr<const datasets::ImageSource>& so
         return last.size(0);
       },
       [&] { last.sum().cpu(); });
-  add_shares(rate, batches.stream().times(), watch.seconds());
+  const datasets::LoaderTimes times = batches.stream().times();
+  add_shares(rate, times, watch.seconds());
+  rate.nvjpeg =
+      static_cast<double>(decoded) / static_cast<double>(times.batches * options.batch_size);
   return rate;
 }
 
 }  // namespace
+
+datasets::BatchMemory kept_memory_for(const c10::Device& device) {
+  const datasets::BatchMemory memory = classify::memory_for(device);
+  return memory ? std::make_shared<KeptMemory>(memory) : nullptr;
+}
 
 LoaderRate loader_rate(const std::shared_ptr<const datasets::ImageSource>& source,
                        const LoaderWork& work, double seconds) {

@@ -164,6 +164,19 @@ TEST(ReadFile, NamesTheFileAndTheReason) {
   EXPECT_SAYS(message_of<Error>([&] { read_file(folder.path()); }), "directory");
 }
 
+TEST(ReadFile, GivesAllOfWhatItKnowsTheSizeOfAndOfWhatItDoesNot) {
+  const TemporaryFolder folder;
+  for (const size_t size : {0, 1, 65536, 200000}) {
+    std::string content;
+    for (size_t i = 0; i < size; ++i) {
+      content.push_back(static_cast<char>(i * i >> 7));
+    }
+    write_file_atomic(folder.path() / "a", content);
+    EXPECT_EQ(read_file(folder.path() / "a"), content) << size;
+  }
+  EXPECT_SAYS(read_file("/proc/self/status"), "VmRSS");  // claims to be empty
+}
+
 TEST(MappedFile, ShowsTheBytesAndAnEmptyFileAsNone) {
   const TemporaryFolder folder;
   write_file_atomic(folder.path() / "a", "bytes");

@@ -1,6 +1,8 @@
 // Mixup and CutMix against their definitions pixel by pixel, and the distributions they are drawn from.
 #include "classify/mixing.h"
 
+#include "vision/base/error.h"
+
 #include <algorithm>
 #include <cmath>
 #include <vector>
@@ -211,6 +213,12 @@ TEST(Mixing, BothKindsComeInTheirShares) {
   const auto deviation = [](double share) { return 5 * std::sqrt(kDraws * share * (1 - share)); };
   EXPECT_NEAR(cut, kDraws * 0.7 * 0.25, deviation(0.175));
   EXPECT_NEAR(blended, kDraws * 0.7 * 0.75, deviation(0.525));
+}
+
+TEST(Mixing, NeedsToKnowOfEveryImage) {
+  const std::vector<Mix> one(1, Mix{0.5, {}});
+  EXPECT_THROW(mix_images(at::randn({2, 1, 4, 4}), one), Error);
+  EXPECT_THROW(mix_labels(at::arange(2), one, 3, 0.0), Error);
 }
 
 }  // namespace

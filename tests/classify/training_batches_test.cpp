@@ -4,6 +4,7 @@
 #include "classify/erasing.h"
 #include "classify/evaluate.h"
 #include "datasets/jpeg.h"
+#include "datasets/source.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/classify/tiny.h"
 #include "tests/datasets/pictures.h"
@@ -315,6 +316,57 @@ TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamedOrGrey) {
   grey.start(0, 0);
   const at::Tensor images = grey.next().images;
   EXPECT_TRUE(images.equal(images.slice(2, 0, 1).slice(3, 0, 1).expand_as(images)));
+}
+
+TEST(TrainingBatches, AShareOfABatchIsNotMixed) {
+  const testing_tools::TemporaryFolder folder;
+  datasets::write_class_folders(folder.path(), 3, 7);
+  const auto source = [&] {
+    return std::shared_ptr<const datasets::ImageSource>(datasets::open_images(folder.path()));
+  };
+  RunConfig config = photographs(folder.path());
+  datasets::LoaderOptions options;
+  options.transform = config.transform;
+  options.batch_size = config.train.batch_size;
+  options.world = 2;
+  options.training = true;
+  TrainingBatches mixed(config, at::kCPU, stream_of(source(), options));
+  mixed.start(0, 0);
+  try {
+    mixed.next();
+    FAIL() << "no error";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("of train.batch_size"), std::string::npos)
+        << error.what();
+  }
+  config.mix = {};
+  TrainingBatches plain(config, at::kCPU, stream_of(source(), options));
+  plain.start(0, 0);
+  EXPECT_EQ(plain.next().images.size(0), config.train.batch_size / 2);
+}
+
+TEST(TrainingBatches, SayWhereTheTimeGoes) {
+  const testing_tools::TemporaryFolder folder;
+  datasets::write_class_folders(folder.path(), 3, 7);
+  TrainingBatches batches(photographs(folder.path()), at::kCPU);
+  batches.start(0, 0);
+  batches.next();
+  std::vector<std::string> names;
+  for (const auto& [name, seconds] : batches.stage_seconds()) {
+    names.push_back(name);
+    EXPECT_GE(seconds, 0.0) << name;
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"read", "decode", "full", "copy", "ready"}));
+}
+
+TEST(TrainingBatches, ADecoderThatCannotBeHadIsAWrongSetting) {
+  try {
+    nvjpeg_decoder(at::kCPU, "data.nvjpeg_share = 0.5");
+    FAIL() << "no error";
+  } catch (const UsageError& error) {
+    EXPECT_EQ(std::string(error.what()),
+              "data.nvjpeg_share = 0.5: cpu is no GPU; with 0 the processor decodes");
+  }
 }
 
 TEST(TrainingBatches, AnotherEpochErasesElsewhere) {

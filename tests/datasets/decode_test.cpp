@@ -1,6 +1,7 @@
 // Decoding: the right pixels from good files, a message that names the file from all others.
 #include "datasets/decode.h"
 
+#include "datasets/jpeg.h"
 #include "datasets/resample.h"
 #include "tests/base/temporary_folder.h"
 #include "tests/datasets/pictures.h"
@@ -85,6 +86,55 @@ TEST(DecodePart, HasThePixelsOfTheWholeImage) {
       const ImageBox box{static_cast<int>(random.below(211 - height)),
                          static_cast<int>(random.below(318 - width)), height, width};
       expect_part_of(files[file], box, i % 3 == 0 ? 1 : 3);
+    }
+  }
+}
+
+TEST(DecodePart, OfASmallerDecodingHasItsPixels) {
+  RandomStream random(4, 5, 7, RandomPurpose::synthesise);
+  for (const int across : {1, 2}) {
+    const std::string jpeg = sampled_jpeg(noisy_picture(420, 520, 3), across, across);
+    for (const int scale : {2, 4}) {
+      // Whole pixels of that size, so that the box is where it is asked for.
+      const auto part_of = [&](ImageBox box) {
+        return decode_part(
+            as_bytes(jpeg), 3, "j",
+            [&](int, int) {
+              return ImageBox{box.y * scale, box.x * scale, box.height * scale, box.width * scale};
+            },
+            std::min(box.height, box.width));
+      };
+      const Image whole = part_of({0, 0, 420 / scale, 520 / scale}).image;
+      ASSERT_EQ(whole.width, 520 / scale);
+      for (int i = 0; i < 60; ++i) {
+        const int height = 60 + static_cast<int>(random.below(whole.height - 60 + 1)),
+                  width = 60 + static_cast<int>(random.below(whole.width - 60 + 1));
+        const ImageBox box{static_cast<int>(random.below(whole.height - height + 1)),
+                           static_cast<int>(random.below(whole.width - width + 1)), height, width};
+        const Image part = part_of(box).image;
+        ASSERT_EQ(part.width, width);
+        for (int y = 0; y < height; ++y) {
+          const uint8_t* const row = whole.row(box.y + y) + ptrdiff_t{box.x} * 3;
+          ASSERT_TRUE(std::equal(row, row + ptrdiff_t{width} * 3, part.row(y)))
+              << "1 / " << scale << ", chroma 1 / " << across << ", row " << y << " of " << height
+              << " x " << width << " at " << box.y << ", " << box.x;
+        }
+      }
+    }
+  }
+}
+
+TEST(DecodePart, MemoryOfEarlierImagesChangesNone) {
+  const auto decoded = [](int height, int width, int channels) {
+    const std::string jpeg = encode_jpeg(noisy_picture(height, width, channels), 90);
+    return decode_image(as_bytes(jpeg), channels, "j");
+  };
+  const Image small = decoded(20, 30, 3), large = decoded(90, 80, 3), grey = decoded(50, 40, 1);
+  for (int i = 0; i < 3; ++i) {
+    for (const Image& expected : {small, large, grey, large, small}) {
+      Image image = decoded(expected.height, expected.width, expected.channels);
+      EXPECT_EQ(image.pixels, expected.pixels);
+      recycle(std::move(image));
     }
   }
 }

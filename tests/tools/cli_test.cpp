@@ -260,7 +260,23 @@ TEST_F(Cli, BenchLoaderMeasuresWhatItCanAndSaysWhatItLeavesOut) {
   EXPECT_GT(json["rows"][1]["wait_p50_ms"], 0);
   EXPECT_GE(json["rows"][1]["wait_p99_ms"], json["rows"][1]["wait_p50_ms"]);
   EXPECT_EQ(json["rows"][1]["pinned_mib"], 0);
+  EXPECT_GE(json["rows"][1]["ready_percent"], 0);
+  EXPECT_LE(json["rows"][1]["ready_percent"], 100);
   EXPECT_GT(json["resident_mib"], 0);
+}
+
+TEST_F(Cli, BenchLoaderNeedsAGpuAndItsStageToLeaveImagesToNvJpeg) {
+  const Outcome no_gpu = run({"bench", "loader", "--device", "cpu", "--nvjpeg-share", "0.5"});
+  EXPECT_EQ(no_gpu.code, 2);
+  EXPECT_NE(no_gpu.err.find("--nvjpeg-share 0.5: cpu is no GPU; with 0 the processor decodes"),
+            std::string::npos)
+      << no_gpu.err;
+  const Outcome other_stage =
+      run({"bench", "loader", "--device", "cpu", "--stage", "read", "--nvjpeg-share", "0.5"});
+  EXPECT_EQ(other_stage.code, 2);
+  EXPECT_NE(other_stage.err.find("for the stage all, which is not measured"), std::string::npos)
+      << other_stage.err;
+  EXPECT_EQ(run({"bench", "loader", "--nvjpeg-share", "1.5"}).code, 2);
 }
 
 TEST_F(Cli, BenchAugmentTimesTheImageOperators) {

@@ -93,20 +93,24 @@ std::string read_file(const fs::path& path) {
   if (descriptor.get() < 0) {
     fail("reading", path, errno);
   }
+  struct stat status {};
+  // In one read where the size is known; that of pipes and of what is in /proc is not.
+  const size_t size = ::fstat(descriptor.get(), &status) == 0 ? status.st_size : 0;
   std::string content;
-  std::array<char, 1 << 16> buffer;
-  for (;;) {
-    const ssize_t got = ::read(descriptor.get(), buffer.data(), buffer.size());
+  for (size_t filled = 0;;) {
+    content.resize(filled < size ? size : filled + (1 << 16));
+    const ssize_t got = ::read(descriptor.get(), content.data() + filled, content.size() - filled);
     if (got < 0 && errno == EINTR) {
       continue;
     }
     if (got < 0) {
       fail("reading", path, errno);
     }
-    if (got == 0) {
+    filled += static_cast<size_t>(got);
+    if (got == 0 || filled == size) {
+      content.resize(filled);
       return content;
     }
-    content.append(buffer.data(), static_cast<size_t>(got));
   }
 }
 
