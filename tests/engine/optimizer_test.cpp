@@ -4,6 +4,8 @@
 
 #include <cmath>
 #include <limits>
+#include <map>
+#include <string>
 #include <vector>
 
 #include <ATen/ops/full.h>
@@ -41,16 +43,12 @@ struct ScalarAdamW {
   }
 };
 
-const AdamWOptions kOptions{.beta1 = 0.9,
-                            .beta2 = 0.99,
-                            .eps = 1e-8,
-                            .weight_decay = 0.1,
-                            .clip_grad = 0.0,
-                            .lr_scale = {}};
+const OptimizerOptions kOptions{
+    .update = {.beta1 = 0.9, .beta2 = 0.99, .eps = 1e-8}, .weight_decay = 0.1, .lr_scale = {}};
 
 TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
   Pair model;
-  AdamW optimizer(model, kOptions);
+  Optimizer optimizer(model, kOptions);
   std::vector<ScalarAdamW> weight = {{0.5}, {-1.0}, {2.0}, {0.25}}, bias = {{1.0}, {-0.5}};
   for (int t = 1; t <= 20; ++t) {
     const float base = std::sin(static_cast<float>(t));
@@ -73,12 +71,12 @@ TEST(AdamW, FollowsTheScalarRecurrenceWithDecayOnMatricesOnly) {
 
 TEST(AdamW, ClipsByTheGlobalNorm) {
   // After one step Adam's update is lr * g / (|g| + eps'), blind to the scale; a large eps makes it visible.
-  AdamWOptions options = kOptions;
-  options.eps = 1.0;
+  OptimizerOptions options = kOptions;
+  options.update.eps = 1.0;
   options.weight_decay = 0.0;
   options.clip_grad = 0.5;
   Pair model;
-  AdamW optimizer(model, options);
+  Optimizer optimizer(model, options);
   model.set_gradients(3.0F);
   const double norm = std::sqrt(9.0 + 0.09 + 0.36 + 16.0 + 9.0 + 0.49);
   const double gradient = 4.0 * 0.5 / norm;
@@ -89,12 +87,12 @@ TEST(AdamW, ClipsByTheGlobalNorm) {
 }
 
 TEST(AdamW, LeavesSmallGradientsUnclipped) {
-  AdamWOptions options = kOptions;
-  options.eps = 1.0;
+  OptimizerOptions options = kOptions;
+  options.update.eps = 1.0;
   options.weight_decay = 0.0;
   options.clip_grad = 1000.0;
   Pair model;
-  AdamW optimizer(model, options);
+  Optimizer optimizer(model, options);
   model.set_gradients(3.0F);
   optimizer.step(0.1);
   EXPECT_NEAR(model.weight.view({4})[3].item<double>(), 0.25 - 0.1 * 4.0 / (4.0 + 1.0), 1e-6);
@@ -102,7 +100,7 @@ TEST(AdamW, LeavesSmallGradientsUnclipped) {
 
 TEST(AdamW, SkipsAStepWhoseGradientsAreNotFinite) {
   Pair model, reference;
-  AdamW optimizer(model, kOptions), undisturbed(reference, kOptions);
+  Optimizer optimizer(model, kOptions), undisturbed(reference, kOptions);
   for (int t = 0; t < 3; ++t) {
     model.set_gradients(1.0F);
     optimizer.step(0.01);
@@ -119,12 +117,12 @@ TEST(AdamW, SkipsAStepWhoseGradientsAreNotFinite) {
 
 TEST(AdamW, ContinuesBitForBitFromARestoredState) {
   Pair straight, resumed;
-  AdamW optimizer(straight, kOptions);
+  Optimizer optimizer(straight, kOptions);
   for (int t = 0; t < 5; ++t) {
     straight.set_gradients(0.1F * static_cast<float>(t));
     optimizer.step(0.01);
   }
-  AdamW restored(resumed, kOptions);
+  Optimizer restored(resumed, kOptions);
   std::map<std::string, at::Tensor> state;
   for (const auto& [name, tensor] : optimizer.state()) {
     state[name] = tensor.clone();
@@ -147,7 +145,7 @@ TEST(AdamW, ContinuesBitForBitFromARestoredState) {
 
 TEST(AdamW, NamesTheTensorAForeignStateLacks) {
   Pair model;
-  AdamW optimizer(model, kOptions);
+  Optimizer optimizer(model, kOptions);
   try {
     optimizer.load_state({});
     FAIL() << "an empty state was accepted";
@@ -173,15 +171,15 @@ TEST(WeightDecay, SparesVectorsBiasesEmbeddingsAndTheRecurrence) {
 
 TEST(AdamW, AShareOfTheRateIsThatRate) {
   Pair whole, shared;
-  AdamWOptions options = kOptions;
-  AdamW plain(whole, options);
+  OptimizerOptions options = kOptions;
+  Optimizer plain(whole, options);
   options.lr_scale = [](const std::string& name) { return name == "bias" ? 0.25 : 1.0; };
   options.decay_all = true;
-  AdamW scaled(shared, options);
-  AdamWOptions quarter = kOptions;
+  Optimizer scaled(shared, options);
+  OptimizerOptions quarter = kOptions;
   quarter.decay_all = true;
   Pair slow;
-  AdamW slowly(slow, quarter);
+  Optimizer slowly(slow, quarter);
   for (int t = 1; t <= 5; ++t) {
     for (Pair* model : {&whole, &shared, &slow}) {
       model->set_gradients(std::sin(static_cast<float>(t)));
@@ -193,6 +191,119 @@ TEST(AdamW, AShareOfTheRateIsThatRate) {
   EXPECT_TRUE(shared.weight.equal(whole.weight));
   EXPECT_TRUE(shared.bias.equal(slow.bias)) << "a quarter of the rate, and decayed";
   EXPECT_FALSE(shared.bias.equal(whole.bias));
+}
+
+OptimizerOptions with_rule(UpdateRule rule) {
+  OptimizerOptions options = kOptions;
+  options.rule = rule;
+  return options;
+}
+
+// Twenty steps of rates 0.01 t; `at(t)` after each.
+template <typename At>
+void run_twenty_steps(const OptimizerOptions& options, Pair& model, const At& at) {
+  Optimizer optimizer(model, options);
+  for (int t = 1; t <= 20; ++t) {
+    model.set_gradients(std::sin(static_cast<float>(t)));
+    optimizer.step(0.01 * t);
+    at(t);
+  }
+}
+
+// tests/golden/make_lamb.py, timm's own class in double precision.
+TEST(Lamb, GivesWhatTimmGives) {
+  const std::map<int, std::vector<double>> golden = {
+      {1, {0.488957260, -0.988431416, 1.987379727, 0.239220183, 1.010000000, -0.510000000}},
+      {5, {0.423341737, -0.791385033, 1.894894243, 0.055608775, 1.061956101, -0.649999998}},
+      {20, {0.268247783, 2.437272930, 1.299528745, -2.952913501, 1.116581571, -2.599999970}}};
+  Pair model;
+  run_twenty_steps(with_rule(UpdateRule::lamb), model, [&](int t) {
+    if (!golden.contains(t)) {
+      return;
+    }
+    for (int i = 0; i < 6; ++i) {
+      const double value =
+          i < 4 ? model.weight.view({4})[i].item<double>() : model.bias[i - 4].item<double>();
+      EXPECT_NEAR(value, golden.at(t)[static_cast<size_t>(i)], 2e-5) << "step " << t << ", " << i;
+    }
+  });
+}
+
+TEST(Lamb, LeavesAParameterOfZerosToAdamsStep) {
+  Pair model;
+  {
+    const at::NoGradGuard no_grad;
+    model.weight.zero_();
+  }
+  Optimizer optimizer(model, with_rule(UpdateRule::lamb));
+  model.set_gradients(2.0F);
+  optimizer.step(0.5);
+  EXPECT_NEAR(model.weight.view({4})[3].item<double>(), -0.5, 1e-6);  // sign of the gradient
+}
+
+TEST(Sgd, FollowsNesterovsRecurrenceWithTheDecayInTheGradient) {
+  OptimizerOptions options = with_rule(UpdateRule::sgd);
+  options.update.momentum = 0.8;
+  Pair model;
+  double weight = 0.25, bias = -0.5, weight_momentum = 0.0, bias_momentum = 0.0;
+  const auto follow = [](double& value, double& momentum, double gradient, double decay,
+                         double lr) {
+    gradient += decay * value;
+    momentum = 0.8 * momentum + gradient;
+    value -= lr * (gradient + 0.8 * momentum);
+  };
+  run_twenty_steps(options, model, [&](int t) {
+    follow(weight, weight_momentum, 4.0, 0.1, 0.01 * t);
+    follow(bias, bias_momentum, 0.7F, 0.0, 0.01 * t);
+    EXPECT_NEAR(model.weight.view({4})[3].item<double>(), weight, 1e-4) << t;
+    EXPECT_NEAR(model.bias[1].item<double>(), bias, 1e-5) << t;
+  });
+}
+
+TEST(Rules, SkipStepsWhoseGradientsAreNotFiniteAndGoOnFromARestoredState) {
+  for (const UpdateRule rule : {UpdateRule::lamb, UpdateRule::sgd}) {
+    Pair model, reference;
+    Optimizer optimizer(model, with_rule(rule)), undisturbed(reference, with_rule(rule));
+    const auto step = [](Pair& of, Optimizer& by, float gradient) {
+      of.set_gradients(gradient);
+      by.step(0.01);
+    };
+    step(model, optimizer, std::numeric_limits<float>::quiet_NaN());  // before any other, too
+    for (int t = 0; t < 3; ++t) {
+      step(model, optimizer, 1.0F);
+      step(model, optimizer, std::numeric_limits<float>::infinity());
+      step(reference, undisturbed, 1.0F);
+    }
+    EXPECT_EQ(optimizer.skipped(), 4.0);
+    EXPECT_TRUE(model.weight.equal(reference.weight));
+    EXPECT_TRUE(model.bias.equal(reference.bias));
+
+    std::map<std::string, at::Tensor> state;
+    for (const auto& [name, tensor] : undisturbed.state()) {
+      state[name] = tensor.clone();
+    }
+    Optimizer restored(model, with_rule(rule));
+    restored.load_state(state);
+    step(model, restored, -0.2F);
+    step(reference, undisturbed, -0.2F);
+    EXPECT_TRUE(model.weight.equal(reference.weight));
+  }
+}
+
+TEST(Rules, AStateOfAnotherRuleIsRefusedByTheNameOfWhatItLacks) {
+  Pair model;
+  const Optimizer adamw(model, kOptions);
+  std::map<std::string, at::Tensor> state;
+  for (const auto& [name, tensor] : adamw.state()) {
+    state[name] = tensor;
+  }
+  Optimizer sgd(model, with_rule(UpdateRule::sgd));
+  try {
+    sgd.load_state(state);
+    FAIL() << "AdamW's moments were taken for momentum";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("momentum.weight"), std::string::npos) << error.what();
+  }
 }
 
 }  // namespace

@@ -45,5 +45,25 @@ TEST(Schedule, TheStepShapeDropsToATenthOnce) {
   EXPECT_DOUBLE_EQ(schedule.lr(299), 4e-5);
 }
 
+TEST(Schedule, PolyFallsWithThePowerOfWhatIsLeft) {
+  Schedule schedule = kSchedule;
+  schedule.shape = Schedule::Shape::poly;
+  schedule.power = 2.0;
+  EXPECT_DOUBLE_EQ(schedule.lr(5), kSchedule.lr(5)) << "the warm-up is the same";
+  EXPECT_NEAR(schedule.lr(50), 0.1 + 0.9 * 0.25, 1e-12);
+  EXPECT_NEAR(schedule.lr(90), 0.1 + 0.9 * 0.01, 1e-12);
+  EXPECT_NEAR(schedule.lr(1000), 0.1, 1e-12);
+}
+
+TEST(Schedule, MayStayForAnEpoch) {
+  Schedule schedule = kSchedule;
+  schedule.every = 4;
+  for (const int64_t step : {0, 4, 8, 52}) {
+    for (int64_t more = 0; more < 4; ++more) {
+      EXPECT_DOUBLE_EQ(schedule.lr(step + more), kSchedule.lr(step)) << step << " + " << more;
+    }
+  }
+}
+
 }  // namespace
 }  // namespace comba::vision

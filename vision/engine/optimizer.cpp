@@ -8,7 +8,6 @@
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_mul.h>
 #include <ATen/ops/_foreach_norm.h>
-#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
@@ -40,14 +39,16 @@ bool takes_weight_decay(const std::string& name, const at::Tensor& parameter) {
   return parameter.dim() > 1;
 }
 
-AdamW::AdamW(const torch::nn::Module& model, const AdamWOptions& options) : options_(options) {
+Optimizer::Optimizer(const torch::nn::Module& model, const OptimizerOptions& options)
+    : options_(options) {
   for (const auto& item : model.named_parameters()) {
     if (!item.value().requires_grad()) {
       continue;
     }
     const at::Tensor parameter = item.value();
+    const bool has_square = options.rule != UpdateRule::sgd;
     slots_.push_back({item.key(), parameter, at::zeros_like(parameter.detach()),
-                      at::zeros_like(parameter.detach()),
+                      has_square ? at::zeros_like(parameter.detach()) : at::Tensor(),
                       options.decay_all || takes_weight_decay(item.key(), parameter),
                       options.lr_scale ? options.lr_scale(item.key()) : 1.0});
     groups_.emplace(slots_.back().decay, slots_.back().lr_scale);
@@ -61,13 +62,13 @@ AdamW::AdamW(const torch::nn::Module& model, const AdamWOptions& options) : opti
   norm_ = at::zeros({}, scalar);
 }
 
-void AdamW::zero_grad() {
+void Optimizer::zero_grad() {
   for (Slot& slot : slots_) {
     slot.parameter.mutable_grad().reset();
   }
 }
 
-void AdamW::step(double lr) {
+void Optimizer::step(double lr) {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   for (const Slot& slot : slots_) {
@@ -93,43 +94,47 @@ void AdamW::step(double lr) {
   zero_grad();
 }
 
-void AdamW::update(const at::Tensor& skip, bool decay, double lr_scale) {
-  std::vector<at::Tensor> parameters, gradients, means, squares;
+void Optimizer::update(const at::Tensor& skip, bool decay, double lr_scale) {
+  UpdateGroup group;
   for (const Slot& slot : slots_) {
     if (slot.decay == decay && slot.lr_scale == lr_scale && slot.parameter.grad().defined()) {
-      parameters.push_back(slot.parameter);
-      gradients.push_back(slot.parameter.grad());
-      means.push_back(slot.mean);
-      squares.push_back(slot.square);
+      group.parameters.push_back(slot.parameter);
+      group.gradients.push_back(slot.parameter.grad());
+      group.means.push_back(slot.mean);
+      if (slot.square.defined()) {
+        group.squares.push_back(slot.square);
+      }
     }
   }
-  if (parameters.empty()) {
+  if (group.parameters.empty()) {
     return;
   }
-  const std::vector<at::Tensor> steps(parameters.size(), steps_);
-  const at::Tensor lr = lr_scale == 1.0 ? lr_ : lr_ * lr_scale;
-  at::_fused_adamw_(parameters, gradients, means, squares, {}, steps, lr, options_.beta1,
-                    options_.beta2, decay ? options_.weight_decay : 0.0, options_.eps,
-                    /*amsgrad=*/false,
-                    /*maximize=*/false, /*grad_scale=*/{}, /*found_inf=*/skip);
+  const UpdateStep step{.lr = lr_scale == 1.0 ? lr_ : lr_ * lr_scale,
+                        .steps = steps_,
+                        .skip = skip,
+                        .weight_decay = decay ? options_.weight_decay : 0.0};
+  update_parameters(options_.rule, group, step, options_.update);
 }
 
-double AdamW::skipped() const { return skipped_.item<double>(); }
+double Optimizer::skipped() const { return skipped_.item<double>(); }
 
-double AdamW::gradient_norm() const { return norm_.item<double>(); }
+double Optimizer::gradient_norm() const { return norm_.item<double>(); }
 
-NamedTensors AdamW::state() const {
+NamedTensors Optimizer::state() const {
   NamedTensors state;
   for (const Slot& slot : slots_) {
-    state.emplace_back("exp_avg." + slot.name, slot.mean);
-    state.emplace_back("exp_avg_sq." + slot.name, slot.square);
+    const bool has_square = slot.square.defined();
+    state.emplace_back((has_square ? "exp_avg." : "momentum.") + slot.name, slot.mean);
+    if (has_square) {
+      state.emplace_back("exp_avg_sq." + slot.name, slot.square);
+    }
   }
   state.emplace_back("steps", steps_);
   state.emplace_back("skipped", skipped_);
   return state;
 }
 
-void AdamW::load_state(const std::map<std::string, at::Tensor>& state) {
+void Optimizer::load_state(const std::map<std::string, at::Tensor>& state) {
   const at::NoGradGuard no_grad;
   for (const auto& [name, target] : this->state()) {
     const auto found = state.find(name);

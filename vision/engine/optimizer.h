@@ -1,6 +1,7 @@
-// AdamW (Loshchilov and Hutter, arXiv 1711.05101) with decay groups, on LibTorch's fused kernels.
+// Optimizers with decay groups, on LibTorch's fused kernels where there are any (update_rules.h).
 #pragma once
 
+#include "vision/engine/update_rules.h"
 #include "vision/io/safetensors.h"
 
 #include <functional>
@@ -14,10 +15,9 @@
 
 namespace comba::vision {
 
-struct AdamWOptions {
-  double beta1 = 0.9;
-  double beta2 = 0.999;
-  double eps = 1e-8;
+struct OptimizerOptions {
+  UpdateRule rule = UpdateRule::adamw;
+  UpdateOptions update;
   double weight_decay = 0.05;
   double clip_grad = 0.0;  // global gradient norm; 0: off
   bool decay_all = false;  // takes_weight_decay() is not asked
@@ -29,9 +29,9 @@ struct AdamWOptions {
 // and the recurrence's own parameters (A_log, dt_bias, D, decay), whatever their shape.
 bool takes_weight_decay(const std::string& name, const at::Tensor& parameter);
 
-class AdamW {
+class Optimizer {
  public:
-  AdamW(const torch::nn::Module& model, const AdamWOptions& options);
+  Optimizer(const torch::nn::Module& model, const OptimizerOptions& options);
 
   // Clips, then applies one update at `lr` and drops the gradients. A step whose gradient norm is not finite
   // changes nothing but the count of skipped steps. Nothing here waits for the device.
@@ -42,7 +42,7 @@ class AdamW {
   double skipped() const;
   double gradient_norm() const;
 
-  // Moments and counters by parameter name ("exp_avg.head.weight").
+  // Moments ("exp_avg.head.weight", "exp_avg_sq.head.weight"; SGD: "momentum.head.weight") and counters.
   NamedTensors state() const;
   // Throws Error naming the first tensor that is missing, unknown or of another shape.
   void load_state(const std::map<std::string, at::Tensor>& state);
@@ -50,13 +50,13 @@ class AdamW {
  private:
   struct Slot {
     std::string name;
-    at::Tensor parameter, mean, square;  // all of one shape; first and second moment fp32
+    at::Tensor parameter, mean, square;  // all of one shape; SGD has no square
     bool decay;
     double lr_scale;
   };
   void update(const at::Tensor& skip, bool decay, double lr_scale);
 
-  AdamWOptions options_;
+  OptimizerOptions options_;
   std::vector<Slot> slots_;
   std::set<std::pair<bool, double>> groups_;  // of decay and share of the rate
   at::Tensor lr_, steps_, skipped_, norm_;    // 0-d fp32 on the model's device

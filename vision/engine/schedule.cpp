@@ -1,12 +1,15 @@
 #include "vision/engine/schedule.h"
 
+#include "vision/base/error.h"
+
 #include <algorithm>
 #include <cmath>
 #include <numbers>
 
 namespace comba::vision {
 
-double Schedule::lr(int64_t step) const {
+double Schedule::lr(int64_t at) const {
+  const int64_t step = at - at % every;
   if (step < warmup_steps) {
     const double share = static_cast<double>(step) / static_cast<double>(warmup_steps);
     return warmup_lr + (peak_lr - warmup_lr) * share;
@@ -15,7 +18,18 @@ double Schedule::lr(int64_t step) const {
     return step < drop_step ? peak_lr : 0.1 * peak_lr;
   }
   const double share = std::min(1.0, static_cast<double>(step) / static_cast<double>(total_steps));
-  return min_lr + 0.5 * (peak_lr - min_lr) * (1.0 + std::cos(std::numbers::pi * share));
+  const double left = shape == Shape::poly ? std::pow(1.0 - share, power)
+                                           : 0.5 * (1.0 + std::cos(std::numbers::pi * share));
+  return min_lr + (peak_lr - min_lr) * left;
+}
+
+Schedule::Shape shape_of(const std::string& name) {
+  if (name == "poly") {
+    return Schedule::Shape::poly;
+  }
+  COMBA_CHECK(name == "cosine" || name == "step", "schedule \"{}\": expected cosine, poly or step",
+              name);
+  return name == "step" ? Schedule::Shape::step : Schedule::Shape::cosine;
 }
 
 }  // namespace comba::vision

@@ -15,18 +15,25 @@ void declare(ConfigTable& table, TrainOptions& o) {
       "train.lr is meant for this batch size and scaled by batch_size / lr_batch; 0: not scaled",
       {0, 1e6});
   table.add_choice(
-      "train.schedule", &o.schedule, {"cosine", "step"},
+      "train.schedule", &o.schedule, {"cosine", "poly", "step"},
       "of the learning rate after the warm-up; step: a tenth from train.drop_epoch on");
   table.add("train.drop_epoch", &o.drop_epoch, "where the step schedule drops", {0, 1e6});
-  table.add("train.min_lr", &o.min_lr, "where the cosine ends", {0, 10});
+  table.add("train.power", &o.power,
+            "poly: the rate falls with the share of steps left to this power", {0.01, 100});
+  table.add_choice("train.lr_every", &o.lr_every, {"step", "epoch"},
+                   "when the rate changes; epoch, as timm does by default: it stays for an epoch");
+  table.add("train.min_lr", &o.min_lr, "where cosine and poly end", {0, 10});
   table.add("train.warmup_lr", &o.warmup_lr, "where the warm-up starts", {0, 10});
   table.add("train.warmup_epochs", &o.warmup_epochs, "length of the linear warm-up", {0, 1e6});
   table.add("train.weight_decay", &o.weight_decay, "of what train.decay names", {0, 10});
   table.add_choice("train.decay", &o.decay, {"matrices", "all"},
                    "matrices: and convolutions, but no norms, biases, positions and gates");
-  table.add("train.beta1", &o.beta1, "AdamW's decay of the first moment", {0, 0.999999});
-  table.add("train.beta2", &o.beta2, "AdamW's decay of the second moment", {0, 0.999999});
-  table.add("train.eps", &o.eps, "AdamW's epsilon", {0, 1});
+  table.add_choice("train.optimizer", &o.optimizer, {"adamw", "lamb", "sgd"},
+                   "sgd: with Nesterov's momentum");
+  table.add("train.beta1", &o.beta1, "adamw, lamb: decay of the first moment", {0, 0.999999});
+  table.add("train.beta2", &o.beta2, "adamw, lamb: decay of the second moment", {0, 0.999999});
+  table.add("train.eps", &o.eps, "adamw, lamb: epsilon", {0, 1});
+  table.add("train.momentum", &o.momentum, "sgd: momentum", {0, 0.999999});
   table.add("train.clip_grad", &o.clip_grad, "largest global gradient norm; 0: off", {0, 1e6});
   table.add("train.ema_decay", &o.ema_decay, "of the average of the weights; 0: no average",
             {0, 0.9999999});

@@ -127,7 +127,7 @@ class Trainer {
   Precision precision_;
   int64_t steps_per_epoch_, total_steps_;
   Schedule schedule_;
-  AdamW optimizer_;
+  Optimizer optimizer_;
   std::optional<WeightAverage> average_;
   std::optional<RunLog> log_;
   CheckpointState state_;
@@ -187,13 +187,15 @@ Schedule make_schedule(const TrainOptions& options, int64_t steps_per_epoch) {
   const auto steps = [&](double epochs) {
     return std::llround(epochs * static_cast<double>(steps_per_epoch));
   };
-  return {.shape = options.schedule == "step" ? Schedule::Shape::step : Schedule::Shape::cosine,
+  return {.shape = shape_of(options.schedule),
           .peak_lr = options.peak_lr(),
           .min_lr = options.min_lr,
           .warmup_lr = options.warmup_lr,
           .warmup_steps = steps(options.warmup_epochs),
           .total_steps = options.epochs * steps_per_epoch,
-          .drop_step = steps(options.drop_epoch)};
+          .drop_step = steps(options.drop_epoch),
+          .power = options.power,
+          .every = options.lr_every == "epoch" ? steps_per_epoch : 1};
 }
 
 Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
@@ -206,9 +208,8 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
       total_steps_(planned_steps(options, steps_per_epoch_)),
       schedule_(make_schedule(options, steps_per_epoch_)),
       optimizer_(task.model(),
-                 {.beta1 = options.beta1,
-                  .beta2 = options.beta2,
-                  .eps = options.eps,
+                 {.rule = update_rule_of(options.optimizer),
+                  .update = {options.beta1, options.beta2, options.eps, options.momentum},
                   .weight_decay = options.weight_decay,
                   .clip_grad = options.clip_grad,
                   .decay_all = options.decay == "all",
@@ -407,7 +408,7 @@ void Trainer::train_step() {
 }
 
 // Reading the loss waits for the GPU, so it is read once an interval. Steps whose gradients are not finite
-// do not change the weights (AdamW::step), so nothing is lost by noticing late.
+// do not change the weights (Optimizer::step), so nothing is lost by noticing late.
 void Trainer::flush_loss() {
   if (pending_steps_ == 0) {
     return;
