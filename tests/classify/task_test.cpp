@@ -97,7 +97,7 @@ TEST_F(ClassifyTaskTest, LearnsAFixedBatchByHeart) {
   ClassifyTask task(tiny_config({"data.synthetic_fixed_batch=true", "model.drop_path=0",
                                  "train.label_smoothing=0"}),
                     at::kCPU);
-  vision::AdamW optimizer(task.model(), {});
+  vision::Optimizer optimizer(task.model(), {});
   task.start_epoch(0, 0);
   double first = 0.0, last = 0.0;
   for (int i = 0; i < 60; ++i) {
@@ -112,7 +112,7 @@ TEST_F(ClassifyTaskTest, LearnsAFixedBatchByHeart) {
 
 TEST_F(ClassifyTaskTest, ReachesEveryParameterWithAGradient) {
   ClassifyTask task(tiny_config({"model.drop_path=0"}), at::kCPU);
-  vision::AdamW optimizer(task.model(), {});
+  vision::Optimizer optimizer(task.model(), {});
   task.start_epoch(0, 0);
   task.next_loss().backward();
   for (const auto& item : task.model().named_parameters()) {
