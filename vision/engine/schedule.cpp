@@ -8,8 +8,8 @@
 
 namespace comba::vision {
 
-double Schedule::lr(int64_t at) const {
-  const int64_t step = at - at % every;
+double Schedule::lr(int64_t asked) const {
+  const int64_t step = asked - asked % every;
   if (step < warmup_steps) {
     const double share = static_cast<double>(step) / static_cast<double>(warmup_steps);
     return warmup_lr + (peak_lr - warmup_lr) * share;

@@ -61,9 +61,9 @@ void update_lamb(const UpdateGroup& group, const UpdateStep& step, const UpdateO
   } else {
     at::_foreach_add_(updates, group.parameters, step.weight_decay);
     const at::Tensor lengths = at::stack(at::_foreach_norm(group.parameters, 2));
-    const at::Tensor steps_lengths = at::stack(at::_foreach_norm(updates, 2));
-    const at::Tensor trust = at::where((lengths > 0).logical_and(steps_lengths > 0),
-                                       lengths / steps_lengths, at::ones_like(lengths));
+    const at::Tensor update_lengths = at::stack(at::_foreach_norm(updates, 2));
+    const at::Tensor trust = at::where((lengths > 0).logical_and(update_lengths > 0),
+                                       lengths / update_lengths, at::ones_like(lengths));
     at::_foreach_mul_(updates, (trust * rate).unbind());
   }
   at::_foreach_sub_(group.parameters, updates);
