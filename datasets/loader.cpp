@@ -32,9 +32,11 @@ class Loader::Impl {
                 "loading images: rank {} of {} with batches of {}: expected a rank below their "
                 "number, and an image in a batch for each",
                 options_.rank, options_.world, options_.batch_size);
-    COMBA_CHECK((options_.training ? batches_per_epoch() : source_->size()) > 0,
-                "loading images: {} training images do not fill a batch of {}", source_->size(),
-                options_.batch_size);
+    COMBA_CHECK(
+        (options_.training ? batches_per_epoch() : source_->size()) > 0,
+        "loading images: {} training images do not fill a batch of {}; take smaller batches "
+        "(train.batch_size)",
+        source_->size(), options_.batch_size);
     COMBA_CHECK(options_.training || !options_.plans,
                 "loading images: plans are made in training only");
     if (options_.training) {

@@ -14,9 +14,11 @@ constexpr int kMostDraws = 1000;  // of a sample
 
 PairLoader::PairLoader(std::shared_ptr<const PairSampler> sampler, const PairLoaderOptions& options)
     : sampler_(std::move(sampler)), options_(options) {
-  COMBA_CHECK(options_.batch_size > 0 && batches_per_epoch() > 0,
-              "loading training pairs: {} samples an epoch do not fill a batch of {}",
-              options_.samples, options_.batch_size);
+  COMBA_CHECK(
+      options_.batch_size > 0 && batches_per_epoch() > 0,
+      "loading training pairs: {} samples an epoch do not fill a batch of {}; take smaller batches "
+      "(train.batch_size) or more samples (data.samples)",
+      options_.samples, options_.batch_size);
   batches_.emplace(
       datasets::OrderedBatches<PairBatch>::Work{
           .open = [this](int64_t number, PairBatch& batch) { return open(number, batch); },
