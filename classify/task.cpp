@@ -26,19 +26,14 @@ int64_t class_count(const RunConfig& config, const BatchStream& train) {
   return config.classes > 0 ? config.classes : data;
 }
 
-// logits [B, K] fp32 -> a scalar
-at::Tensor training_loss(const at::Tensor& logits, const TrainingBatch& batch,
-                         const RunConfig& config) {
+// Class indices [B], or what is wanted of each class [B, K].
+at::Tensor targets_of(const TrainingBatch& batch, const RunConfig& config) {
   if (config.loss == "bce") {
-    const at::Tensor target = mix_labels(batch.labels, batch.mixes, config.classes, 0.0);
-    return at::binary_cross_entropy_with_logits(logits, target.gt(0).to(at::kFloat));
+    return mix_labels(batch.labels, batch.mixes, config.classes, 0.0).gt(0).to(at::kFloat);
   }
-  if (batch.mixes.empty()) {
-    return at::cross_entropy_loss(logits, batch.labels, {}, at::Reduction::Mean,
-                                  /*ignore_index=*/-100, config.label_smoothing);
-  }
-  return at::cross_entropy_loss(
-      logits, mix_labels(batch.labels, batch.mixes, config.classes, config.label_smoothing));
+  return batch.mixes.empty()
+             ? batch.labels
+             : mix_labels(batch.labels, batch.mixes, config.classes, config.label_smoothing);
 }
 
 }  // namespace
@@ -62,12 +57,22 @@ ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device)
             train.classes().size(), eval_->size());
 }
 
-torch::Tensor ClassifyTask::next_loss() {
+std::vector<torch::Tensor> ClassifyTask::next_batch() {
   const TrainingBatch batch = train_.next();
   if (first_images_.empty()) {
     first_images_ = pictures_of(batch, train_.stream().classes(), config_.data, kReportImages);
   }
-  return training_loss(model_->forward(batch.images).to(at::kFloat), batch, config_);
+  return {batch.images, targets_of(batch, config_)};
+}
+
+torch::Tensor ClassifyTask::loss(const std::vector<torch::Tensor>& batch) {
+  const at::Tensor logits = model_->forward(batch[0]).to(at::kFloat), &targets = batch[1];
+  if (config_.loss == "bce") {
+    return at::binary_cross_entropy_with_logits(logits, targets);
+  }
+  const bool smoothed = targets.dim() == 2;  // already
+  return at::cross_entropy_loss(logits, targets, {}, at::Reduction::Mean, /*ignore_index=*/-100,
+                                smoothed ? 0.0 : config_.label_smoothing);
 }
 
 vision::Metrics ClassifyTask::evaluate() {

@@ -26,7 +26,9 @@ class ClassifyTask final : public vision::Task {
   int64_t steps_per_epoch() const override { return train_.stream().batches_per_epoch(); }
   int64_t batch_size() const override { return config_.train.batch_size; }
   void start_epoch(int64_t epoch, int64_t first_step) override { train_.start(epoch, first_step); }
-  torch::Tensor next_loss() override;
+  // {images, targets}: labels [B], or [B, K] where images are mixed
+  std::vector<torch::Tensor> next_batch() override;
+  torch::Tensor loss(const std::vector<torch::Tensor>& batch) override;
   double data_wait_seconds() const override { return train_.wait_seconds(); }
   vision::Metrics data_stage_seconds() const override { return train_.stage_seconds(); }
   vision::Metrics evaluate() override;

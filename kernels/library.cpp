@@ -44,6 +44,19 @@ TORCH_LIBRARY(comba, m) {
       "gates_backward(Tensor grad_log_alpha, Tensor grad_beta, Tensor grad_c, Tensor raw, "
       "Tensor A_log, Tensor dt_bias, Tensor? decay, *, float feedback) -> (Tensor grad_raw, "
       "Tensor grad_A_log, Tensor grad_dt_bias, Tensor grad_decay)");
+  // What stands between the products of a block, see kernels/block/. Without a branch `sum` is empty (it would be x); the
+  // branch's gradient is empty where it is that of x.
+  m.def(
+      "add_norm(Tensor x, Tensor? branch, Tensor? share, Tensor weight, Tensor? bias, *, "
+      "float eps=1e-06, bool centred=False, ScalarType? dtype=None) -> (Tensor sum, Tensor y)");
+  m.def(
+      "add_norm_backward(Tensor? grad_sum, Tensor grad_y, Tensor sum, Tensor? share, "
+      "Tensor weight, Tensor? bias, *, float eps, bool centred, ScalarType? branch_dtype) -> "
+      "(Tensor grad_x, Tensor grad_branch, Tensor grad_weight, Tensor grad_bias)");
+  m.def("bias_gelu(Tensor x, Tensor? bias=None) -> Tensor");
+  m.def(
+      "bias_gelu_backward(Tensor grad_y, Tensor x, Tensor? bias) -> (Tensor grad_x, "
+      "Tensor grad_bias)");
   // Without gradients, see kernels/image/. Tables (images, steps, boxes, streams, noise, mixes) are CPU tensors.
   m.def(
       "augment_images(Tensor pixels, Tensor images, Tensor steps, *, int[2] size, "

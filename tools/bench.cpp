@@ -380,6 +380,7 @@ void add_bench_command(CLI::App& app) {
   scan->callback([arguments] { run_bench(*arguments); });
   add_bench_augment_command(*bench);
   add_bench_loader_command(*bench);
+  add_bench_model_command(*bench);
   add_bench_track_command(*bench);
 }
 

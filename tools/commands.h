@@ -17,6 +17,7 @@ void add_check_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_bench_augment_command(CLI::App& bench);  // verbs of the one above
 void add_bench_loader_command(CLI::App& bench);
+void add_bench_model_command(CLI::App& bench);
 void add_score_command(CLI::App& app);
 void add_track_commands(CLI::App& app);  // track and webcam
 

@@ -104,7 +104,7 @@ double TrackTask::lr_scale(const std::string& parameter) const {
   return parameter.starts_with("backbone.") ? config_.backbone_lr : 1.0;
 }
 
-TrackingLoss TrackTask::loss_of(PairBatch& batch) {
+std::vector<torch::Tensor> TrackTask::on_device(PairBatch& batch) const {
   const int64_t templates = config_.network.templates, small = config_.network.template_size,
                 large = config_.network.backbone.image_size;
   const at::Tensor targets =
@@ -114,18 +114,18 @@ TrackingLoss TrackTask::loss_of(PairBatch& batch) {
   at::Tensor truth = at::from_blob(batch.targets.data(), {batch.size, 4}, at::kFloat);
   // From pinned memory the copy does not wait for the work before it.
   truth = device_.is_cuda() ? truth.pin_memory().to(device_, /*non_blocking=*/true) : truth.clone();
-  const CenterMaps maps = network_->forward(targets, search);
-  if (!network_->is_training() && static_cast<int64_t>(pictures_.size()) < kPictures) {
-    keep_picture(batch, decode(maps).boxes.to(at::kCPU, at::kDouble));
-  }
-  return tracking_loss(maps, truth, config_.loss);
+  return {targets, search, truth};
 }
 
-torch::Tensor TrackTask::next_loss() {
+std::vector<torch::Tensor> TrackTask::next_batch() {
   const Stopwatch watch;
   COMBA_CHECK(train_->next(batch_), "fetching a training batch: the epoch has ended early");
   data_wait_ += watch.seconds();
-  return loss_of(batch_).total;
+  return on_device(batch_);
+}
+
+torch::Tensor TrackTask::loss(const std::vector<torch::Tensor>& batch) {
+  return tracking_loss(network_->forward(batch[0], batch[1]), batch[2], config_.loss).total;
 }
 
 vision::Metrics TrackTask::evaluate() {
@@ -139,7 +139,12 @@ vision::Metrics TrackTask::evaluate() {
   double sums[5] = {}, count = 0;
   PairBatch batch;
   while (eval_->next(batch)) {
-    const TrackingLoss loss = loss_of(batch);
+    const std::vector<torch::Tensor> tensors = on_device(batch);
+    const CenterMaps maps = network_->forward(tensors[0], tensors[1]);
+    if (static_cast<int64_t>(pictures_.size()) < kPictures) {
+      keep_picture(batch, decode(maps).boxes.to(at::kCPU, at::kDouble));
+    }
+    const TrackingLoss loss = tracking_loss(maps, tensors[2], config_.loss);
     const auto share = static_cast<double>(batch.size);
     const at::Tensor* const parts[] = {&loss.total, &loss.focal, &loss.giou, &loss.l1, &loss.iou};
     for (int i = 0; i < 5; ++i) {

@@ -23,7 +23,9 @@ class TrackTask final : public vision::Task {
   int64_t steps_per_epoch() const override { return train_->batches_per_epoch(); }
   int64_t batch_size() const override { return config_.train.batch_size; }
   void start_epoch(int64_t epoch, int64_t first_step) override;
-  torch::Tensor next_loss() override;
+  // {template crops, search crops, boxes}
+  std::vector<torch::Tensor> next_batch() override;
+  torch::Tensor loss(const std::vector<torch::Tensor>& batch) override;
   double lr_scale(const std::string& parameter) const override;
   double data_wait_seconds() const override { return data_wait_; }
   // Over the same pairs every time: the losses, and IoU of the boxes that the highest cells give.
@@ -36,7 +38,7 @@ class TrackTask final : public vision::Task {
  private:
   std::unique_ptr<PairLoader> open(const std::vector<std::string>& sets,
                                    const std::vector<double>& ratios, bool training);
-  TrackingLoss loss_of(PairBatch& batch);  // borrows its pixels
+  std::vector<torch::Tensor> on_device(PairBatch& batch) const;  // borrows its pixels
   void keep_picture(const PairBatch& batch, const at::Tensor& boxes);
 
   TrackConfig config_;

@@ -100,10 +100,14 @@ BlockImpl::BlockImpl(const BackboneConfig& config, const std::string& mixer_name
   register_module(mixer_->module_name(), mixer_);
 }
 
-torch::Tensor BlockImpl::forward(const torch::Tensor& x, int64_t prefix) {
-  const torch::Tensor mixed =
-      x + drop_path(mixer_->forward(norm1_(x), prefix), drop_path_rate_, is_training());
-  return mixed + drop_path(mlp_(norm2_(mixed)), drop_path_rate_, is_training());
+void BlockImpl::forward(TokenStream& stream, int64_t prefix) {
+  const auto branch_of = [&](const torch::Tensor& branch) {
+    stream.branch = branch;
+    stream.share = draw_share(stream.sum.size(0), drop_path_rate_, is_training(),
+                              stream.sum.options().dtype(torch::kFloat).requires_grad(false));
+  };
+  branch_of(mixer_->forward(norm1_->take(stream), prefix));
+  branch_of(mlp_(norm2_->take(stream)));
 }
 
 BackboneImpl::BackboneImpl(const BackboneConfig& config) : config_(config) {
@@ -146,10 +150,11 @@ torch::Tensor BackboneImpl::encode(const torch::Tensor& images) {
 }
 
 torch::Tensor BackboneImpl::run_blocks(torch::Tensor x, int64_t prefix) {
+  TokenStream stream{std::move(x), {}, {}};
   for (Block& block : blocks_) {
-    x = block(x, prefix);
+    block->forward(stream, prefix);
   }
-  return norm_(x);
+  return norm_->take(stream);
 }
 
 torch::Tensor BackboneImpl::positions(int64_t side) const {

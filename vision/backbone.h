@@ -63,8 +63,8 @@ class Mixer;
 class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const BackboneConfig& config, const std::string& mixer_name, double drop_path_rate);
-  // [B, T, d] -> [B, T, d]; `prefix` as Mixer::forward()
-  torch::Tensor forward(const torch::Tensor& x, int64_t prefix = 0);
+  // `prefix` as Mixer::forward()
+  void forward(TokenStream& stream, int64_t prefix = 0);
 
   const Norm& norm1() const { return norm1_; }
   const Norm& norm2() const { return norm2_; }

@@ -54,14 +54,18 @@ class Regression : public Task {
     epoch_ = epoch;
     step_ = first_step;
   }
-  torch::Tensor next_loss() override {
+  std::vector<torch::Tensor> next_batch() override {
     const int64_t now = epoch_ * steps_per_epoch() + step_++;
     if (before_step) {
       before_step(now);
     }
     const at::Tensor x = (at::full({8, 6}, static_cast<double>(now)) * 0.37 + phase()).sin();
-    const at::Tensor loss = (net_->forward(x) - x.sum(1, true)).square().mean();
-    return now == nan_step ? loss * std::numeric_limits<float>::quiet_NaN() : loss;
+    const float factor = now == nan_step ? std::numeric_limits<float>::quiet_NaN() : 1.F;
+    return {x, at::full({8}, factor)};
+  }
+  torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
+    const at::Tensor& x = batch[0];
+    return (net_->forward(x) - x.sum(1, true)).square().mean() * batch[1].mean();
   }
   Metrics evaluate() override {
     ++evaluations;

@@ -14,7 +14,8 @@ inline std::string missing_registrations() {
   for (const char* name : {"comba::scan", "comba::bidirectional_scan", "comba::scan_backward",
                            "comba::bidirectional_scan_backward", "comba::mixer",
                            "comba::mixer_backward", "comba::gates", "comba::gates_backward",
-                           "comba::augment_images", "comba::normalise_images"}) {
+                           "comba::add_norm", "comba::add_norm_backward", "comba::bias_gelu",
+                           "comba::bias_gelu_backward", "comba::augment_images", "comba::normalise_images"}) {
     const bool differentiable = !std::string_view(name).ends_with("_images");
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     if (!op) {

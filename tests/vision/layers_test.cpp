@@ -134,12 +134,38 @@ TEST(TruncatedNormal, HasTheAskedDeviationAndBounds) {
 
 TEST(DropPath, KeepsTheMeanDropsWholeSamplesAndDoesNothingInEvaluation) {
   at::manual_seed(7);
-  const at::Tensor x = at::ones({20000, 3});
-  const at::Tensor y = drop_path(x, 0.3, true);
-  EXPECT_NEAR(y.mean().item<double>(), 1.0, 0.02);
-  EXPECT_TRUE(at::equal(y.select(1, 0), y.select(1, 2)));
-  EXPECT_NEAR((y.select(1, 0) == 0).to(at::kDouble).mean().item<double>(), 0.3, 0.02);
-  EXPECT_TRUE(at::equal(drop_path(x, 0.3, false), x));
+  const at::Tensor share = draw_share(20000, 0.3, true, {});
+  EXPECT_NEAR(share.mean().item<double>(), 1.0, 0.02);
+  EXPECT_NEAR((share == 0).to(at::kDouble).mean().item<double>(), 0.3, 0.02);
+  EXPECT_NEAR(share.max().item<double>(), 1.0 / 0.7, 1e-6);
+  EXPECT_FALSE(draw_share(20000, 0.3, false, {}).defined());
+  EXPECT_FALSE(draw_share(20000, 0.0, true, {}).defined());
+}
+
+TEST(TokenStream, AddsTheBranchTimesItsShareBeforeItNormalises) {
+  at::manual_seed(8);
+  for (const char* kind : {"rms", "layer"}) {
+    Norm norm(kind, 6, 1e-5);
+    const at::Tensor x = at::randn({2, 3, 6}), branch = at::randn({2, 3, 6});
+    const at::Tensor share = at::tensor({0.0F, 2.0F});
+    TokenStream stream{x, branch, share};
+    const at::Tensor y = norm->take(stream), sum = x + branch * share.view({2, 1, 1});
+    EXPECT_TRUE(at::allclose(stream.sum, sum));
+    EXPECT_TRUE(at::allclose(y, norm(sum)));
+    EXPECT_FALSE(stream.branch.defined());
+    EXPECT_TRUE(at::equal(norm->take(stream), y));  // nothing is added twice
+  }
+}
+
+TEST(PatchEmbed, IsTheConvolutionOfItsWeights) {
+  at::manual_seed(9);
+  for (const int64_t p : {2, 7}) {
+    PatchEmbed embed(3, 10, p);
+    const at::Tensor images = at::randn({2, 3, 14, 28});
+    const at::Tensor want =
+        at::conv2d(images, embed->proj->weight, embed->proj->bias, p).flatten(2).transpose(1, 2);
+    EXPECT_TRUE(at::allclose(embed(images), want, 1e-5, 1e-6)) << "patches of " << p;
+  }
 }
 
 }  // namespace

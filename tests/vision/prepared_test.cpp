@@ -55,11 +55,11 @@ class PreparedForms : public testing::TestWithParam<Case> {
     }
     exact->to(at::kDouble);
     exact->eval();
-    at::Tensor x = tokens_.to(at::kDouble);
+    TokenStream stream{tokens_.to(at::kDouble), {}, {}};
     for (Block block : exact->blocks()) {
-      x = block->forward(x, prefix);
+      block->forward(stream, prefix);
     }
-    return Norm(exact->norm())->forward(x).detach();
+    return Norm(exact->norm())->take(stream).detach();
   }
   static double error(const at::Tensor& got, const at::Tensor& wanted) {
     const at::Tensor exact = wanted.to(at::kDouble);

@@ -68,7 +68,12 @@ void Optimizer::zero_grad() {
   }
 }
 
-void Optimizer::step(double lr) {
+void Optimizer::set_lr(double lr) {
+  const at::NoGradGuard no_grad;
+  lr_.fill_(lr);
+}
+
+void Optimizer::step() {
   const at::NoGradGuard no_grad;
   std::vector<at::Tensor> gradients;
   for (const Slot& slot : slots_) {
@@ -78,14 +83,13 @@ void Optimizer::step(double lr) {
   }
   COMBA_CHECK(!gradients.empty(),
               "optimizer step: no parameter has a gradient; call backward() first");
-  norm_ = at::stack(at::_foreach_norm(gradients, 2)).norm().to(at::kFloat);
+  norm_.copy_(at::stack(at::_foreach_norm(gradients, 2)).norm());
   if (options_.clip_grad > 0) {
     const at::Tensor factor =
         norm_.add(kNormEps).reciprocal().mul(options_.clip_grad).clamp_max(1.0);
     at::_foreach_mul_(gradients, factor);
   }
   const at::Tensor skip = norm_.isfinite().logical_not().to(at::kFloat);
-  lr_.fill_(lr);
   steps_.add_(1.0).sub_(skip);
   skipped_.add_(skip);
   for (const auto& [decay, lr_scale] : groups_) {

@@ -33,9 +33,15 @@ class Optimizer {
  public:
   Optimizer(const torch::nn::Module& model, const OptimizerOptions& options);
 
-  // Clips, then applies one update at `lr` and drops the gradients. A step whose gradient norm is not finite
+  // The rate of the steps to come.
+  void set_lr(double lr);
+  // Clips, then applies one update and drops the gradients. A step whose gradient norm is not finite
   // changes nothing but the count of skipped steps. Nothing here waits for the device.
-  void step(double lr);
+  void step();
+  void step(double lr) {
+    set_lr(lr);
+    step();
+  }
   void zero_grad();
 
   // Steps skipped so far, and the last gradient norm before clipping. Both wait for the device.

@@ -24,10 +24,10 @@ void StreamMark::hold_current() const {
   }
 }
 
-SideStream::SideStream(const c10::Device& device) : device_(device) {
+SideStream::SideStream(const c10::Device& device, bool urgent) : device_(device) {
   if (device.is_cuda()) {
     const c10::impl::VirtualGuardImpl guard(device.type());
-    stream_ = guard.getStreamFromGlobalPool(device, /*isHighPriority=*/true);
+    stream_ = guard.getStreamFromGlobalPool(device, urgent);
   }
 }
 
@@ -37,6 +37,12 @@ void SideStream::run(const std::function<void()>& body) const {
     guard.reset_stream(*stream_);
   }
   body();
+}
+
+void SideStream::run_alone(const std::function<void()>& body) const {
+  follow_current();
+  run(body);
+  mark().wait();
 }
 
 void SideStream::follow_current() const {

@@ -23,9 +23,12 @@ class StreamMark {
 
 class SideStream {
  public:
-  explicit SideStream(const c10::Device& device);
+  // An urgent stream's kernels go before those of others that wait.
+  explicit SideStream(const c10::Device& device, bool urgent = true);
   // Runs `body` with this stream as the current one.
   void run(const std::function<void()>& body) const;
+  // The same behind all that the current stream holds; returns when the device has done the body's work.
+  void run_alone(const std::function<void()>& body) const;
   // What is given to this stream from now on begins behind all that the current stream holds. Not from within run().
   void follow_current() const;
   StreamMark mark() const;

@@ -24,8 +24,13 @@ class Task {
   virtual int64_t steps_per_epoch() const = 0;
   virtual int64_t batch_size() const = 0;
   virtual void start_epoch(int64_t epoch, int64_t first_step) = 0;
-  // Fetches the next batch and returns its scalar loss in fp32, differentiable.
-  virtual torch::Tensor next_loss() = 0;
+  // Fetches the next batch: what its loss depends on, on the model's device. All tensors' first dimension is the batch's;
+  // shapes and dtypes are the same every time.
+  virtual std::vector<torch::Tensor> next_batch() = 0;
+  // A batch's scalar loss in fp32, differentiable. On CUDA it neither waits for the device nor depends on anything but the
+  // batch, the weights and LibTorch's generators: it may be recorded once and replayed.
+  virtual torch::Tensor loss(const std::vector<torch::Tensor>& batch) = 0;
+  torch::Tensor next_loss() { return loss(next_batch()); }
   // The share of the learning rate that a parameter has.
   virtual double lr_scale(const std::string& /*parameter*/) const { return 1.0; }
   // Seconds spent waiting for data so far.

@@ -39,6 +39,12 @@ void declare(ConfigTable& table, TrainOptions& o) {
             {0, 0.9999999});
   table.add_choice("train.precision", &o.precision, {"auto", "fp32", "bf16"},
                    "auto: bf16 autocast on CUDA, fp32 on the CPU");
+  table.add("train.cuda_graph", &o.cuda_graph,
+            "CUDA: record the step as a graph and replay it; the numbers are the same without");
+  table.add("train.accumulate", &o.accumulate,
+            "parts of a batch that go through the model one after another, to save memory; divides "
+            "train.batch_size",
+            {1, 1e6});
   table.add(
       "train.threads", &o.threads,
       "CPU threads for the arithmetic; 0: all. Results are bit-identical only for equal values",

@@ -31,6 +31,8 @@ struct TrainOptions {
   double clip_grad = 1.0;          // global gradient norm; 0: off
   double ema_decay = 0.0;          // weight average; 0: off
   std::string precision = "auto";  // auto: bf16 autocast on CUDA, fp32 on the CPU | fp32 | bf16
+  bool cuda_graph = true;          // on CUDA: the step is recorded and replayed
+  int64_t accumulate = 1;          // parts of a batch that go through the model one after another
   int64_t threads = 0;             // CPU threads of LibTorch; 0: its own choice
   int64_t eval_every = 1;          // epochs; 0: only at the end
   int64_t checkpoint_every = 0;    // steps; 0: at the end of every epoch

@@ -8,9 +8,10 @@
 #include "vision/engine/checkpoint.h"
 #include "vision/engine/ema.h"
 #include "vision/engine/optimizer.h"
-#include "vision/engine/precision.h"
 #include "vision/engine/run_log.h"
 #include "vision/engine/schedule.h"
+#include "vision/engine/side_stream.h"
+#include "vision/engine/training_step.h"
 
 #include <atomic>
 #include <cmath>
@@ -21,7 +22,6 @@
 #include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros.h>
 #include <unistd.h>
 
 namespace comba::vision {
@@ -124,16 +124,15 @@ class Trainer {
   TrainOptions options_;
   RunOptions run_;
   c10::Device device_;
-  Precision precision_;
   int64_t steps_per_epoch_, total_steps_;
   Schedule schedule_;
   Optimizer optimizer_;
+  TrainingStep step_;
   std::optional<WeightAverage> average_;
   std::optional<RunLog> log_;
   CheckpointState state_;
   TrainResult result_;
-  at::Tensor pending_loss_;  // 0-d fp64 on the device: losses not yet read
-  int64_t pending_steps_ = 0;
+  int64_t pending_steps_ = 0;   // whose losses are not read yet
   double interval_loss_ = 0.0;  // of the steps since the last log line
   int64_t interval_steps_ = 0;
   double interval_wait_ = 0.0;  // data_wait_seconds() at the last log line
@@ -203,7 +202,6 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
       options_(options),
       run_(run),
       device_(device_of(task.model())),
-      precision_(choose_precision(options.precision, device_)),
       steps_per_epoch_(task.steps_per_epoch()),
       total_steps_(planned_steps(options, steps_per_epoch_)),
       schedule_(make_schedule(options, steps_per_epoch_)),
@@ -213,7 +211,11 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
                   .weight_decay = options.weight_decay,
                   .clip_grad = options.clip_grad,
                   .decay_all = options.decay == "all",
-                  .lr_scale = [&task](const std::string& name) { return task.lr_scale(name); }}) {
+                  .lr_scale = [&task](const std::string& name) { return task.lr_scale(name); }}),
+      step_(task, optimizer_,
+            {.precision = choose_precision(options.precision, device_),
+             .parts = options.accumulate,
+             .record = options.cuda_graph}) {
   COMBA_CHECK(
       steps_per_epoch_ > 0,
       "training: the training data does not fill one batch of {} images; lower train.batch_size",
@@ -221,7 +223,6 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
   if (options.ema_decay > 0) {
     average_.emplace(task.model(), options.ema_decay);
   }
-  pending_loss_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device_));
   state_.data_fingerprint = task.data_fingerprint();
   state_.config_hash = hash_of(run.config);
   best_kept_ = {state_.best_metric, state_.best_epoch, state_.best_weights};
@@ -383,21 +384,9 @@ void Trainer::train_epoch() {
 }
 
 void Trainer::train_step() {
-  at::Tensor loss;
-  {
-    const AutocastScope autocast(precision_);
-    loss = task_.next_loss();
-  }
-  COMBA_CHECK(loss.dim() == 0, "training: the task's loss has {} dimensions, expected a scalar",
-              loss.dim());
-  loss.backward();
-  optimizer_.step(schedule_.lr(state_.step));
+  step_.run(schedule_.lr(state_.step));
   if (average_) {
     average_->update();
-  }
-  {
-    const at::NoGradGuard no_grad;
-    pending_loss_.add_(loss.detach());
   }
   ++pending_steps_;
   ++state_.step;
@@ -413,7 +402,7 @@ void Trainer::flush_loss() {
   if (pending_steps_ == 0) {
     return;
   }
-  const double sum = pending_loss_.item<double>();
+  const double sum = step_.take_loss();
   COMBA_CHECK(
       std::isfinite(sum),
       "training: the loss became {} in epoch {}, between steps {} and {}. Lower train.lr, set "
@@ -423,7 +412,6 @@ void Trainer::flush_loss() {
   state_.epoch_loss_sum += sum;
   interval_loss_ += sum;
   interval_steps_ += pending_steps_;
-  pending_loss_.zero_();
   pending_steps_ = 0;
 }
 
@@ -565,7 +553,12 @@ TrainResult train(Task& task, const TrainOptions& options, const RunOptions& run
   if (options.threads > 0) {
     at::set_num_threads(static_cast<int>(options.threads));
   }
-  return Trainer(task, options, run).run();
+  TrainResult result;
+  // A graph cannot be recorded on the default stream.
+  SideStream(device_of(task.model()), /*urgent=*/false).run_alone([&] {
+    result = Trainer(task, options, run).run();
+  });
+  return result;
 }
 
 }  // namespace comba::vision

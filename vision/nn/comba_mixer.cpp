@@ -4,6 +4,7 @@
 #include "kernels/mixer.h"
 #include "kernels/scan.h"
 #include "vision/nn/prepared_comba.h"
+#include "vision/nn/projections.h"
 
 #include <cmath>
 
@@ -12,7 +13,6 @@
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/full.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/roll.h>
 #include <ATen/ops/silu.h>
@@ -105,16 +105,14 @@ void CombaMixer::make_convs(ScanDirection& direction, const BackboneConfig& conf
 }
 
 // Always in fp32 (fp64 for fp64 models), whatever autocast says.
-CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
+CombaMixer::Gates CombaMixer::gates(const torch::Tensor& raw) const {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  std::vector<torch::Tensor> weights, rates, biases, decays, corrections;
+  std::vector<torch::Tensor> rates, biases, decays, corrections;
   for (const ScanDirection& direction : directions) {
-    weights.push_back(direction.a_proj->weight);
     rates.push_back(direction.A_log);
     biases.push_back(direction.dt_bias);
   }
   for (const ScanDirection& direction : directions) {
-    weights.push_back(direction.b_proj->weight);
     if (direction.decay.defined()) {
       decays.push_back(direction.decay);
     }
@@ -126,8 +124,7 @@ CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
     return values.empty() ? torch::Tensor() : at::stack(values);
   };
   kernels::GateInputs inputs;
-  inputs.raw = at::linear(x.to(weights[0].scalar_type()), at::cat(weights))
-                   .unflatten(-1, {2, static_cast<int64_t>(directions.size()), heads_});
+  inputs.raw = raw.unflatten(-1, {2, static_cast<int64_t>(directions.size()), heads_});
   inputs.A_log = at::stack(rates);
   inputs.dt_bias = at::stack(biases);
   inputs.decay = stacked(decays);
@@ -135,10 +132,16 @@ CombaMixer::Gates CombaMixer::gates(const torch::Tensor& x) const {
   return {kernels::gates(inputs), stacked(corrections)};
 }
 
-// [B, T, d] -> [B, T, 3, H, head_dim]: one product for all three.
-torch::Tensor CombaMixer::projected(const torch::Tensor& x) const {
-  return at::linear(x, at::cat({q_proj->weight, k_proj->weight, v_proj->weight}))
-      .unflatten(-1, {3, heads_, head_dim_});
+// [2 R H, d]: a of the directions, then b.
+torch::Tensor CombaMixer::gate_weights() const {
+  std::vector<torch::Tensor> weights;
+  for (const ScanDirection& direction : directions) {
+    weights.push_back(direction.a_proj->weight);
+  }
+  for (const ScanDirection& direction : directions) {
+    weights.push_back(direction.b_proj->weight);
+  }
+  return at::cat(weights);
 }
 
 // [3 d, 1, taps]
@@ -217,16 +220,16 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
 }
 
 torch::Tensor CombaMixer::forward(const torch::Tensor& x, int64_t prefix) {
-  const torch::Tensor qkv = projected(x);
-  torch::Tensor gate;
-  if (!g_proj.empty()) {
-    gate = x;
-    for (auto& linear : g_proj) {
-      gate = linear(gate);
-    }
+  const Projected projected =
+      project(x.to(product_dtype(x)), at::cat({q_proj->weight, k_proj->weight, v_proj->weight}),
+              g_proj.empty() ? torch::Tensor() : g_proj[0]->weight, gate_weights());
+  const torch::Tensor qkv = projected.rows.unflatten(-1, {3, heads_, head_dim_});
+  torch::Tensor gate = projected.gate;
+  if (gate.defined()) {
+    gate = g_proj.size() > 1 ? g_proj[1](gate) : gate;
     gate = gate.unflatten(-1, {heads_, head_dim_});
   }
-  const Gates g = gates(x);
+  const Gates g = gates(projected.raw);
   const torch::Tensor y =
       prefix == 0 && takes_fused(x) ? fused(qkv, g, gate) : composed(qkv, g, gate, prefix);
   return o_proj(y.flatten(2));

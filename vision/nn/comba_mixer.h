@@ -49,8 +49,8 @@ class CombaMixer : public Mixer {
   ScanDirection make_direction(const BackboneConfig& config, const std::string& suffix);
   void make_convs(ScanDirection& direction, const BackboneConfig& config,
                   const std::string& suffix);
-  Gates gates(const torch::Tensor& x) const;
-  torch::Tensor projected(const torch::Tensor& x) const;
+  Gates gates(const torch::Tensor& raw) const;  // [B, T, 2 R H]
+  torch::Tensor gate_weights() const;
   torch::Tensor taps(const ScanDirection& direction) const;
   bool takes_fused(const torch::Tensor& x) const;
   // From qkv [B, T, 3, H, head_dim], gates and the output gate before its sigmoid (or undefined) to

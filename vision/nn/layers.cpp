@@ -1,12 +1,16 @@
 #include "vision/nn/layers.h"
 
+#include "kernels/block/add_norm.h"
+#include "kernels/block/bias_gelu.h"
+
 #include <cmath>
 
+#include <ATen/autocast_mode.h>
 #include <ATen/ops/addcmul.h>
-#include <ATen/ops/conv2d.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
+#include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -51,6 +55,12 @@ torch::Tensor rms_normalize(const torch::Tensor& x, const torch::Tensor& weight,
 
 }  // namespace
 
+at::ScalarType product_dtype(const torch::Tensor& x) {
+  return x.is_cuda() && at::autocast::is_autocast_enabled(at::kCUDA)
+             ? at::autocast::get_autocast_dtype(at::kCUDA)
+             : x.scalar_type();
+}
+
 void truncated_normal_(const torch::Tensor& tensor, double std) {
   const torch::NoGradGuard no_grad;
   // Inverse of the normal distribution function over the uniform interval between the bounds.
@@ -83,11 +93,33 @@ torch::Tensor NormImpl::forward(const torch::Tensor& x) {
                         : rms_normalize(x, weight, eps_);
 }
 
+torch::Tensor NormImpl::take(TokenStream& stream) {
+  if (stream.sum.is_cuda()) {
+    const auto [sum, y] = kernels::add_norm(
+        {stream.sum, stream.branch, stream.share, weight, bias},
+        {.eps = eps_, .centred = bias.defined(), .dtype = product_dtype(stream.sum)});
+    stream = {sum, {}, {}};
+    return y;
+  }
+  if (stream.branch.defined()) {
+    const torch::Tensor share =
+        stream.share.defined() ? stream.share.view({-1, 1, 1}) : stream.share;
+    stream = {share.defined() ? at::addcmul(stream.sum, stream.branch, share)
+                              : stream.sum + stream.branch,
+              {},
+              {}};
+  }
+  return forward(stream.sum);
+}
+
 MlpImpl::MlpImpl(int64_t width, int64_t hidden, bool bias)
     : fc1(register_module("fc1", make_linear(width, hidden, bias))),
       fc2(register_module("fc2", make_linear(hidden, width, bias))) {}
 
-torch::Tensor MlpImpl::forward(const torch::Tensor& x) { return fc2(at::gelu(fc1(x))); }
+torch::Tensor MlpImpl::forward(const torch::Tensor& x) {
+  return fc2(x.is_cuda() ? kernels::bias_gelu(at::linear(x, fc1->weight), fc1->bias)
+                         : at::gelu(fc1(x)));
+}
 
 PatchEmbedImpl::PatchEmbedImpl(int64_t channels, int64_t width, int64_t patch_size)
     : proj(register_module(
@@ -95,19 +127,24 @@ PatchEmbedImpl::PatchEmbedImpl(int64_t channels, int64_t width, int64_t patch_si
                       torch::nn::Conv2dOptions(channels, width, patch_size).stride(patch_size)))) {}
 
 torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
-  return proj(images).flatten(2).transpose(1, 2);
+  const int64_t p = proj->options.stride()->at(0), side = images.size(2) / p;
+  const torch::Tensor patches = images.unflatten(3, {images.size(3) / p, p})
+                                    .unflatten(2, {side, p})
+                                    .permute({0, 2, 4, 1, 3, 5})
+                                    .to(product_dtype(images), /*non_blocking=*/false,
+                                        /*copy=*/false, at::MemoryFormat::Contiguous)
+                                    .flatten(3)
+                                    .flatten(1, 2);
+  return at::linear(patches, proj->weight.flatten(1), proj->bias);
 }
 
-torch::Tensor drop_path(const torch::Tensor& branch, double rate, bool training) {
+torch::Tensor draw_share(int64_t batch, double rate, bool training,
+                         const at::TensorOptions& options) {
   if (!training || rate <= 0.0) {
-    return branch;
+    return {};
   }
-  std::vector<int64_t> shape(branch.dim(), 1);
-  shape[0] = branch.size(0);
   const double keep = 1.0 - rate;
-  const torch::Tensor mask =
-      at::empty(shape, branch.options().requires_grad(false)).bernoulli_(keep);
-  return branch * mask.div_(keep);
+  return at::empty({batch}, options).bernoulli_(keep).div_(keep);
 }
 
 torch::Tensor l2_normalize(const torch::Tensor& x, double eps) {

@@ -18,12 +18,22 @@ void truncated_normal_(const torch::Tensor& tensor, double std);
 // Linear with weight ~ truncated normal .02 and zero bias.
 torch::nn::Linear make_linear(int64_t in, int64_t out, bool bias);
 
+// What blocks hand on: the tokens' sum so far and a branch that is still to be added to it, so that the norm that reads
+// the sum adds it on its way.
+struct TokenStream {
+  torch::Tensor sum;     // [B, T, d]
+  torch::Tensor branch;  // [B, T, d] or undefined
+  torch::Tensor share;   // [B] or undefined: what each sample's branch is multiplied by
+};
+
 // "rms": x * rsqrt(mean(x^2) + eps) * weight over the last dimension, statistics in fp32, result in x's
 // dtype; "layer": layer normalisation with a bias.
 class NormImpl : public torch::nn::Module {
  public:
   NormImpl(const std::string& kind, int64_t size, double eps);
   torch::Tensor forward(const torch::Tensor& x);
+  // Adds the stream's branch to its sum and returns that normalised, on CUDA in the dtype that products take (autocast's).
+  torch::Tensor take(TokenStream& stream);
   double eps() const { return eps_; }
   torch::Tensor weight;  // [size]
   torch::Tensor bias;    // [size], "layer" only
@@ -42,7 +52,7 @@ class MlpImpl : public torch::nn::Module {
 };
 TORCH_MODULE(Mlp);
 
-// p x p convolution of stride p with bias, PyTorch's default initialisation.
+// p x p convolution of stride p with bias, PyTorch's default initialisation; computed as a product of patches.
 class PatchEmbedImpl : public torch::nn::Module {
  public:
   PatchEmbedImpl(int64_t channels, int64_t width, int64_t patch_size);
@@ -51,8 +61,13 @@ class PatchEmbedImpl : public torch::nn::Module {
 };
 TORCH_MODULE(PatchEmbed);
 
-// Stochastic depth: in training drops a sample's branch with probability `rate`, else divides by 1 - rate.
-torch::Tensor drop_path(const torch::Tensor& branch, double rate, bool training);
+// Stochastic depth: in training a sample's branch counts nothing with probability `rate`, else 1 / (1 - rate). [B] like
+// `options`; undefined where every sample's counts 1.
+torch::Tensor draw_share(int64_t batch, double rate, bool training,
+                         const at::TensorOptions& options);
+
+// The dtype in which products of x are taken: autocast's where it is on.
+at::ScalarType product_dtype(const torch::Tensor& x);
 
 // x / sqrt(sum(x^2) + eps) over the last dimension; computed in fp32, returned in x's dtype.
 torch::Tensor l2_normalize(const torch::Tensor& x, double eps = 1e-6);

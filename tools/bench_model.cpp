@@ -1,0 +1,204 @@
+// comba bench train: training steps of whole models on images that lie on the device, as comba train takes them.
+#include "classify/classifier.h"
+#include "classify/config.h"
+#include "tools/bench_timer.h"
+#include "tools/commands.h"
+#include "tools/machine.h"
+#include "vision/base/error.h"
+#include "vision/base/files.h"
+#include "vision/base/log.h"
+#include "vision/base/stopwatch.h"
+#include "vision/engine/report.h"
+#include "vision/engine/side_stream.h"
+#include "vision/engine/training_step.h"
+
+#include <algorithm>
+#include <iostream>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/rand.h>
+#include <ATen/ops/randn.h>
+#include <fmt/format.h>
+#include <nlohmann/json.hpp>
+
+namespace comba::tools {
+namespace {
+
+constexpr int64_t kClasses = 1000;
+constexpr int kWarmUps = 5;  // the recording's own, the recording and one replay
+
+struct Arguments {
+  std::vector<std::string> configs, assignments;
+  std::vector<int64_t> batches = {1024}, sizes = {224};
+  std::string device, json;
+  int repeats = 10;
+};
+
+struct Measured {
+  std::string config;
+  int64_t parameters = 0, batch = 0, size = 0;
+  double milliseconds = 0;  // a step
+  int64_t peak_memory = 0;  // bytes
+  double images_per_second() const { return 1e3 * static_cast<double>(batch) / milliseconds; }
+};
+
+// A model and one batch of noise with soft labels, over and over.
+class HeldBatch final : public vision::Task {
+ public:
+  HeldBatch(const classify::RunConfig& config, const at::Device& device) : config_(config) {
+    at::manual_seed(1);
+    model_ = classify::Classifier(config.model, kClasses);
+    model_->to(device);
+    const int64_t size = config.model.image_size;
+    images_ = at::randn({batch_size(), config.model.in_channels, size, size}, device);
+    targets_ = at::rand({batch_size(), kClasses}, device).softmax(1);
+  }
+  torch::nn::Module& model() override { return *model_; }
+  int64_t steps_per_epoch() const override { return 1; }
+  int64_t batch_size() const override { return config_.train.batch_size; }
+  void start_epoch(int64_t, int64_t) override {}
+  std::vector<torch::Tensor> next_batch() override { return {images_, targets_}; }
+  torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
+    return at::cross_entropy_loss(model_->forward(batch[0]).to(at::kFloat), batch[1]);
+  }
+  vision::Metrics evaluate() override { return {}; }
+  std::string primary_metric() const override { return ""; }
+  std::string data_fingerprint() const override { return ""; }
+  std::map<std::string, std::string> weights_metadata() const override { return {}; }
+
+ private:
+  classify::RunConfig config_;
+  classify::Classifier model_{nullptr};
+  at::Tensor images_, targets_;
+};
+
+// The median of groups of steps, each ended by waiting for the device.
+double milliseconds_a_step(vision::TrainingStep& step, const vision::SideStream& stream,
+                           int repeats) {
+  constexpr int kGroup = 3;
+  const auto run = [&](int steps) {
+    stream.run([&] {
+      for (int i = 0; i < steps; ++i) {
+        step.run(1e-4);
+      }
+    });
+    stream.mark().wait();
+  };
+  run(kWarmUps);
+  std::vector<double> times;
+  for (int i = 0; i < repeats; ++i) {
+    const Stopwatch watch;
+    run(kGroup);
+    times.push_back(1e3 * watch.seconds() / kGroup);
+  }
+  std::nth_element(times.begin(), times.begin() + repeats / 2, times.end());
+  return times[static_cast<size_t>(repeats / 2)];
+}
+
+Measured measure(const std::string& path, const classify::RunConfig& config,
+                 const at::Device& device, int repeats) {
+  Measured row{.config = std::filesystem::path(path).stem().string(),
+               .batch = config.train.batch_size,
+               .size = config.model.image_size};
+  const vision::SideStream stream(device, /*urgent=*/false);
+  HeldBatch task(config, device);
+  reset_peak_memory(device);
+  for (const at::Tensor& parameter : task.model().parameters()) {
+    row.parameters += parameter.numel();
+  }
+  task.model().train();
+  vision::Optimizer optimizer(task.model(), {.weight_decay = config.train.weight_decay,
+                                             .clip_grad = config.train.clip_grad});
+  vision::TrainingStep step(task, optimizer,
+                            {.precision = vision::choose_precision(config.train.precision, device),
+                             .parts = config.train.accumulate,
+                             .record = config.train.cuda_graph});
+  stream.follow_current();
+  row.milliseconds = milliseconds_a_step(step, stream, repeats);
+  row.peak_memory = peak_memory(device);
+  return row;
+}
+
+void print_row(const Measured& row) {
+  std::cout << fmt::format("{:<16} {:>8} {:>6} {:>10.2f} {:>10.0f} {:>10.2f}\n", row.config,
+                           row.batch, row.size, row.milliseconds, row.images_per_second(),
+                           static_cast<double>(row.peak_memory) / (1 << 30))
+            << std::flush;
+}
+
+nlohmann::ordered_json to_json(const std::vector<Measured>& rows, const at::Device& device) {
+  nlohmann::ordered_json json{{"device", device.str()}};
+  for (const auto& [name, value] : gpu_facts()) {
+    json["gpus"][name] = value;
+  }
+  for (const Measured& row : rows) {
+    json["rows"].push_back({{"config", row.config},
+                            {"parameters", row.parameters},
+                            {"batch", row.batch},
+                            {"image_size", row.size},
+                            {"step_ms", row.milliseconds},
+                            {"images_per_second", row.images_per_second()},
+                            {"peak_memory_bytes", row.peak_memory}});
+  }
+  return json;
+}
+
+void run_bench(const Arguments& a) {
+  const at::Device device = vision::choose_device(a.device.empty() ? "auto" : a.device);
+  std::cout << fmt::format(
+      "training steps on {}, medians of {}\n{:<16} {:>8} {:>6} {:>10} {:>10} {:>10}\n",
+      device.str(), a.repeats, "config", "batch", "size", "ms a step", "img/s", "peak GiB");
+  std::vector<Measured> rows;
+  for (const int64_t size : a.sizes) {
+    for (const int64_t batch : a.batches) {
+      for (const std::string& path : a.configs) {
+        classify::RunConfig config;
+        std::vector<std::string> assignments = a.assignments;
+        assignments.push_back(fmt::format("model.image_size={}", size));
+        assignments.push_back(fmt::format("train.batch_size={}", batch));
+        classify::read_run_config(path, assignments, config);
+        rows.push_back(measure(path, config, device, a.repeats));
+        print_row(rows.back());
+      }
+    }
+  }
+  if (!a.json.empty()) {
+    write_file_atomic(a.json, to_json(rows, device).dump(2) + "\n");
+    log::info("the figures are in {}", a.json);
+  }
+}
+
+}  // namespace
+
+void add_bench_model_command(CLI::App& bench) {
+  CLI::App* train = bench.add_subcommand(
+      "train", "Training steps of whole models on images that lie on the device");
+  auto a = std::make_shared<Arguments>();
+  train->add_option("config", a->configs, "configuration files, measured one beside the other")
+      ->required()
+      ->check(CLI::ExistingFile);
+  train->add_option("--set", a->assignments, "key=value of the configurations, as for comba train")
+      ->allow_extra_args(false);
+  train->add_option("--batch", a->batches, "images a step; may be given several times")
+      ->check(CLI::Range(1, 1 << 20))
+      ->allow_extra_args(false);
+  train->add_option("--size", a->sizes, "side of the images, px; may be given several times")
+      ->check(CLI::Range(1, 16384))
+      ->allow_extra_args(false);
+  train->add_option("--device", a->device, "auto, cpu, cuda or cuda:N");
+  train->add_option("--repeats", a->repeats, "groups of three steps whose median is reported")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  train->add_option("--json", a->json, "also write the figures here");
+  train->footer(
+      "Example: comba bench train configs/imagenet/comba_t.toml configs/imagenet/deit_t.toml "
+      "--batch 1024 --json train.json");
+  train->callback([a] { run_bench(*a); });
+}
+
+}  // namespace comba::tools

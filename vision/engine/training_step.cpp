@@ -1,0 +1,155 @@
+#include "vision/engine/training_step.h"
+
+#include "vision/base/error.h"
+
+#include <ATen/core/grad_mode.h>
+#include <ATen/ops/zeros.h>
+
+#ifdef COMBA_CUDA
+#include <ATen/cuda/CUDAGraph.h>
+#include <c10/cuda/CUDACachingAllocator.h>
+#include <c10/cuda/CUDAFunctions.h>
+#endif
+
+namespace comba::vision {
+namespace {
+
+constexpr int kWarmUps = 3;  // steps in which libraries choose their kernels and take their memory
+
+c10::Device device_of(const torch::nn::Module& model) {
+  const auto parameters = model.parameters();
+  COMBA_CHECK(!parameters.empty(), "training: the model has no parameters");
+  return parameters.front().device();
+}
+
+std::vector<at::Tensor> part_of(const std::vector<at::Tensor>& batch, int64_t part, int64_t parts) {
+  std::vector<at::Tensor> out;
+  for (const at::Tensor& tensor : batch) {
+    const int64_t size = tensor.size(0) / parts;
+    out.push_back(tensor.narrow(0, part * size, size));
+  }
+  return out;
+}
+
+}  // namespace
+
+#ifdef COMBA_CUDA
+class RecordedStep {
+ public:
+  // `compute` is run once, on the batch that replays read, and leaves no trace but the recording.
+  RecordedStep(const std::vector<at::Tensor>& batch,
+               const std::function<void(const std::vector<at::Tensor>&)>& compute) {
+    for (const at::Tensor& tensor : batch) {
+      batch_.push_back(tensor.clone());
+    }
+    // The graph's memory is its own; what the steps before have held goes back first.
+    c10::cuda::device_synchronize();
+    c10::cuda::CUDACachingAllocator::emptyCache();
+    graph_.capture_begin();
+    try {
+      compute(batch_);
+    } catch (...) {
+      end_quietly();
+      throw;
+    }
+    graph_.capture_end();
+  }
+
+  void replay(const std::vector<at::Tensor>& batch) {
+    const at::NoGradGuard no_grad;
+    for (size_t i = 0; i < batch_.size(); ++i) {
+      COMBA_CHECK(batch[i].sizes() == batch_[i].sizes(),
+                  "training: a batch came with another shape than those before; set "
+                  "train.cuda_graph = false for such data");
+      batch_[i].copy_(batch[i], /*non_blocking=*/true);
+    }
+    graph_.replay();
+  }
+
+ private:
+  void end_quietly() {
+    try {
+      graph_.capture_end();
+    } catch (const std::exception&) {  // the first error says what was wrong
+    }
+  }
+
+  std::vector<at::Tensor> batch_;
+  at::cuda::CUDAGraph graph_;
+};
+#else
+class RecordedStep {
+ public:
+  RecordedStep(const std::vector<at::Tensor>&,
+               const std::function<void(const std::vector<at::Tensor>&)>&) {}
+  void replay(const std::vector<at::Tensor>&) {}
+};
+#endif
+
+TrainingStep::TrainingStep(Task& task, Optimizer& optimizer, const TrainingStepOptions& options)
+    : task_(task), optimizer_(optimizer), options_(options), warm_ups_left_(kWarmUps) {
+  const c10::Device device = device_of(task.model());
+  options_.record = options.record && device.is_cuda();
+  COMBA_CHECK(task.batch_size() % options.parts == 0,
+              "configuration: train.accumulate = {}: expected a divisor of train.batch_size = {}",
+              options.parts, task.batch_size());
+  loss_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+}
+
+TrainingStep::~TrainingStep() = default;
+
+void TrainingStep::run(double lr) {
+  const std::vector<at::Tensor> batch = task_.next_batch();
+  optimizer_.set_lr(lr);
+  if (!options_.record || warm_ups_left_ > 0) {
+    compute(batch);
+    --warm_ups_left_;
+    return;
+  }
+  if (!recorded_) {
+    record(batch);
+  }
+  recorded_->replay(batch);
+}
+
+void TrainingStep::record(const std::vector<at::Tensor>& batch) {
+  try {
+    recorded_ = std::make_unique<RecordedStep>(
+        batch, [this](const std::vector<at::Tensor>& static_batch) { compute(static_batch); });
+  } catch (const std::exception& error) {
+    throw Error(
+        fmt::format("recording the training step as a CUDA graph failed; set train.cuda_graph = "
+                    "false to train without, or a smaller train.batch_size if memory ran out: {}",
+                    error.what()));
+  }
+}
+
+void TrainingStep::compute(const std::vector<at::Tensor>& batch) {
+  for (int64_t part = 0; part < options_.parts; ++part) {
+    at::Tensor loss;
+    {
+      const AutocastScope autocast(options_.precision);
+      loss = task_.loss(options_.parts == 1 ? batch : part_of(batch, part, options_.parts));
+    }
+    COMBA_CHECK(loss.dim() == 0, "training: the task's loss has {} dimensions, expected a scalar",
+                loss.dim());
+    if (options_.parts > 1) {
+      loss = loss / static_cast<double>(options_.parts);
+    }
+    loss.backward();
+    const at::NoGradGuard no_grad;
+    loss_.add_(loss.detach());
+  }
+  if (after_backward) {
+    after_backward();
+  }
+  optimizer_.step();
+}
+
+double TrainingStep::take_loss() {
+  const auto sum = loss_.item<double>();
+  loss_.zero_();
+  return sum;
+}
+
+}  // namespace comba::vision

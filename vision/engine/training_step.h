@@ -1,0 +1,52 @@
+// One step of training: loss, gradients, update.
+#pragma once
+
+#include "vision/engine/optimizer.h"
+#include "vision/engine/precision.h"
+#include "vision/engine/task.h"
+
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include <ATen/core/Tensor.h>
+
+namespace comba::vision {
+
+class RecordedStep;  // a CUDA graph and the batch it reads
+
+struct TrainingStepOptions {
+  Precision precision = Precision::fp32;
+  int64_t parts = 1;   // of a batch, one after another: their mean gradient is the step's
+  bool record = true;  // on CUDA, on a stream other than the default one: see TrainingStep
+};
+
+// On CUDA the step is recorded as a graph, after a few that warm LibTorch up, and replayed from then on: the same kernels
+// on the same numbers, with one launch instead of a thousand. What depends on the step therefore has to be a tensor: the
+// batch, the rate, the random generator's place.
+class TrainingStep {
+ public:
+  TrainingStep(Task& task, Optimizer& optimizer, const TrainingStepOptions& options);
+  ~TrainingStep();
+
+  // Fetches a batch and trains on it at `lr`. Does not wait for the device.
+  void run(double lr);
+  // The sum of the losses since the last call, in fp64. Waits for the device.
+  double take_loss();
+
+  // Called between gradients and update, recorded with them: what ranks do with each other.
+  std::function<void()> after_backward;
+
+ private:
+  void compute(const std::vector<at::Tensor>& batch);
+  void record(const std::vector<at::Tensor>& batch);
+
+  Task& task_;
+  Optimizer& optimizer_;
+  TrainingStepOptions options_;
+  at::Tensor loss_;  // 0-d fp64 on the device
+  int warm_ups_left_;
+  std::unique_ptr<RecordedStep> recorded_;
+};
+
+}  // namespace comba::vision
