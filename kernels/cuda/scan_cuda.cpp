@@ -129,7 +129,8 @@ at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
     if (!added && half_width(problem)) {
       output.segments = tensor_segments(params.tasks(), params.length, params.key_dim);
       segment_states =
-          at::empty({tensor_segment_floats(params.tasks(), output.segments, params.key_dim)},
+          at::empty({tensor_segment_floats(params.tasks(), output.segments, params.length,
+                                           params.key_dim, /*gradients=*/false)},
                     options.dtype(at::kFloat));
       output.segment_states = segment_states.data_ptr<float>();
     }
@@ -199,7 +200,7 @@ void backward(const ScanProblem& problem, const at::Tensor& grad_o,
 // What launch_on_tensor_cores fills, and the tensors behind its pointers.
 struct TensorGradientMemory {
   ScanGradientResult result;
-  at::Tensor rows, grad_d, scratch;
+  at::Tensor rows, grad_d, scratch, segment_states;
   TensorGradients pointers;
 
   // `joined`: one gradient of q, k, v for both directions.
@@ -218,8 +219,15 @@ struct TensorGradientMemory {
     result.c = at::empty_like(problem.c);
     grad_d = at::empty({directions, problem.q.size(1), problem.q.size(3), tensor_spans(length)},
                        gate_options);
-    const int64_t at_a_time = std::max(kTensorBlocks, kTensorScratchBytes / block_bytes);
-    scratch = at::empty({std::min(blocks, at_a_time) * block_bytes}, options.dtype(at::kByte));
+    const int64_t dim = problem.q.size(4);
+    pointers.segments = joined ? 1 : tensor_segments(blocks, length, dim);
+    const int64_t full = (kTensorBlocks + pointers.segments - 1) / pointers.segments;
+    const int64_t at_a_time = std::min(blocks, std::max(full, kTensorScratchBytes / block_bytes));
+    scratch = at::empty({at_a_time * block_bytes}, options.dtype(at::kByte));
+    segment_states = at::empty(
+        {tensor_segment_floats(at_a_time, pointers.segments, length, dim, /*gradients=*/true)},
+        gate_options);
+    pointers.segment_states = segment_states.data_ptr<float>();
     pointers.grad_o = rows.const_data_ptr();
     pointers.grad_o_strides = {rows.stride(0), rows.stride(1), rows.stride(2), rows.stride(3)};
     pointers.grad_q = result.q.data_ptr();

@@ -39,21 +39,27 @@ struct TensorOutput {
   float* segment_states = nullptr;  // tensor_segment_floats() of scratch
 };
 
-// Segments that make few tasks fill a large device. Cutting costs more than one pass over the rows, so that two are no
-// gain. Of tasks and lengths alone: the same bits on every device.
+inline int64_t tensor_spans(int64_t length) { return (length + 31) / 32; }
+
+// Segments that make few tasks fill a large device. Cutting costs more than one pass over the rows, so that fewer than five
+// are no gain. Of tasks and lengths alone: the same bits on every device.
 inline int tensor_segments(int64_t tasks, int64_t length, int64_t dim) {
-  constexpr int64_t kWarps = 2048, kLeastChunks = 32;
-  const int64_t chunks = (length + 15) / 16;
+  constexpr int64_t kWarps = 2112, kLeastSpans = 16, kLeastSegments = 5;
+  const int64_t spans = tensor_spans(length);
   const int64_t count =
-      std::min(kWarps / std::max<int64_t>(tasks * dim / 16, 1), chunks / kLeastChunks);
-  if (count < 3) {
+      std::min(kWarps / std::max<int64_t>(tasks * dim / 16, 1), spans / kLeastSpans);
+  if (count < kLeastSegments) {
     return 1;
   }
-  const int64_t size = (chunks + count - 1) / count;
-  return static_cast<int>((chunks + size - 1) / size);
+  const int64_t size = (spans + count - 1) / count;
+  return static_cast<int>((spans + size - 1) / size);
 }
-inline int64_t tensor_segment_floats(int64_t tasks, int segments, int64_t dim) {
-  return 2 * tasks * (segments - 1) * dim * dim;
+// Scratch of the forward or the backward pass for tasks that are cut (tensor_segments.cuh): two or four matrices a segment,
+// and 1 KiB a chunk for the triangles. None for one segment.
+inline int64_t tensor_segment_floats(int64_t tasks, int segments, int64_t length, int64_t dim,
+                                     bool gradients) {
+  const int64_t matrices = (gradients ? 4 : 2) * (segments - 1) * dim * dim;
+  return segments > 1 ? tasks * (matrices + 2 * tensor_spans(length) * 256) : 0;
 }
 
 // The backward pass of the bidirectional scan on tensor cores (tensor_walks.cuh, tensor_gradients.cuh), half-width.
@@ -64,13 +70,15 @@ struct TensorGradients {
        *grad_v = nullptr;  // [B, T, H, D] (shared rows) or [R, B, T, H, D]
   float *grad_log_alpha = nullptr, *grad_beta = nullptr, *grad_c = nullptr;  // [R, B, T, H]
   float* grad_d = nullptr;  // [R, B, H, tensor_spans(T)]
+  int segments = 1;         // as in TensorOutput
+  float* segment_states = nullptr;
   void* scratch = nullptr;
   int64_t scratch_bytes =
       0;  // at least tensor_scratch_bytes() of one block; more blocks run at a time with more
 };
 
-// Spans of a sequence, and the scratch of a block: per direction and span S, dS [D, D] and V', dR [32, D], half-width.
-inline int64_t tensor_spans(int64_t length) { return (length + 31) / 32; }
+// The scratch of a (batch, head) or, with rows of its own, of a task: per direction and span S, dS [D, D] and V', dR [32, D],
+// half-width.
 inline int64_t tensor_scratch_bytes(int64_t length, int64_t dim, bool shared_rows) {
   return (shared_rows ? 2 : 1) * tensor_spans(length) * 4 * dim * (dim + 32);
 }

@@ -95,21 +95,30 @@ int64_t shared_bytes(TensorScan<T>& scan, int64_t limit) {
                         : limit + 1;
 }
 
-// Leaves S^T after each segment in segments.states.
+// Cuts `count` tasks from scan.first on: leaves triangles, S^T after each segment and, with `gradients`, dS^T before each
+// in `memory` (tensor_segment_floats() of them) and says where.
 template <typename T, int D>
-cudaError_t launch_segments(const TensorScan<T>& scan, const SegmentStates& segments, size_t bytes,
-                            cudaStream_t stream) {
-  const int64_t tasks = scan.params.tasks();
-  const cudaError_t status =
-      launch_with_memory(scan_segments_kernel<T, D>, tasks * segment_parts(scan.segments),
-                         TensorBlock<T, D, 1>::kThreads, bytes, stream, scan, segments);
-  if (status != cudaSuccess) {
-    return status;
+cudaError_t launch_segments(TensorBackward<T>& backward, int64_t count, float* memory,
+                            bool gradients, size_t bytes, cudaStream_t stream) {
+  using Block = TensorBlock<T, D, 1>;
+  TensorScan<T>& scan = backward.scan;
+  const int64_t blocks = count * (scan.segments - 1);
+  SegmentChains chains{memory, nullptr, static_cast<uint32_t>(count), gradients, scan.segments};
+  const int64_t floats = chains.chains() * (scan.segments - 1) * D * D;
+  chains.transitions = memory + floats;
+  scan.states = memory;
+  backward.grad_states = memory + blocks * D * D;
+  scan.triangles = reinterpret_cast<uint4*>(chains.transitions + floats);
+  cudaError_t status = launch_with_memory(scan_segments_kernel<T, D>, count * scan.segments,
+                                          Block::kThreads, bytes, stream, scan, chains);
+  if (status == cudaSuccess && gradients) {
+    status = launch_with_memory(scan_segment_gradients_kernel<T, D>, blocks, Block::kThreads, bytes,
+                                stream, backward, chains);
   }
-  scan_join_segments_kernel<D>
-      <<<static_cast<unsigned>(tasks * D / kJoinRows), kJoinThreads, 0, stream>>>(
-          segments, scan.segments - 1);
-  return cudaGetLastError();
+  return status == cudaSuccess
+             ? launch_with_memory(scan_join_segments_kernel<D>, chains.chains() * D / kJoinRows,
+                                  kJoinThreads, sizeof(JoinMemory<D>), stream, chains)
+             : status;
 }
 
 inline cudaError_t launch_float(const ScanParams<float>& params, const TensorOutput& output,
@@ -132,23 +141,25 @@ cudaError_t ScanLauncher<T>::tensor(const ScanParams<float>& params, const Tenso
   } else {
     return with_tensor_shape(params.key_dim, shared_rows, [&](auto dim, auto directions) {
       constexpr int D = dim(), kDirections = directions();
-      TensorScan<T> scan{params, static_cast<T*>(output.o), output.merged};
+      TensorBackward<T> all;
+      TensorScan<T>& scan = all.scan;
+      scan.params = params;
+      scan.o = static_cast<T*>(output.o);
+      scan.merged = output.merged;
       const int64_t bytes = shared_bytes<D, kDirections>(scan, shared_limit);
       if (bytes > shared_limit) {
         return cudaErrorInvalidConfiguration;
       }
+      auto kernel = scan_tensor_kernel<T, D, kDirections>;
       if (kDirections == 1 && output.segments > 1) {
-        const SegmentStates states{
-            output.segment_states,
-            output.segment_states + params.tasks() * (output.segments - 1) * D * D};
         scan.segments = output.segments;
-        scan.states = states.states;
-        const cudaError_t status = launch_segments<T, D>(scan, states, bytes, stream);
+        kernel = scan_tensor_kernel<T, D, 1, /*kCut=*/true>;
+        const cudaError_t status = launch_segments<T, D>(all, params.tasks(), output.segment_states,
+                                                         /*gradients=*/false, bytes, stream);
         if (status != cudaSuccess) {
           return status;
         }
       }
-      const auto kernel = scan_tensor_kernel<T, D, kDirections>;
       constexpr int kThreads = TensorBlock<T, D, kDirections>::kThreads;
       int64_t blocks = params.tasks() / kDirections * scan.segments;
       RowMaps maps{};
@@ -206,9 +217,18 @@ cudaError_t ScanLauncher<T>::tensor_backward(const ScanParams<float>& params,
       for (int64_t& first = backward.scan.first; first < total && status == cudaSuccess;
            first += fit) {
         const int64_t blocks = std::min(fit, total - first);
-        status = launch_with_memory(scan_tensor_walks_kernel<T, D, kDirections>, blocks,
-                                    TensorBlock<T, D, kDirections>::kThreads, bytes, stream,
-                                    backward, maps);
+        auto walks = scan_tensor_walks_kernel<T, D, kDirections>;
+        if (kDirections == 1 && gradients.segments > 1) {
+          backward.scan.segments = gradients.segments;
+          walks = scan_tensor_walks_kernel<T, D, 1, /*kCut=*/true>;
+          status = launch_segments<T, D>(backward, blocks, gradients.segment_states,
+                                         /*gradients=*/true, bytes, stream);
+        }
+        if (status == cudaSuccess) {
+          status = launch_with_memory(walks, blocks * backward.scan.segments,
+                                      TensorBlock<T, D, kDirections>::kThreads, bytes, stream,
+                                      backward, maps);
+        }
         if (status == cudaSuccess) {
           status =
               launch_with_memory(scan_tensor_gradients_kernel<T, D, kDirections>, blocks * spans,

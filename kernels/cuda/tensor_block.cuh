@@ -47,9 +47,9 @@ COMBA_HOST_DEVICE constexpr int tensor_chunks(int64_t length) {
 // in groups: the rows of two groups have a place, as one is walked while the next arrives.
 template <int D>
 constexpr int kTensorGroup = D == 32 ? 2 : 4;
-// Chunks of every segment but the last, which may have fewer.
+// Chunks of every segment in time order but the last, which may have fewer; even, as spans are not cut.
 COMBA_HOST_DEVICE constexpr int segment_chunks(int chunks, int segments) {
-  return (chunks + segments - 1) / segments;
+  return 2 * (((chunks + 1) / 2 + segments - 1) / segments);
 }
 // For every chunk of a task and the next one three barriers: of rows, of products, of places.
 constexpr int kMaxResidentChunks = 40;
@@ -89,7 +89,15 @@ struct TensorScan {
   // the next one.
   int segments = 1;
   const float* states = nullptr;  // [tasks, segments - 1, D, D] S^T after each segment but the last
+  // [tasks, chunks, 2, 32] M^T and P as they lie in shared memory, for the kernels that share them
+  uint4* triangles = nullptr;
 };
+// The n-th of a task's matrices that lie like TensorScan::states; null is none, which is zero.
+template <int D, typename T>
+__device__ const float* segment_matrix(const TensorScan<T>& scan, const float* matrices,
+                                       uint32_t task, int n) {
+  return n < 0 ? nullptr : matrices + (int64_t{task} * (scan.segments - 1) + n) * D * D;
+}
 
 // The places of a chunk's rows and products.
 struct ChunkPlace {
@@ -131,12 +139,12 @@ struct TensorBlock {
   char* memory;
   uint32_t base;  // its shared address
   int chunks, first_direction;
-  int begin, end;  // the block's chunks in scan order
-  int turn;        // tasks that the block has served before
+  int low, high;  // the block's chunks in time order
+  int turn;       // tasks that the block has served before
   int64_t batch, head;
   int warp, lane;
 
-  // `n`: (batch, head) or, with rows of its own, task. `part`: segment or, for both directions, turn.
+  // `n`: (batch, head) or, with rows of its own, task. `part`: segment in scan order or, for both directions, turn.
   __device__ TensorBlock(const TensorScan<T>& s, char* shared, uint32_t n, int part = 0)
       : scan(s),
         p(s.params),
@@ -144,8 +152,8 @@ struct TensorBlock {
         base(static_cast<uint32_t>(__cvta_generic_to_shared(shared))),
         chunks(tensor_chunks(p.length)),
         first_direction(0),
-        begin(0),
-        end(chunks),
+        low(0),
+        high(chunks),
         turn(kResident ? part : 0),
         warp(__shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0)),  // known to be uniform
         lane(threadIdx.x % 32) {
@@ -155,8 +163,8 @@ struct TensorBlock {
       first_direction = n >= tasks ? 1 : 0;
       n -= n >= tasks ? tasks : 0;
       const int size = segment_chunks(chunks, s.segments);
-      begin = part * size;
-      end = min(begin + size, chunks);
+      low = size * (reversed(0) ? s.segments - 1 - part : part);
+      high = min(low + size, chunks);
     }
     batch = n / heads;
     head = n % heads;
@@ -169,6 +177,9 @@ struct TensorBlock {
   __device__ int chunk_of(int n, bool down) const {
     return kResident ? (n % 2 == 0 ? n / 2 : chunks - 1 - n / 2) : down ? chunks - 1 - n : n;
   }
+  // The block's chunks as a sweep counts them.
+  __device__ int begin(bool down) const { return down ? chunks - high : low; }
+  __device__ int end(bool down) const { return down ? chunks - low : high; }
   // Where the rows of that chunk lie, and what is made of them. With both directions every other task has its chunks the other
   // way round: its first ones lie where the task before had none, then where its middle ones were, which both walks are done
   // with first.
@@ -190,6 +201,11 @@ struct TensorBlock {
   }
   __device__ int64_t gate_index(int local, int64_t t) const {
     return (((first_direction + local) * p.batch + batch) * p.length + t) * p.heads + head;
+  }
+  // This lane's part of a chunk's M^T where it is kept; that of P is 32 behind.
+  __device__ uint4* kept_triangles(int chunk) const {
+    const int64_t task = (first_direction * p.batch + batch) * p.heads + head - scan.first;
+    return scan.triangles + (task * chunks + chunk) * 64 + lane;
   }
   __device__ float correction(int local) const {
     return p.d[(first_direction + local) * p.heads + head];

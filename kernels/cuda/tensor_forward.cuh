@@ -102,22 +102,17 @@ __device__ void walk_chunk(const Walk<T, D, kDirections>& walk, WarpState<T, D, 
   state.finish_add();
 }
 
-// `initial`: S^T [D, D] before the block's first chunk, or null for zero.
-template <typename T, int D, int kDirections>
+// `initial`: S^T [D, D] before the block's first chunk, or null for zero; kCut: of a segment.
+template <bool kCut = false, typename T, int D, int kDirections>
 __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const float* initial) {
   using Block = TensorBlock<T, D, kDirections>;
   const Walk<T, D, kDirections> walk(b);
   const float d = b.correction(walk.local);
   WarpState<T, D, kDirections> state;
-  if (!Block::kResident && initial != nullptr) {
-    state.visit_pairs(walk.first_row, b.lane, [&](int row, int column, float& x, float& y) {
-      const float2 two = *reinterpret_cast<const float2*>(initial + row * D + column);
-      x = two.x;
-      y = two.y;
-    });
+  if constexpr (kCut) {
+    state.read(initial, walk.first_row, b.lane);
   }
-  OutputTile<T, D, kDirections> tile(walk, walk.reversed ? b.chunks - 1 - b.begin : b.begin,
-                                     b.spare());
+  OutputTile<T, D, kDirections> tile(walk, walk.reversed ? b.high - 1 : b.low, b.spare());
   // `finish(o)`: what becomes of a chunk's output.
   const auto step = [&](const ChunkPlace& place, const auto& finish) {
     float o[Block::kMTiles][2][4] = {};
@@ -151,12 +146,14 @@ __device__ void walk_outputs(const TensorBlock<T, D, kDirections>& b, const floa
       }
     });
   } else {
-    sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
-                 [&](int, const ChunkPlace& place) { step(place, store); });
+    sweep_groups<kCut ? Triangles::kTake : Triangles::kMake>(
+        b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
+        [&](int, const ChunkPlace& place) { step(place, store); });
   }
 }
 
-template <typename T, int D, int kDirections>
+// kCut: blocks of one direction of a segment.
+template <typename T, int D, int kDirections, bool kCut = false>
 __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
                                   TensorBlock<T, D, kDirections>::kMinBlocks)
     scan_tensor_kernel(const __grid_constant__ TensorScan<T> scan,
@@ -195,15 +192,13 @@ __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
   } else {
     int segment = 0;
     const float* initial = nullptr;
-    if (scan.segments > 1) {
+    if constexpr (kCut) {
       const auto tasks = static_cast<uint32_t>(scan.params.tasks());
       segment = static_cast<int>(n / tasks);
       n %= tasks;
-      if (segment > 0) {
-        initial = scan.states + (int64_t{n} * (scan.segments - 1) + segment - 1) * D * D;
-      }
+      initial = segment_matrix<D>(scan, scan.states, n, segment - 1);
     }
-    walk_outputs(TensorBlock<T, D, 1>(scan, tensor_memory, n, segment), initial);
+    walk_outputs<kCut>(TensorBlock<T, D, 1>(scan, tensor_memory, n, segment), initial);
   }
 }
 

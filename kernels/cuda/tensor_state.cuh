@@ -75,6 +75,29 @@ struct WarpState {
       }
     }
   }
+  // begin_read() of two states by the same rows.
+  __device__ static void begin_reads(float (&sum)[2][kMTiles][2][4], const WarpState& first,
+                                     const WarpState& second, uint32_t rows,
+                                     const uint32_t (&tiles)[D / 16]) {
+    if constexpr (kWide) {
+      uint32_t a[2][D / 16][4];
+      first.pack_all(a[0]);
+      second.pack_all(a[1]);
+      begin_products();
+#pragma unroll
+      for (int which = 0; which < 2; ++which) {
+#pragma unroll
+        for (int step = 0; step < D / 16; ++step) {
+          WarpgroupProduct<T>::by_rows(sum[which][0], a[which][step], matrix_descriptor(rows, step),
+                                       step > 0);
+        }
+      }
+      commit_products();
+    } else {
+      first.begin_read(sum[0], rows, tiles);
+      second.begin_read(sum[1], rows, tiles);
+    }
+  }
   __device__ static void finish(float (&sum)[kMTiles][2][4]) {
     if constexpr (kWide) {
       wait_products();
@@ -143,6 +166,21 @@ struct WarpState {
         }
       }
     }
+  }
+  // From and to a matrix [D, D] in fp32; null is zero.
+  __device__ void read(const float* matrix, int first_row, int lane) {
+    if (matrix != nullptr) {
+      visit_pairs(first_row, lane, [&](int row, int column, float& x, float& y) {
+        const float2 two = *reinterpret_cast<const float2*>(matrix + row * D + column);
+        x = two.x;
+        y = two.y;
+      });
+    }
+  }
+  __device__ void write(float* matrix, int first_row, int lane) {
+    visit_pairs(first_row, lane, [&](int row, int column, float& x, float& y) {
+      *reinterpret_cast<float2*>(matrix + row * D + column) = make_float2(x, y);
+    });
   }
   // `first_tile`: this warp's first tile of 16 rows.
   __device__ void store(uint4 (&target)[D / 16][D / 16][32], int first_tile, int lane) const {

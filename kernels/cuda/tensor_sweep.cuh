@@ -239,8 +239,8 @@ struct ReadySweep {
   }
 };
 
-// Where a sweep of one direction has its chunks from: q and k as they are, and `values`.
-template <typename T, int D>
+// Where a sweep of one direction has its chunks from: k as it is, `values` and, where the sweep needs P or q, q.
+template <typename T, int D, bool kQueries = true>
 struct StoredRows {
   using Block = TensorBlock<T, D, 1>;
   using Rows = typename Block::Rows;
@@ -250,40 +250,76 @@ struct StoredRows {
 
   // Starts copying chunks first .. end - 1 of the sweep.
   __device__ void load(int first, int end) const {
-    b.load_rows({{Rows::kKey, b.p.k, b.p.k_strides},
-                 {Rows::kQuery, b.p.q, b.p.q_strides},
-                 {Rows::kValue, values.data, values.strides}},
-                first, end, down);
+    if constexpr (kQueries) {
+      b.load_rows({{Rows::kKey, b.p.k, b.p.k_strides},
+                   {Rows::kQuery, b.p.q, b.p.q_strides},
+                   {Rows::kValue, values.data, values.strides}},
+                  first, end, down);
+    } else {
+      b.load_rows({{Rows::kKey, b.p.k, b.p.k_strides}, {Rows::kValue, values.data, values.strides}},
+                  first, end, down);
+    }
   }
 };
 
+// Where a sweep has the triangles from: it makes them, makes them and keeps them for other kernels, or takes kept ones.
+enum class Triangles { kMake, kKeep, kTake };
+
+// What a warp does for its chunk of a group, once it is there.
+template <Triangles kTriangles, bool kQueries, typename T, int D>
+__device__ void prepare_chunk(const TensorBlock<T, D, 1>& b, int chunk, const ChunkPlace& place,
+                              const TokenGates& gates, const uint4 (&taken)[2]) {
+  constexpr int kCount = kQueries ? 2 : 1;  // M^T, and P
+  char* const products = b.memory + b.products_offset(place);
+  auto* const triangles =
+      reinterpret_cast<uint4*>(products + TensorProducts<1>::triangle(0)) + b.lane;
+  store_gates(b, gates, products);
+  __syncwarp();
+  if constexpr (kTriangles != Triangles::kTake) {
+    make_triangles<kQueries>(b, b.rows_address(place), products);
+  }
+  if constexpr (kTriangles == Triangles::kKeep) {
+    __syncwarp();
+  }
+#pragma unroll
+  for (int n = 0; n < kCount; ++n) {
+    if constexpr (kTriangles == Triangles::kKeep) {
+      b.kept_triangles(chunk)[32 * n] = triangles[32 * n];
+    } else if constexpr (kTriangles == Triangles::kTake) {
+      triangles[32 * n] = taken[n];
+    }
+  }
+}
+
 // All warps of a block of one direction load, make and walk: step(chunk, place) for every step, down or up.
-template <typename T, int D, typename Step>
+template <Triangles kTriangles, typename T, int D, bool kQueries, typename Step>
 __device__ void sweep_groups(const TensorBlock<T, D, 1>& b, bool down,
-                             const StoredRows<T, D>& source, const Step& step) {
+                             const StoredRows<T, D, kQueries>& source, const Step& step) {
   using Block = TensorBlock<T, D, 1>;
+  const int last = b.end(down);
   const auto load = [&](int first) {
-    source.load(first, min(first + Block::kGroup, b.end));
+    source.load(first, min(first + Block::kGroup, last));
     asm volatile("cp.async.commit_group;");
   };
   __syncthreads();  // an earlier sweep is over
-  load(b.begin);
-  for (int first = b.begin; first < b.end; first += Block::kGroup) {
-    const int end = min(first + Block::kGroup, b.end), own = first + b.warp;
+  load(b.begin(down));
+  for (int first = b.begin(down); first < last; first += Block::kGroup) {
+    const int end = min(first + Block::kGroup, last), own = first + b.warp;
     const int chunk = b.chunk_of(own, down);
     // A warp makes one chunk of a group at most. Its gates are asked for before the rows are waited for, and stored once
     // no warp needs those of the last group.
     const TokenGates gates = sum_gates(b, load_gates(b, own < end ? chunk : -1, 0));
+    uint4 taken[2] = {};
+    if (kTriangles == Triangles::kTake && own < end) {
+      taken[0] = b.kept_triangles(chunk)[0];
+      taken[1] = b.kept_triangles(chunk)[32];
+    }
     asm volatile("cp.async.wait_group 0;");
     show_to_products();
     __syncthreads();
     load(end);
     if (own < end) {
-      const ChunkPlace place = b.place(own, chunk);
-      char* const products = b.memory + b.products_offset(place);
-      store_gates(b, gates, products);
-      __syncwarp();
-      make_triangles(b, b.rows_address(place), products);
+      prepare_chunk<kTriangles, kQueries>(b, chunk, b.place(own, chunk), gates, taken);
     }
     __syncthreads();
     for (int n = first; n < end; ++n) {

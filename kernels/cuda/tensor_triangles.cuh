@@ -29,11 +29,12 @@ __device__ inline void invert_column(float (&m)[16], const float4* a, int j, int
   }
 }
 
-// K K^T and Q K^T of a chunk: rows 8 half + quad, columns 8 n + 2 pair + x at [n][2 half + x].
+// K K^T and Q K^T of a chunk: rows 8 half + quad, columns 8 n + 2 pair + x at [n][2 half + x]. Q K^T is zero without
+// kOutputs.
 struct Gram {
   float kk[2][4] = {}, qk[2][4] = {};
 };
-template <typename T, int D>
+template <typename T, int D, bool kOutputs = true>
 __device__ Gram make_gram(uint32_t chunk_rows, int lane) {
   using Rows = TensorRows<D, 1>;
   const uint32_t rows = tile_offset<D, kPairColumns>(lane),
@@ -43,12 +44,16 @@ __device__ Gram make_gram(uint32_t chunk_rows, int lane) {
   for (int step = 0; step < D / 16; ++step) {
     uint32_t k[4], q[4], other[4];
     load_matrices(k, chunk_rows + Rows::kKey + (rows ^ 32 * step));
-    load_matrices(q, chunk_rows + Rows::kQuery + (rows ^ 32 * step));
+    if constexpr (kOutputs) {
+      load_matrices(q, chunk_rows + Rows::kQuery + (rows ^ 32 * step));
+    }
     load_matrices(other, chunk_rows + Rows::kKey + (columns ^ 32 * step));
 #pragma unroll
     for (int n = 0; n < 2; ++n) {
       Half<T>::multiply(gram.kk[n], k, other[2 * n], other[2 * n + 1]);
-      Half<T>::multiply(gram.qk[n], q, other[2 * n], other[2 * n + 1]);
+      if constexpr (kOutputs) {
+        Half<T>::multiply(gram.qk[n], q, other[2 * n], other[2 * n + 1]);
+      }
     }
   }
   return gram;
@@ -96,8 +101,8 @@ __device__ void store_column(char* place, const float (&m)[16], int j, bool reve
 
 // Phase 1 for one chunk of 16 tokens. A pair of different tokens, row i and column j, belongs to the direction that reaches
 // i later: `after` (i > j) or `before` (i < j), each with its gram; with one direction both are the same and half the work
-// is lost.
-template <typename T, typename Block>
+// is lost. P is left out without kOutputs.
+template <typename T, bool kOutputs = true, typename Block>
 __device__ void make_triangles(const Block& b, const Gram& gram_after, const Gram& gram_before,
                                char* products) {
   constexpr int kDirections = Block::kTogether;
@@ -157,21 +162,21 @@ __device__ void make_triangles(const Block& b, const Gram& gram_after, const Gra
       const uint32_t at = TensorProducts<1>::kP + triangle_piece(quad + 8 * half, n) + 4 * pair;
       const uint32_t first = Half<T>::pack(p_after[n][2 * half], p_after[n][2 * half + 1]);
       const uint32_t second = Half<T>::pack(p_before[n][2 * half], p_before[n][2 * half + 1]);
-      if (kDirections == 2 || !reversed) {
+      if (kOutputs && (kDirections == 2 || !reversed)) {
         *reinterpret_cast<uint32_t*>(after.place + at) = first;
       }
-      if (kDirections == 2 || reversed) {
+      if (kOutputs && (kDirections == 2 || reversed)) {
         *reinterpret_cast<uint32_t*>(before.place + at) = second;
       }
     }
   }
 }
 
-template <typename T, int D, int kDirections>
+template <bool kOutputs = true, typename T, int D, int kDirections>
 __device__ void make_triangles(const TensorBlock<T, D, kDirections>& b, uint32_t chunk_rows,
                                char* products) {
-  const Gram gram = make_gram<T, D>(chunk_rows, b.lane);
-  make_triangles<T>(b, gram, gram, products);
+  const Gram gram = make_gram<T, D, kOutputs>(chunk_rows, b.lane);
+  make_triangles<T, kOutputs>(b, gram, gram, products);
 }
 
 }  // namespace comba::kernels::cuda

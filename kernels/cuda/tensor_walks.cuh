@@ -34,7 +34,9 @@ struct TensorBackward {
   TensorScan<T> scan;  // o is not used
   const T* grad_o = nullptr;
   RowStrides grad_o_strides;
-  void* scratch = nullptr;  // SpanScratch [block][direction][span]
+  void* scratch = nullptr;  // SpanScratch [block or, with rows of its own, task][direction][span]
+  // [tasks, segments - 1, D, D] dS^T before each segment but the first, that before the last one first
+  const float* grad_states = nullptr;
   // outputs
   T *grad_q = nullptr, *grad_k = nullptr,
     *grad_v = nullptr;  // [B, T, H, D] (merged) or [R, B, T, H, D]
@@ -48,18 +50,24 @@ __device__ SpanScratch<D>& scratch_of(void* scratch, int64_t block, int local, i
   return static_cast<SpanScratch<D>*>(
       scratch)[(block * kDirections + local) * ((chunks + 1) / 2) + span];
 }
+// A block's place in the scratch, and where its walks begin (see WarpState::read).
+struct WalkStart {
+  int64_t block;
+  const float *state, *grad_state;
+};
 // Whether a walk that goes up or down comes into a span with this chunk.
 __device__ inline bool enters_span(int chunk, int chunks, bool down) {
   return down ? chunk % 2 == 1 || chunk == chunks - 1 : chunk % 2 == 0;
 }
 
-template <typename T, int D, int kDirections>
-__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch) {
+template <bool kCut = false, typename T, int D, int kDirections>
+__device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scratch,
+                            const WalkStart& start) {
   const Walk<T, D, kDirections> walk(b);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kDirections> state;
   const auto step = [&](int chunk, const ChunkPlace& place) {
-    auto& kept = scratch_of<D, kDirections>(scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
+    auto& kept = scratch_of<D, kDirections>(scratch, start.block, walk.local, b.chunks, chunk / 2);
     if (enters_span(chunk, b.chunks, walk.reversed)) {
       state.store(kept.states.state, tile, b.lane);
     }
@@ -70,90 +78,107 @@ __device__ void walk_states(const TensorBlock<T, D, kDirections>& b, void* scrat
   if constexpr (kDirections == 2) {
     ReadySweep(b, walk.reversed, made_barriers(b, 0), 0).run(b.chunks, step);
   } else {
-    sweep_groups(b, walk.reversed, StoredRows<T, D>{b, walk.reversed, {b.p.v, b.p.v_strides}},
-                 step);
+    if constexpr (kCut) {
+      state.read(start.state, walk.first_row, b.lane);
+    }
+    sweep_groups<kCut ? Triangles::kTake : Triangles::kMake>(
+        b, walk.reversed, StoredRows<T, D, false>{b, walk.reversed, {b.p.v, b.p.v_strides}}, step);
   }
 }
 
-template <typename T, int D, int kDirections>
-__device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
-                               const TensorBackward<T>& backward) {
+// dS^T before a chunk from dS^T after it, dO^T lying in the place of V^T; `keep(mt, grad_r)` sees dR^T.
+template <typename T, int D, int kDirections, typename Keep>
+__device__ void retreat(WarpState<T, D, kDirections>& grad_state,
+                        const Walk<T, D, kDirections>& walk, float d, const ChunkPlace& place,
+                        const Keep& keep) {
   using Rows = TensorRows<D, kDirections>;
   constexpr int kMTiles = TensorBlock<T, D, kDirections>::kMTiles;
+  constexpr bool kWide = WarpState<T, D, kDirections>::kWide;
+  const auto& b = walk.b;
+  const int products = b.products_offset(place);
+  const uint32_t rows = b.rows_address(place), triangles = b.base + products;
+  uint32_t m[4], p[4], values[kMTiles][4], from_q[kMTiles][4], from_k[kMTiles][4];
+  Factors f[2][2];
+  const auto load = [&] {
+    load_matrices(m, triangles + walk.triangle_rows);
+    load_matrices_transposed(p,
+                             triangles + walk.triangle_columns + TensorProducts<kDirections>::kP);
+    walk.load_factors(f, products);
+  };
+  if constexpr (kWide) {
+    load();
+    walk.load_values(values[0], rows, 0);
+  }
+  float sum[kMTiles][2][4] = {};
+  grad_state.begin_read(sum, rows, walk.row_tiles);
+  if constexpr (!kWide) {
+    load();
+  }
+  grad_state.scale(walk.decay(products));
+  grad_state.finish(sum);
+#pragma unroll
+  for (int mt = 0; mt < kMTiles; ++mt) {
+    float grad_o[2][4], grad_r[2][4] = {};
+    if constexpr (!kWide) {
+      walk.load_values(values[mt], rows, mt);
+    }
+    walk.unpack_values(grad_o, values[mt]);
+    uint32_t o[4], update[4];
+    fragment<T>(o, grad_o);
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int x = 0; x < 4; ++x) {
+        sum[mt][half][x] *= f[half][x & 1].write;
+      }
+      Half<T>::multiply(sum[mt][half], o, p[2 * half], p[2 * half + 1]);
+    }
+    fragment<T>(update, sum[mt]);
+    Half<T>::multiply(grad_r[0], update, m[0], m[1]);
+    Half<T>::multiply(grad_r[1], update, m[2], m[3]);
+    keep(mt, grad_r);
+    scaled_fragment<T>(from_q[mt], grad_o, [&](int half, int x) { return f[half][x].query; });
+#pragma unroll
+    for (int half = 0; half < 2; ++half) {
+#pragma unroll
+      for (int x = 0; x < 4; ++x) {
+        const Factors& factors = f[half][x & 1];
+        grad_r[half][x] = -d * factors.query * grad_o[half][x] - factors.read * grad_r[half][x];
+      }
+    }
+    fragment<T>(from_k[mt], grad_r);
+  }
+  grad_state.begin_add(from_k, rows, walk.column_tiles);
+  grad_state.begin_add(from_q, rows + Rows::kQuery, walk.column_tiles);
+  grad_state.finish_add();
+}
+
+template <bool kCut = false, typename T, int D, int kDirections>
+__device__ void walk_gradients(const TensorBlock<T, D, kDirections>& b,
+                               const TensorBackward<T>& backward, const WalkStart& start) {
   const Walk<T, D, kDirections> walk(b);
   const float d = b.correction(walk.local);
   const int tile = walk.first_row / 16;
   WarpState<T, D, kDirections> grad_state;
-  constexpr bool kWide = WarpState<T, D, kDirections>::kWide;
   const auto step = [&](int chunk, const ChunkPlace& place) {
-    const int products = b.products_offset(place);
-    const uint32_t rows = b.rows_address(place), triangles = b.base + products;
     auto& kept =
-        scratch_of<D, kDirections>(backward.scratch, blockIdx.x, walk.local, b.chunks, chunk / 2);
+        scratch_of<D, kDirections>(backward.scratch, start.block, walk.local, b.chunks, chunk / 2);
     if (enters_span(chunk, b.chunks, !walk.reversed)) {
       grad_state.store(kept.states.grad_state, tile, b.lane);
     }
-    uint32_t m[4], p[4], values[kMTiles][4], from_q[kMTiles][4], from_k[kMTiles][4];
-    Factors f[2][2];
-    const auto load = [&] {
-      load_matrices(m, triangles + walk.triangle_rows);
-      load_matrices_transposed(p,
-                               triangles + walk.triangle_columns + TensorProducts<kDirections>::kP);
-      walk.load_factors(f, products);
-    };
-    if constexpr (kWide) {
-      load();
-      walk.load_values(values[0], rows, 0);
-    }
-    float sum[kMTiles][2][4] = {};
-    grad_state.begin_read(sum, rows, walk.row_tiles);
-    if constexpr (!kWide) {
-      load();
-    }
-    grad_state.scale(walk.decay(products));
-    grad_state.finish(sum);
-#pragma unroll
-    for (int mt = 0; mt < kMTiles; ++mt) {
-      float grad_o[2][4], grad_r[2][4] = {};
-      if constexpr (!kWide) {
-        walk.load_values(values[mt], rows, mt);
-      }
-      walk.unpack_values(grad_o, values[mt]);
-      uint32_t o[4], update[4];
-      fragment<T>(o, grad_o);
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          sum[mt][half][x] *= f[half][x & 1].write;
-        }
-        Half<T>::multiply(sum[mt][half], o, p[2 * half], p[2 * half + 1]);
-      }
-      fragment<T>(update, sum[mt]);
-      Half<T>::multiply(grad_r[0], update, m[0], m[1]);
-      Half<T>::multiply(grad_r[1], update, m[2], m[3]);
+    retreat(grad_state, walk, d, place, [&](int mt, const float(&grad_r)[2][4]) {
       kept.updates[chunk % 2].grad_update[tile + mt][b.lane] = transposed_fragment<T>(grad_r);
-      scaled_fragment<T>(from_q[mt], grad_o, [&](int half, int x) { return f[half][x].query; });
-#pragma unroll
-      for (int half = 0; half < 2; ++half) {
-#pragma unroll
-        for (int x = 0; x < 4; ++x) {
-          const Factors& factors = f[half][x & 1];
-          grad_r[half][x] = -d * factors.query * grad_o[half][x] - factors.read * grad_r[half][x];
-        }
-      }
-      fragment<T>(from_k[mt], grad_r);
-    }
-    grad_state.begin_add(from_k, rows, walk.column_tiles);
-    grad_state.begin_add(from_q, rows + Rows::kQuery, walk.column_tiles);
-    grad_state.finish_add();
+    });
   };
   if constexpr (kDirections == 2) {
     ReadySweep(b, !walk.reversed, rows_barriers(b, 0), 1).run(b.chunks, step);
   } else {
-    sweep_groups(b, !walk.reversed,
-                 StoredRows<T, D>{b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}},
-                 step);
+    if constexpr (kCut) {
+      grad_state.read(start.grad_state, walk.first_row, b.lane);
+    }
+    sweep_groups<kCut ? Triangles::kTake : Triangles::kMake>(
+        b, !walk.reversed,
+        StoredRows<T, D>{b, !walk.reversed, {backward.grad_o, backward.grad_o_strides}}, step);
   }
 }
 
@@ -166,8 +191,9 @@ __device__ void walk_resident(const TensorBlock<T, D, 2>& b, const TensorBackwar
   begin_block(b, mapped ? 1 : 32);
   if (b.warp < Block::kWalkers) {
     be_walker<D>();
-    walk_states(b, backward.scratch);
-    walk_gradients(b, backward);
+    const WalkStart start{blockIdx.x, nullptr, nullptr};
+    walk_states(b, backward.scratch, start);
+    walk_gradients(b, backward, start);
     return;
   }
   be_maker<D>();
@@ -189,19 +215,31 @@ __device__ void walk_resident(const TensorBlock<T, D, 2>& b, const TensorBackwar
 #endif
 }
 
-template <typename T, int D, int kDirections>
+// kCut: blocks of one direction of a segment.
+template <typename T, int D, int kDirections, bool kCut = false>
 __global__ void __launch_bounds__(TensorBlock<T, D, kDirections>::kThreads,
                                   TensorBlock<T, D, kDirections>::kMinBlocks)
     scan_tensor_walks_kernel(const __grid_constant__ TensorBackward<T> backward,
                              const __grid_constant__ BackwardMaps maps) {
   extern __shared__ __align__(1024) char tensor_memory[];
-  const TensorBlock<T, D, kDirections> b(backward.scan, tensor_memory,
-                                         static_cast<uint32_t>(backward.scan.first) + blockIdx.x);
+  const auto& scan = backward.scan;
+  const auto first = static_cast<uint32_t>(scan.first);
   if constexpr (kDirections == 2) {
-    walk_resident(b, backward, maps);
+    walk_resident(TensorBlock<T, D, 2>(scan, tensor_memory, first + blockIdx.x), backward, maps);
   } else {
-    walk_states(b, backward.scratch);
-    walk_gradients(b, backward);
+    uint32_t n = blockIdx.x;
+    int segment = 0;
+    WalkStart start{n, nullptr, nullptr};
+    if constexpr (kCut) {
+      const uint32_t count = gridDim.x / scan.segments;
+      segment = static_cast<int>(n / count);
+      n %= count;
+      start = {n, segment_matrix<D>(scan, scan.states, n, segment - 1),
+               segment_matrix<D>(scan, backward.grad_states, n, scan.segments - 2 - segment)};
+    }
+    const TensorBlock<T, D, 1> b(scan, tensor_memory, first + n, segment);
+    walk_states<kCut>(b, backward.scratch, start);
+    walk_gradients<kCut>(b, backward, start);
   }
 }
 

@@ -107,24 +107,76 @@ TEST(CudaScan, BidirectionalSequencesOfEveryLengthMatch) {
 TEST(CudaScan, CutSequencesMatch) {
   COMBA_NEEDS_GPU();
   const ScanCase kCases[] = {
-      {.length = 1536, .key_dim = 64, .value_dim = 64, .keys = Keys::positive},
-      {.length = 1553, .key_dim = 32, .value_dim = 32, .own_rows = true},
-      {.length = 2100, .key_dim = 128, .value_dim = 128, .keys = Keys::smooth},
+      {.length = 2560, .key_dim = 64, .value_dim = 64, .keys = Keys::positive},
+      {.length = 2577, .key_dim = 32, .value_dim = 32, .own_rows = true},
+      {.length = 3100, .key_dim = 128, .value_dim = 128, .keys = Keys::smooth},
       {.length = 4097, .key_dim = 64, .value_dim = 64, .gates = Gates::none, .own_rows = true},
-      {.length = 2100, .key_dim = 64, .value_dim = 64, .gates = Gates::full_decay},
-      {.length = 2100, .key_dim = 64, .value_dim = 64, .gates = Gates::slight, .own_d = true},
-      {.length = 1800,
+      {.length = 3100, .key_dim = 64, .value_dim = 64, .gates = Gates::full_decay},
+      {.length = 3100, .key_dim = 64, .value_dim = 64, .gates = Gates::slight, .own_d = true},
+      {.length = 2800,
        .key_dim = 64,
        .value_dim = 64,
        .keys = Keys::identical,
        .c = Strength::strong,
        .decayed_feedback = true,
        .with_d = false},  // its gradient would be a sum that cancels
-      {.length = 1800, .key_dim = 64, .value_dim = 64, .decayed_feedback = true, .batch = 2}};
+      {.length = 2800, .key_dim = 64, .value_dim = 64, .decayed_feedback = true, .batch = 2}};
   for (ScanCase s : kCases) {
     s.merge = s.own_rows ? "none" : "mean";
     SCOPED_TRACE(name_of(s));
+    poison_allocator();
     expect_matches_reference(s, make_inputs(s, at::kBFloat16), kGpu);
+  }
+}
+
+// Both ways through the segments in every head dimension and half-width dtype: an odd number of chunks, segments of
+// different lengths, a last chunk of one token.
+TEST(SmallCudaScan, CutSequencesMatchInEveryHeadDimension) {
+  COMBA_NEEDS_GPU();
+  for (const int64_t dim : {32, 64, 128}) {
+    for (const at::ScalarType dtype : {at::kBFloat16, at::kHalf}) {
+      const ScanCase s{.length = 2609,
+                       .key_dim = dim,
+                       .value_dim = dim,
+                       .decayed_feedback = dtype == at::kHalf,
+                       .merge = dim == 64 ? "sum" : "none",
+                       .heads = 1};
+      SCOPED_TRACE(name_of(s) + dtype_word(dtype));
+      poison_allocator();
+      expect_matches_reference(s, make_inputs(s, dtype), kGpu);
+    }
+  }
+}
+
+TEST(CudaScan, LongCutSequencesMatch) {
+  COMBA_NEEDS_GPU();
+  const ScanCase kCases[] = {
+      {.length = 8200},
+      {.length = 6001, .keys = Keys::smooth},
+      {.length = 6001, .keys = Keys::identical, .decayed_feedback = true, .with_d = false},
+      {.length = 6001, .keys = Keys::runs, .gates = Gates::mixed, .decayed_feedback = true},
+      {.length = 6001, .gates = Gates::full_decay},
+      {.length = 6001, .keys = Keys::positive, .gates = Gates::slight}};
+  for (ScanCase s : kCases) {
+    s.key_dim = s.value_dim = 64;
+    s.heads = 1;
+    s.merge = "mean";
+    SCOPED_TRACE(name_of(s));
+    expect_matches_reference(s, make_inputs(s, at::kBFloat16), kGpu);
+  }
+}
+
+TEST(CudaScan, CutSequencesGiveTheSameBitsEveryTime) {
+  COMBA_NEEDS_GPU();
+  for (const int64_t dim : {32, 64, 128}) {
+    const ScanCase s{.length = 4001, .key_dim = dim, .value_dim = dim, .merge = "mean", .heads = 3};
+    const ScanInputs in = moved(make_inputs(s, at::kBFloat16), kGpu);
+    const OutputGradients given = make_output_gradients(s, make_inputs(s, at::kBFloat16));
+    const OperatorResult first = run_operator(in, given);
+    for (int i = 0; i < 20 && !HasFailure(); ++i) {
+      poison_allocator();
+      expect_same_bits(first, run_operator(in, given));
+    }
   }
 }
 
@@ -280,6 +332,32 @@ TEST(CudaScan, GradientsOfALargeBatchHaveTheBitsTheyHaveAlone) {
         EXPECT_TRUE(same_bits(one.c, all.c.narrow(1, b, 1))) << where;
       }
     }
+  }
+}
+
+// The scratch of 200 cut sequences of this length is over its limit: two passes.
+TEST(CudaScan, CutSequencesInSeveralPassesMatch) {
+  COMBA_NEEDS_GPU();
+  ScanInputs in = large_inputs(50, 20000, 2, 32, at::kBFloat16);
+  in.merge = "sum";
+  for (at::Tensor* gates : {&in.log_alpha, &in.beta, &in.c}) {
+    *gates = at::stack({*gates, gates->flip(0)});
+  }
+  const at::Tensor grad_o = at::randn_like(in.q);
+  const ScanGradients found = run_operator(in, {grad_o, {}}).gradients;
+  for (const int64_t b : {0, 49}) {
+    const ScanGradients wanted =
+        reference_gradients(sample(in, b), grad_o.narrow(0, b, 1).cpu(), {});
+    const auto check = [&](const char* name, const at::Tensor& x, const at::Tensor& reference) {
+      EXPECT_LE(relative_error(x, reference, 0), bound_of(name, at::kBFloat16, Keys::random))
+          << name << " of sample " << b;
+    };
+    check("grad_q", found.q.narrow(0, b, 1), wanted.q);
+    check("grad_k", found.k.narrow(0, b, 1), wanted.k);
+    check("grad_v", found.v.narrow(0, b, 1), wanted.v);
+    check("grad_log_alpha", found.log_alpha.narrow(1, b, 1), wanted.log_alpha);
+    check("grad_beta", found.beta.narrow(1, b, 1), wanted.beta);
+    check("grad_c", found.c.narrow(1, b, 1), wanted.c);
   }
 }
 
