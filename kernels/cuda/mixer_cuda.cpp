@@ -24,7 +24,7 @@ namespace {
 using cuda::MixerLauncher;
 
 // Groups of lanes that fill a large device; a constant, so that sums have one order on every device.
-constexpr int64_t kGroups = 8192, kRowGroups = 3168;
+constexpr int64_t kGroups = 8192;
 
 // The status of body(launcher, stream) with the launchers of the inputs' dtype.
 template <typename Body>
@@ -84,9 +84,7 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
     params.grad_rows[part] = grad_rows[part].const_data_ptr();
   }
   params.grad_qkv = grad_qkv.data_ptr();
-  params.partials =
-      std::max<int64_t>(1, std::min(kRowGroups / (3 * s.heads),
-                                    s.batch * cuda::Strips(s.length, cuda::kRowsStrip).count));
+  params.partials = cuda::token_line(s, cuda::kRowsBackwardThreads).pieces;
   const at::Tensor partial = partial_sums(problem, {params.partials, 2, 3, s.heads, s.dim, s.taps});
   params.grad_taps = partial.data_ptr<float>();
   launch(problem,

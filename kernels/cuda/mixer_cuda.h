@@ -4,6 +4,8 @@
 #include "kernels/mixer_params.h"
 #include "kernels/scan_params.h"
 
+#include <algorithm>
+
 #include <cuda_runtime_api.h>
 
 namespace comba::kernels::cuda {
@@ -11,16 +13,28 @@ namespace comba::kernels::cuda {
 // The kernels are built for four taps; fewer are padded with leading zeros.
 constexpr int64_t kMixerTaps = 4;
 
-// How a sequence is shared among groups of lanes: equal strips of a multiple of 4 and at most `about` tokens.
-struct Strips {
-  int count = 1, size = 4;
+// All samples' tokens as one line, which groups of lanes share out evenly. A sample takes rounds of four steps
+// (mixer_rows.cuh): three steps more than it has tokens, so that nothing of it reaches the next one.
+struct TokenLine {
+  int rounds;                    // of a sample
+  int64_t total, share, pieces;  // rounds of all samples, of a group; groups for a part of a head
 
-  Strips(int64_t length, int about)
-      : count(static_cast<int>((length + about - 1) / about)),
-        size(count == 0 ? 4 : static_cast<int>((length + 4 * count - 1) / (4 * count) * 4)) {}
+  // `most`: pieces. A share has four rounds at least, as a group of the backward pass does one more.
+  TokenLine(const MixerShape& s, int64_t most)
+      : rounds(static_cast<int>((s.length + kMixerTaps - 1 + 3) / 4)),
+        total(s.batch * rounds),
+        share(std::max<int64_t>((total + most - 1) / most, 4)),
+        pieces((total + share - 1) / share) {}
 };
-// Long strips read fewer tokens twice, short ones make more groups.
-constexpr int kRowsStrip = 64;
+// Threads: those that a large device holds, four times as many in the forward pass, where pieces share no work. Constants, so
+// that sums have one order on every device.
+constexpr int64_t kRowsThreads = 337920, kRowsBackwardThreads = 50688;
+// Channels of a lane, around the convolution and in backward passes, where registers are short.
+constexpr int kRowsChannels = 4, kBackwardChannels = 4;
+
+inline TokenLine token_line(const MixerShape& s, int64_t threads) {
+  return {s, std::max<int64_t>(threads * kRowsChannels / (3 * s.heads * s.dim), 1)};
+}
 
 // What makes q, k and v of raw projections (mixer.h).
 struct RowConvolution {

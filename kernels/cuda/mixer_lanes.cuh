@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/cuda/mixer_cuda.h"
+#include "kernels/cuda/tensor_matrix.cuh"
 
 #include <cstdint>
 
@@ -16,6 +17,22 @@ __device__ inline float sigmoid(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(power) : "f"(-1.4426950408889634f * x));
   asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(1.f + power));
   return y;
+}
+
+__device__ inline float tanh_fast(float x) {
+  float y;
+  asm("tanh.approx.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+__device__ inline float rsqrt_fast(float x) {
+  float y;
+  asm("rsqrt.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
+  return y;
+}
+// Of half-width inputs within 2^-11.
+template <typename T>
+__device__ inline float tanh(float x) {
+  return sizeof(T) == 4 ? fmaf(2.f, sigmoid(2.f * x), -1.f) : tanh_fast(x);
 }
 
 __device__ inline float2 unpack_two(uint32_t x, __nv_bfloat16) {
@@ -80,6 +97,29 @@ struct alignas(sizeof(T) * E > 16 ? 16 : sizeof(T) * E) Packed {
   }
 };
 
+// base + n * bytes in global memory by a multiplication of 32 bits.
+__device__ inline char* advanced(const void* base, uint32_t n, uint32_t bytes) {
+  char* at;
+  asm("mad.wide.u32 %0, %1, %2, %3;" : "=l"(at) : "r"(n), "r"(bytes), "l"(base));
+  __builtin_assume(__isGlobal(at));
+  return at;
+}
+// Global to shared memory; zeros if not `present`.
+template <typename T, int E>
+__device__ inline void copy_async(Packed<T, E>& target, const void* source, bool present) {
+  constexpr int kBytes = sizeof(Packed<T, E>);
+  asm volatile("cp.async.ca.shared.global [%0], [%1], %2, %3;" ::"r"(
+                   static_cast<uint32_t>(__cvta_generic_to_shared(&target))),
+               "l"(source), "n"(kBytes), "r"(present ? kBytes : 0)
+               : "memory");
+}
+__device__ inline void commit_copies() { asm volatile("cp.async.commit_group;" ::: "memory"); }
+// Until no more than `kLeft` groups of this thread's copies are on their way.
+template <int kLeft>
+__device__ inline void wait_for_copies() {
+  asm volatile("cp.async.wait_group %0;" ::"n"(kLeft) : "memory");
+}
+
 template <int E>
 __device__ inline float dot(const Channels<E>& a, const Channels<E>& b) {
   float sum = 0.f;
@@ -123,6 +163,15 @@ __device__ inline Channels<E> sigmoid(const Channels<E>& x) {
   }
   return out;
 }
+template <typename T, int E>
+__device__ inline Channels<E> tanh(const Channels<E>& x) {
+  Channels<E> out;
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    out.at[i] = tanh<T>(x.at[i]);
+  }
+  return out;
+}
 template <int E>
 __device__ inline Channels<E> load_floats(const float* at) {
   Channels<E> x;
@@ -148,11 +197,23 @@ struct LaneTaps {
       w[3].at[i] = four.w;
     }
   }
+  __device__ void halve() {
+#pragma unroll
+    for (int j = 0; j < kMixerTaps; ++j) {
+      w[j] = product(0.5f, w[j]);
+    }
+  }
+  __device__ void reverse() {
+    const Channels<E> last[2] = {w[3], w[2]};
+    w[3] = w[0];
+    w[2] = w[1];
+    w[0] = last[0];
+    w[1] = last[1];
+  }
 };
 
 constexpr int kMixerThreads = 128;
-// Of a lane: around the convolution and in backward passes, where registers are short, and elsewhere.
-constexpr int kRowsChannels = 4, kBackwardChannels = 4;
+// Channels of a lane where registers are not short.
 template <int D>
 constexpr int kForwardChannels = D == 16 ? 4 : 8;
 
@@ -170,6 +231,40 @@ struct LaneGroup {
     float sums[1][1] = {{x}};
     sum_all(sums);
     return sums[0][0];
+  }
+  // Four numbers of a lane, summed at once. Of half-width inputs by products of tf32, which drop the last 13 bits of a number,
+  // up to 2^-10 of it, twice; a factor of 1 + 2^-10 leaves an error of either sign, under 2^-10 and a third of it on average.
+  template <typename T>
+  static __device__ void sum_four(float (&x)[4]) {
+    if constexpr (sizeof(T) == 4 || kLanes < 8) {
+      float sums[1][4] = {{x[0], x[1], x[2], x[3]}};
+      sum_all(sums);
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        x[i] = sums[0][i];
+      }
+    } else {
+      const int lane = static_cast<int>(threadIdx.x) % 32, pair = lane % 4, quad = lane / 4;
+      const uint32_t own = pair * 8 / kLanes == lane / kLanes ? ~0u : 0;
+      const uint32_t one = __float_as_uint(1.f);
+      uint32_t parts[4];
+#pragma unroll
+      for (int i = 0; i < 4; i += 2) {
+        // Column n: of the lanes of quad n, in all lanes; the first sum in rows 0 .. 7, the second in the others. Those of this
+        // group are summed.
+        float c[4] = {};
+        multiply_tf32(c, {one, 0, 0, one}, {__float_as_uint(x[i]), __float_as_uint(x[i + 1])});
+        parts[i] = __float_as_uint(c[0] + c[1]) & own;
+        parts[i + 1] = __float_as_uint(c[2] + c[3]) & own;
+      }
+      const uint32_t all = __float_as_uint(1.f + 0x1p-10f), even = quad % 2 == 0 ? all : 0;
+      float c[4] = {};
+      multiply_tf32(c, parts, {even, all - even});
+      x[0] = c[0];
+      x[1] = c[2];
+      x[2] = c[1];
+      x[3] = c[3];
+    }
   }
   // Several sums at once hide each other's latency.
   template <int M, int N>

@@ -57,10 +57,10 @@ cudaError_t MixerLauncher<T>::fused(const ScanParams<float>& scan,
 template <typename T>
 cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t stream) {
   return with_head_dim(p.shape.dim, [&](auto dim) {
-    const Strips strips(p.shape.length + kMixerTaps - 1, kRowsStrip);
-    const int64_t groups = p.shape.batch * strips.count * p.shape.heads;
-    const dim3 grid(group_blocks<dim(), kRowsChannels>(groups), 3);
-    mixer_rows_kernel<T, dim()><<<grid, kMixerThreads, 0, stream>>>(p, strips);
+    const TokenLine line = token_line(p.shape, kRowsThreads);
+    const dim3 grid(group_blocks<dim(), kRowsChannels>(line.pieces * p.shape.heads), 3);
+    mixer_rows_kernel<T, dim()>
+        <<<grid, kMixerThreads, 0, stream>>>(p, line, LineSteps(p, line, sizeof(T)));
     return cudaGetLastError();
   });
 }
@@ -68,10 +68,12 @@ cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t strea
 template <typename T>
 cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
                                             cudaStream_t stream) {
-  return with_head_dim(g.forward.shape.dim, [&](auto dim) {
-    const dim3 grid(group_blocks<dim(), kRowsChannels>(g.partials * g.forward.shape.heads), 3);
+  const MixerRows<float>& p = g.forward;
+  return with_head_dim(p.shape.dim, [&](auto dim) {
+    const TokenLine line = token_line(p.shape, kRowsBackwardThreads);
+    const dim3 grid(group_blocks<dim(), kRowsChannels>(g.partials * p.shape.heads), 3);
     mixer_rows_backward_kernel<T, dim()>
-        <<<grid, kMixerThreads, 0, stream>>>(g, Strips(g.forward.shape.length, kRowsStrip));
+        <<<grid, kMixerThreads, 0, stream>>>(g, line, LineSteps(p, line, sizeof(T)));
     return cudaGetLastError();
   });
 }

@@ -1,7 +1,11 @@
 // q_r, k_r, v_r of both directions from the raw projections, and back: short convolution, SiLU, L2 norm (mixer.h).
 //
-// A group of lanes walks a strip of tokens of one head; the last four tokens stay in registers, so a token is read once
-// for all taps of both directions. Four tokens are asked for at a time, before the four that came earlier are used.
+// A group of lanes walks a piece of the line of all samples' tokens (TokenLine) in rounds of four steps. At step n the tokens
+// n .. n + 3, which stay in registers, give the forward direction's row n + 3 and the other's row n: a token is read once for
+// all taps of both directions. The round of tokens t .. t + 3 has the steps t - 3 .. t. Tokens come by asynchronous copies, a
+// round ahead of their use; those that do not exist are zeros, which keeps one sample's sums apart from the next one's.
+//
+// Taps are halved: SiLU(2 x) = x + x tanh(x), its derivative is half of 1 + tanh(x) + SiLU(2 x) (1 - tanh(x)).
 #pragma once
 
 #include "kernels/cuda/mixer_cuda.h"
@@ -11,231 +15,354 @@
 namespace comba::kernels::cuda {
 
 constexpr int kRowsBlocks = 5, kRowsBackwardBlocks = 3;  // an SM, that registers are kept for
+constexpr int kRound = 4;                                // steps
 
-__device__ inline int64_t taps_channel(const MixerShape& s, int direction, int part, int64_t head,
-                                       int column) {
-  return ((direction * 3 + part) * s.heads + head) * s.dim + column;
-}
+// What a walk adds to its places in memory, in bytes.
+struct LineSteps {
+  int64_t token,
+      turn;      // of x: to the next token; from behind a sample's last round to the next sample
+  uint32_t row;  // of rows and their gradients
 
-// The forward pass: a group of lanes, one part of one head, a strip of steps of a sample. At step n the tokens n .. n + 3
-// give the forward direction's row n + 3 and the other's row n: each is read once for both. Steps go from -3 to T - 1.
+  LineSteps(const MixerRows<float>& p, const TokenLine& line, int64_t element)
+      : token(p.time_stride * element),
+        turn(p.batch_stride * element - kRound * line.rounds * token),
+        row(static_cast<uint32_t>(p.shape.heads * p.shape.dim * element)) {}
+};
+
+// The lanes of a part of a head: what does not change on their way.
 template <typename T, int D>
-struct RowsForward {
+struct RowLanes {
   static constexpr int E = kRowsChannels;
-  static constexpr int kStepsAtOnce = 2;  // whose sums over a row hide each other's latency
+  using Element = T;
   using Group = LaneGroup<D, E>;
   using Lane = Packed<T, E>;
   const MixerRows<float>& p;
   const MixerShape& s = p.shape;
-  int part, column, first, length;
-  int64_t head, sample;
-  bool normalize;
-  LaneTaps<E> taps[2];
+  const TokenLine& line;
+  const LineSteps& steps;
+  int piece, head, part, column;
+  LaneTaps<E> taps[2];  // halved, in the order of time
 
-  // Heads are neighbours in memory and so are their groups. The part is the block's, so that a block sums over rows or
-  // does not; `length` is 0 where there is no such strip.
-  __device__ RowsForward(const MixerRows<float>& rows, const Strips& strips, int64_t strip)
+  // Heads are neighbours in memory and so are their groups. The part is the block's, so that a block sums over rows or does
+  // not.
+  __device__ RowLanes(const MixerRows<float>& rows, const TokenLine& l, const LineSteps& b)
       : p(rows),
-        part(blockIdx.y),
+        line(l),
+        steps(b),
+        piece(static_cast<int>(Group::group() / s.heads)),
+        head(static_cast<int>(Group::group() % s.heads)),
+        part(static_cast<int>(blockIdx.y)),
         column(Group::column()),
-        first(static_cast<int>(strip % strips.count) * strips.size - (kMixerTaps - 1)),
-        length(strip < s.batch * strips.count ? static_cast<int>(s.length) : 0),
-        head(Group::group() % s.heads),
-        sample(length > 0 ? strip / strips.count : 0),
-        normalize(p.normalize && part < 2),
-        taps{LaneTaps<E>(p.taps, taps_channel(s, 0, part, head, column)),
-             LaneTaps<E>(p.taps, taps_channel(s, 1, part, head, column))} {}
+        taps{LaneTaps<E>(p.taps, channel(0)), LaneTaps<E>(p.taps, channel(1))} {
+    taps[0].halve();
+    taps[1].halve();
+    taps[1].reverse();
+  }
+  __device__ int64_t channel(int direction) const {
+    return ((direction * 3 + part) * s.heads + head) * D + column;
+  }
+  __device__ bool normal() const { return p.normalize && part < 2; }
+  // Half the convolution's output at a step.
+  __device__ Channels<E> convolve(const Channels<E>* window, int direction) const {
+    Channels<E> sum = {};
+#pragma unroll
+    for (int j = 0; j < kMixerTaps; ++j) {
+      add_product(sum, taps[direction].w[j], window[j]);
+    }
+    return sum;
+  }
+};
 
-  __device__ void walk(int steps) const {
-    const T* const x = static_cast<const T*>(p.qkv) + sample * p.batch_stride +
-                       part * p.part_stride + head * p.head_stride + column;
-    const int64_t stride = s.heads * D;
-    T* const y = static_cast<T*>(p.rows[part]) + (sample * s.length * s.heads + head) * D + column;
-    T* const other = y + s.batch * s.length * stride;
-    const auto load = [&](int t) {
-      return t >= 0 && t < length ? Lane::load(x + t * p.time_stride) : Lane{};
-    };
-    Lane ahead[4];
-    Channels<E> window[4];  // token n + j at step n: (n - first + j) % 4
+// A place on the way. Tokens of all samples are fewer than 2^31; the rounds before the line and behind it have none.
+template <typename Rows>
+struct LinePlace {
+  using T = typename Rows::Element;
+  const Rows& r;
+  const char* x;  // of the round's first token
+  int sample, token;
+
+  __device__ LinePlace(const Rows& rows, int64_t round) : r(rows) {
+    const int64_t rounds = r.line.rounds;
+    const int64_t of = (round + 2 * rounds) / rounds - 2;  // rounded down, also before the line
+    const int64_t from = of < r.s.batch ? of : r.s.batch;
+    sample = static_cast<int>(from);
+    token = of < r.s.batch ? static_cast<int>(round - from * rounds) * kRound : 0;
+    x = static_cast<const char*>(r.p.qkv) + token * r.steps.token +
+        (from * r.p.batch_stride + r.part * r.p.part_stride + r.head * r.p.head_stride + r.column) *
+            static_cast<int64_t>(sizeof(T));
+  }
+  __device__ int row() const { return sample * static_cast<int>(r.s.length) + token; }
+  // The round's tokens, or more.
+  __device__ int present() const {
+    const bool inside = static_cast<unsigned>(sample) < static_cast<unsigned>(r.s.batch);
+    return (inside ? static_cast<int>(r.s.length) : 0) - token;
+  }
+  // Those of the round before it.
+  __device__ int before() const { return token > 0 ? present() + kRound : 0; }
+  // The three tokens before it.
+  template <int N>
+  __device__ void load_before(Channels<Rows::E> (&window)[N]) const {
+    using Lane = typename Rows::Lane;
 #pragma unroll
     for (int k = 0; k < 3; ++k) {
-      window[k] = load(first + k).unpack();
-    }
-#pragma unroll
-    for (int k = 0; k < 4; ++k) {
-      ahead[k] = load(first + k + 3);
-    }
-    for (int from = first; from < first + steps; from += 4) {
-      Lane now[4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        now[k] = ahead[k];
-        ahead[k] = load(from + k + 7);
-      }
-#pragma unroll
-      for (int k = 0; k < 4; k += kStepsAtOnce) {
-        Channels<E> u[kStepsAtOnce][2] = {};
-        float squares[kStepsAtOnce][2];
-#pragma unroll
-        for (int m = 0; m < kStepsAtOnce; ++m) {
-          window[(k + m + 3) % 4] = now[k + m].unpack();
-#pragma unroll
-          for (int j = 0; j < kMixerTaps; ++j) {
-            add_product(u[m][0], taps[0].w[j], window[(k + m + j) % 4]);
-            add_product(u[m][1], taps[1].w[j], window[(k + m + 3 - j) % 4]);
-          }
-#pragma unroll
-          for (int direction = 0; direction < 2; ++direction) {
-            Channels<E>& row = u[m][direction];
-            row = product(row, sigmoid(row));
-            squares[m][direction] = dot(row, row);
-          }
-        }
-        if (normalize) {
-          Group::sum_all(squares);
-        }
-#pragma unroll
-        for (int m = 0; m < kStepsAtOnce; ++m) {
-          const int t = from + k + m;
-          store(y + (t + 3) * stride, u[m][0], squares[m][0], t + 3 >= 0 && t + 3 < length);
-          store(other + t * stride, u[m][1], squares[m][1], t >= 0 && t < length);
-        }
-      }
+      const auto* const at = reinterpret_cast<const T*>(x + (k - 3) * r.steps.token);
+      window[k] = (k + 1 < before() ? Lane::load(at) : Lane{}).unpack();
     }
   }
-  __device__ void store(T* at, const Channels<E>& u, float square, bool present) const {
-    const float scale = normalize ? rsqrtf(square + static_cast<float>(kRowNormEps)) : 1.f;
-    if (present) {
-      Lane::pack(product(scale, u)).store(at);
+  __device__ void next() {
+    token += kRound;
+    x += kRound * r.steps.token;
+    if (token == kRound * r.line.rounds) {
+      token = 0;
+      ++sample;
+      x += r.steps.turn;
     }
+  }
+};
+
+// Whether there is a token three before the k-th of a round.
+__device__ inline bool exists_three_before(int k, int present, int before) {
+  return k < 3 ? k + 1 < before : present > 0;
+}
+
+template <typename T, int D>
+struct RowsForward : RowLanes<T, D> {
+  using Base = RowLanes<T, D>;
+  using Base::E;
+  using typename Base::Group, typename Base::Lane;
+  using Place = LinePlace<Base>;
+  using Round = Lane[kRound][kMixerThreads];
+  static constexpr int kRounds = 3;       // in use and on their way
+  static constexpr int kStepsAtOnce = 2;  // whose sums over a row are four with both directions
+  using Base::Base;
+
+  __device__ void copy(const Place& place, Round& round, bool wanted) const {
+    if (wanted) {
+      const int here = place.present();
+#pragma unroll
+      for (int k = 0; k < kRound; ++k) {
+        copy_async(round[k][threadIdx.x], place.x + k * this->steps.token, k < here);
+      }
+    }
+    commit_copies();
+  }
+
+  template <bool kNormal>
+  __device__ void walk(Round (&ring)[kRounds]) const {
+    Place next(*this, this->line.share * this->piece), place = next;
+    Channels<E> window[3 + kStepsAtOnce];
+    next.load_before(window);
+    int left = static_cast<int>(this->line.share);
+#pragma unroll
+    for (int k = 0; k < kRounds - 1; ++k) {
+      copy(next, ring[k], left > k);
+      next.next();
+    }
+    auto* const rows = static_cast<T*>(this->p.rows[this->part]) + this->head * D + this->column;
+    auto* const others = rows + (this->s.batch * this->s.length - 3) * this->s.heads * D;
+    int slot = 0, free = kRounds - 1;
+    for (; left > 0; --left) {
+      copy(next, ring[free], left > kRounds - 1);
+      next.next();
+      free = free == kRounds - 1 ? 0 : free + 1;
+      wait_for_copies<kRounds - 1>();
+      const int row = place.row(), present = place.present(), before = place.before();
+      place.next();
+      const char* const target[2] = {advanced(rows, row, this->steps.row),
+                                     advanced(others, row, this->steps.row)};
+#pragma unroll
+      for (int k = 0; k < kRound; k += kStepsAtOnce) {
+        Channels<E> u[2 * kStepsAtOnce];
+        float squares[2 * kStepsAtOnce];
+#pragma unroll
+        for (int m = 0; m < 2 * kStepsAtOnce; ++m) {
+          const int step = m / 2;
+          window[3 + step] = ring[slot][k + step][threadIdx.x].unpack();
+          u[m] = this->convolve(window + step, m % 2);
+          add_product(u[m], u[m], tanh<T>(u[m]));
+          squares[m] = dot(u[m], u[m]);
+        }
+        if constexpr (kNormal) {
+          Group::template sum_four<T>(squares);
+        }
+#pragma unroll
+        for (int m = 0; m < 2 * kStepsAtOnce; ++m) {
+          const int step = k + m / 2;
+          const Lane made = finished<kNormal>(u[m], squares[m]);
+          auto* const at = reinterpret_cast<T*>(advanced(target[m % 2], this->steps.row, step));
+          if (m % 2 == 0 ? step < present : exists_three_before(step, present, before)) {
+            made.store(at);
+          }
+        }
+#pragma unroll
+        for (int j = 0; j < 3; ++j) {
+          window[j] = window[j + kStepsAtOnce];
+        }
+      }
+      slot = slot == kRounds - 1 ? 0 : slot + 1;
+    }
+  }
+  template <bool kNormal>
+  __device__ static Lane finished(const Channels<E>& u, float square) {
+    return Lane::pack(kNormal ? product(rsqrt_fast(square + static_cast<float>(kRowNormEps)), u)
+                              : u);
   }
 };
 
 template <typename T, int D>
 __global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
-    mixer_rows_kernel(const __grid_constant__ MixerRows<float> p, const Strips strips) {
-  const int64_t strip = RowsForward<T, D>::Group::group() / p.shape.heads;
-  RowsForward<T, D>(p, strips, strip).walk(strips.size);
+    mixer_rows_kernel(const __grid_constant__ MixerRows<float> p,
+                      const __grid_constant__ TokenLine line,
+                      const __grid_constant__ LineSteps steps) {
+  using Rows = RowsForward<T, D>;
+  __shared__ typename Rows::Round ring[Rows::kRounds];
+  const Rows rows(p, line, steps);
+  if (rows.normal()) {
+    rows.template walk<true>(ring);
+  } else {
+    rows.template walk<false>(ring);
+  }
 }
 
-// The gradient of a direction's convolution output at one token. First what is summed over the row, then the rest.
-template <int E>
+// The gradient of a direction's convolution output at a token, twice: first what is summed over the row, then the rest.
+template <typename T, int E>
 struct RowGradient {
-  Channels<E> u, slope, grad;  // SiLU, its derivative, what the row was given
+  Channels<E> u, slope, grad;  // SiLU, twice its derivative less one, what the row was given
 
-  // x[(first + j) % 4]: the four tokens by time. `sums`: <u, u> and <u, given>.
-  template <bool kReversed>
-  __device__ void begin(const Channels<E> (&x)[4], int first, const LaneTaps<E>& taps,
-                        const Channels<E>& given, float (&sums)[2]) {
-    u = {};
-#pragma unroll
-    for (int j = 0; j < kMixerTaps; ++j) {
-      add_product(u, taps.w[j], x[(first + (kReversed ? kMixerTaps - 1 - j : j)) % 4]);
-    }
-#pragma unroll
-    for (int i = 0; i < E; ++i) {
-      const float s = sigmoid(u.at[i]);
-      u.at[i] *= s;
-      slope.at[i] = fmaf(u.at[i], 1.f - s, s);
-    }
+  __device__ void begin(const Channels<E>& half, const Channels<E>& given) {
     grad = given;
-    sums[0] = dot(u, u);
-    sums[1] = dot(u, grad);
-  }
-  __device__ Channels<E> end(bool normalized, const float (&sums)[2]) const {
-    const float scale = normalized ? rsqrtf(sums[0] + static_cast<float>(kRowNormEps)) : 1.f;
-    const float part = normalized ? -sums[1] * scale * scale * scale : 0.f;
-    Channels<E> out;
 #pragma unroll
     for (int i = 0; i < E; ++i) {
-      out.at[i] = fmaf(part, u.at[i], scale * grad.at[i]) * slope.at[i];
+      const float h = tanh<T>(half.at[i]);
+      u.at[i] = fmaf(half.at[i], h, half.at[i]);
+      slope.at[i] = fmaf(u.at[i], 1.f - h, h);
     }
+  }
+  // `square`: <u, u>, `along`: <u, given>
+  template <bool kNormal>
+  __device__ Channels<E> end(float square, float along) const {
+    Channels<E> out = grad;
+    if constexpr (kNormal) {
+      const float scale = rsqrt_fast(square + static_cast<float>(kRowNormEps));
+      const float part = -along * (scale * scale);
+#pragma unroll
+      for (int i = 0; i < E; ++i) {
+        out.at[i] = fmaf(part, u.at[i], grad.at[i]) * scale;
+      }
+    }
+    add_product(out, out, slope);
     return out;
   }
 };
 
-// One group of the backward pass: a part of one head, some of the samples' strips.
 template <typename T, int D>
-struct RowsBackward {
-  static constexpr int E = kRowsChannels;
-  using Group = LaneGroup<D, E>;
-  using Lane = Packed<T, E>;
+struct RowsBackward : RowLanes<T, D> {
+  using Base = RowLanes<T, D>;
+  using Base::E;
+  using typename Base::Group, typename Base::Lane;
+  using Place = LinePlace<Base>;
+  // x and the forward direction's gradients; those of the other direction, of three tokens before.
+  using Round = Lane[kRound][3][kMixerThreads];
   const MixerRowGradients<float>& g;
-  const MixerRows<float>& p = g.forward;
-  const MixerShape& s = p.shape;
-  int64_t partial, head;
-  int part, column;
-  bool present, normalize;
-  LaneTaps<E> taps[2];
   Channels<E> grad_taps[2][kMixerTaps] = {};
 
-  __device__ explicit RowsBackward(const MixerRowGradients<float>& gradients)
-      : g(gradients),
-        partial(Group::group() / s.heads),
-        head(Group::group() % s.heads),
-        part(blockIdx.y),
-        column(Group::column()),
-        present(partial < g.partials),
-        normalize(p.normalize && part < 2),
-        taps{LaneTaps<E>(p.taps, taps_channel(s, 0, part, head, column)),
-             LaneTaps<E>(p.taps, taps_channel(s, 1, part, head, column))} {}
+  __device__ RowsBackward(const MixerRowGradients<float>& gradients, const TokenLine& l,
+                          const LineSteps& b)
+      : Base(gradients.forward, l, b), g(gradients) {}
 
-  // At step n the tokens n .. n + 3 give the forward direction's gradient at n + 3 and the other's at n; with those of
-  // the last steps they make dx at n. Four steps more than tokens; the taps' sums count every token once.
-  __device__ void walk(int64_t sample, int first, int size, bool active) {
-    const int before = -first, end = active ? static_cast<int>(s.length) - first : before;
-    const T* const x = static_cast<const T*>(p.qkv) + sample * p.batch_stride +
-                       part * p.part_stride + head * p.head_stride + first * p.time_stride + column;
-    const int64_t stride = s.heads * D, rows = s.batch * s.length * stride;
-    const int64_t row = ((sample * s.length + first) * s.heads + head) * D + column;
-    const T* const grads = static_cast<const T*>(g.grad_rows[part]) + row;
-    T* const target = static_cast<T*>(g.grad_qkv) +
-                      (((sample * s.length + first) * 3 + part) * s.heads + head) * D + column;
-    const auto exists = [&](int n) { return n >= before && n < end; };
-    // Slots turn with n: that of token n + 3, and of both gradients at step n, is (n + 3) % 4 counted from -4.
-    Channels<E> window[4], later[4] = {}, earlier[4] = {};
+  __device__ void copy(const Place& place, Round& round) const {
+    const auto* const grads =
+        static_cast<const T*>(g.grad_rows[this->part]) + this->head * D + this->column;
+    const auto* const others = grads + (this->s.batch * this->s.length - 3) * this->s.heads * D;
+    const uint32_t bytes = this->steps.row;
+    const int here = place.present(), before = place.before();
+    const char *const forward = advanced(grads, place.row(), bytes), *const reverse = advanced(
+                                                                         others, place.row(),
+                                                                         bytes);
 #pragma unroll
-    for (int k = 0; k < 3; ++k) {
-      window[k] = (exists(k - 4) ? Lane::load(x + (k - 4) * p.time_stride) : Lane{}).unpack();
+    for (int k = 0; k < kRound; ++k) {
+      copy_async(round[k][0][threadIdx.x], place.x + k * this->steps.token, k < here);
+      copy_async(round[k][1][threadIdx.x], advanced(forward, bytes, k), k < here);
+      copy_async(round[k][2][threadIdx.x], advanced(reverse, bytes, k),
+                 exists_three_before(k, here, before));
     }
-    for (int base = -4; base < size; base += 4) {
-      Lane tokens[4], up[4], down[4];
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const int n = base + k;
-        tokens[k] = exists(n + 3) ? Lane::load(x + (n + 3) * p.time_stride) : Lane{};
-        up[k] = exists(n + 3) ? Lane::load(grads + (n + 3) * stride) : Lane{};
-        down[k] = exists(n) ? Lane::load(grads + rows + n * stride) : Lane{};
-      }
-#pragma unroll
-      for (int k = 0; k < 4; ++k) {
-        const int n = base + k, newest = (k + 3) % 4;
-        window[newest] = tokens[k].unpack();
-        RowGradient<E> forward, reverse;
-        float sums[2][2];  // of both
-        forward.template begin<false>(window, k, taps[0], up[k].unpack(), sums[0]);
-        reverse.template begin<true>(window, k, taps[1], down[k].unpack(), sums[1]);
-        if (normalize) {
-          Group::sum_all(sums);
+  }
+
+  // Step n's gradients, the forward direction's at n + 3 and the other's at n, make parts of dx at n .. n + 3. A piece begins
+  // with the round before it, for its parts of dx in the piece.
+  template <bool kNormal>
+  __device__ void walk(Round (&ring)[2]) {
+    Place next(*this, this->line.share * this->piece - 1);
+    Channels<E> window[4], dx[4] = {};
+    next.load_before(window);
+    auto* const dx_first = static_cast<T*>(g.grad_qkv) +
+                           ((this->part - 9) * this->s.heads + this->head) * D + this->column;
+    copy(next, ring[0]);
+    commit_copies();
+    int slot = 0;
+#pragma unroll 1
+    for (int own = 0; own < 2; ++own) {
+#pragma unroll 1
+      for (int left = own ? static_cast<int>(this->line.share) : 1; left > 0; --left) {
+        const int row = next.row(), present = next.present(), before = next.before();
+        next.next();
+        if (left > own) {
+          copy(next, ring[slot ^ 1]);
         }
-        later[newest] = forward.end(normalize, sums[0]);
-        earlier[newest] = reverse.end(normalize, sums[1]);
-        Channels<E> dx = {};
+        commit_copies();
+        wait_for_copies<1>();
+        const char* const target = advanced(dx_first, row, 3 * this->steps.row);
 #pragma unroll
-        for (int j = 0; j < kMixerTaps; ++j) {
-          if (n + 3 >= 0 && n + 3 < size) {
-            add_product(grad_taps[0][j], later[newest], window[(k + j) % 4]);
+        for (int k = 0; k < kRound; ++k) {
+          step<kNormal>(window, dx, ring[slot][k]);
+          const Lane made = Lane::pack(dx[0]);
+          auto* const at = reinterpret_cast<T*>(advanced(target, this->steps.row, 3 * k));
+          if (own && exists_three_before(k, present, before)) {
+            made.store(at);
           }
-          if (n >= 0) {
-            add_product(grad_taps[1][j], earlier[newest], window[(k + 3 - j) % 4]);
+#pragma unroll
+          for (int j = 0; j < 3; ++j) {
+            window[j] = window[j + 1];
+            dx[j] = dx[j + 1];
           }
-          add_product(dx, taps[0].w[j], later[(k + 3 - j) % 4]);
-          add_product(dx, taps[1].w[j], earlier[(k + j) % 4]);
         }
-        if (n >= 0 && n < end) {
-          Lane::pack(dx).store(target + n * 3 * stride);
-        }
+        slot ^= 1;
       }
+      if (!own) {
+        clear_taps();
+      }
+    }
+  }
+  template <bool kNormal>
+  __device__ void step(Channels<E> (&window)[4], Channels<E> (&dx)[4],
+                       const Lane (&lanes)[3][kMixerThreads]) {
+    RowGradient<T, E> rows[2];
+    float sums[4];
+    window[3] = lanes[0][threadIdx.x].unpack();
+    dx[3] = {};
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      rows[r].begin(this->convolve(window, r), lanes[1 + r][threadIdx.x].unpack());
+      sums[2 * r] = dot(rows[r].u, rows[r].u);
+      sums[2 * r + 1] = dot(rows[r].u, rows[r].grad);
+    }
+    if constexpr (kNormal) {
+      Group::template sum_four<T>(sums);
+    }
+#pragma unroll
+    for (int r = 0; r < 2; ++r) {
+      const Channels<E> du = rows[r].template end<kNormal>(sums[2 * r], sums[2 * r + 1]);
+#pragma unroll
+      for (int j = 0; j < kMixerTaps; ++j) {
+        add_product(grad_taps[r][j], du, window[j]);
+        add_product(dx[j], du, this->taps[r].w[j]);
+      }
+    }
+  }
+  __device__ void clear_taps() {
+#pragma unroll
+    for (int i = 0; i < 2 * kMixerTaps; ++i) {
+      grad_taps[i / kMixerTaps][i % kMixerTaps] = {};
     }
   }
 
@@ -243,11 +370,12 @@ struct RowsBackward {
 #pragma unroll
     for (int direction = 0; direction < 2; ++direction) {
       const Channels<E>(&w)[kMixerTaps] = grad_taps[direction];
-      auto* const target = reinterpret_cast<float4*>(g.grad_taps) + partial * 6 * s.heads * D +
-                           taps_channel(s, direction, part, head, column);
+      auto* const target = reinterpret_cast<float4*>(g.grad_taps) +
+                           this->piece * 6 * this->s.heads * D + this->channel(direction);
 #pragma unroll
       for (int i = 0; i < E; ++i) {
-        target[i] = make_float4(w[0].at[i], w[1].at[i], w[2].at[i], w[3].at[i]);
+        const auto tap = [&](int j) { return 0.5f * w[direction == 0 ? j : 3 - j].at[i]; };
+        target[i] = make_float4(tap(0), tap(1), tap(2), tap(3));
       }
     }
   }
@@ -256,18 +384,18 @@ struct RowsBackward {
 template <typename T, int D>
 __global__ void __launch_bounds__(kMixerThreads, kRowsBackwardBlocks)
     mixer_rows_backward_kernel(const __grid_constant__ MixerRowGradients<float> g,
-                               const Strips strips) {
-  RowsBackward<T, D> group(g);
-  const int64_t items = group.s.batch * strips.count;
-  for (int64_t first = 0; first < items; first += g.partials) {
-    const int64_t item = first + group.partial;
-    const bool active = group.present && item < items;
-    group.walk(active ? item / strips.count : 0,
-               active ? static_cast<int>(item % strips.count) * strips.size : 0, strips.size,
-               active);
+                               const __grid_constant__ TokenLine line,
+                               const __grid_constant__ LineSteps steps) {
+  using Rows = RowsBackward<T, D>;
+  __shared__ typename Rows::Round ring[2];  // one in use, one on its way
+  Rows rows(g, line, steps);
+  if (rows.normal()) {
+    rows.template walk<true>(ring);
+  } else {
+    rows.template walk<false>(ring);
   }
-  if (group.present) {
-    group.store_taps();
+  if (rows.piece < g.partials) {
+    rows.store_taps();
   }
 }
 

@@ -79,13 +79,6 @@ __device__ inline Split<2> split_pair(const float* at) {
   return split_pair(two.x, two.y);
 }
 
-__device__ inline void multiply_tf32(float (&c)[4], const uint32_t (&a)[4],
-                                     const uint32_t (&b)[2]) {
-  asm("mma.sync.aligned.m16n8k8.row.col.f32.tf32.tf32.f32 {%0,%1,%2,%3}, {%4,%5,%6,%7}, {%8,%9}, "
-      "{%0,%1,%2,%3};"
-      : "+f"(c[0]), "+f"(c[1]), "+f"(c[2]), "+f"(c[3])
-      : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "r"(b[0]), "r"(b[1]));
-}
 // c [16, 8] += a [16, 8] b [8, 8]
 __device__ inline void multiply(float (&c)[4], const Split<4>& a, const Split<2>& b) {
   multiply_tf32(c, a.low, b.high);
