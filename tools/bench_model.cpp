@@ -1,4 +1,5 @@
-// comba bench train: training steps of whole models on images that lie on the device, as comba train takes them.
+// comba bench model and comba bench train: whole models on images that lie on the device; training steps as comba train
+// takes them.
 #include "classify/classifier.h"
 #include "classify/config.h"
 #include "tools/bench_timer.h"
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include <ATen/Context.h>
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
@@ -42,7 +44,8 @@ struct Arguments {
 struct Measured {
   std::string config;
   int64_t parameters = 0, batch = 0, size = 0;
-  double milliseconds = 0;  // a step
+  double milliseconds = 0;  // a step, or a forward pass as a CUDA graph where there is one
+  double eager = 0;         // a forward pass launch by launch; 0 for steps
   int64_t peak_memory = 0;  // bytes
   double images_per_second() const { return 1e3 * static_cast<double>(batch) / milliseconds; }
 };
@@ -58,6 +61,8 @@ class HeldBatch final : public vision::Task {
     images_ = at::randn({batch_size(), config.model.in_channels, size, size}, device);
     targets_ = at::rand({batch_size(), kClasses}, device).softmax(1);
   }
+  classify::Classifier& classifier() { return model_; }
+  const at::Tensor& images() const { return images_; }
   torch::nn::Module& model() override { return *model_; }
   int64_t steps_per_epoch() const override { return 1; }
   int64_t batch_size() const override { return config_.train.batch_size; }
@@ -66,6 +71,7 @@ class HeldBatch final : public vision::Task {
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
     return at::cross_entropy_loss(model_->forward(batch[0]).to(at::kFloat), batch[1]);
   }
+  std::vector<at::Tensor> parameters() const { return model_->parameters(); }
   vision::Metrics evaluate() override { return {}; }
   std::string primary_metric() const override { return ""; }
   std::string data_fingerprint() const override { return ""; }
@@ -100,17 +106,45 @@ double milliseconds_a_step(vision::TrainingStep& step, const vision::SideStream&
   return times[static_cast<size_t>(repeats / 2)];
 }
 
-Measured measure(const std::string& path, const classify::RunConfig& config,
-                 const at::Device& device, int repeats) {
+// A row of the table but for what is measured.
+Measured begin_row(const std::string& path, const classify::RunConfig& config,
+                   const HeldBatch& task) {
   Measured row{.config = std::filesystem::path(path).stem().string(),
                .batch = config.train.batch_size,
                .size = config.model.image_size};
-  const vision::SideStream stream(device, /*urgent=*/false);
-  HeldBatch task(config, device);
-  reset_peak_memory(device);
-  for (const at::Tensor& parameter : task.model().parameters()) {
+  for (const at::Tensor& parameter : task.parameters()) {
     row.parameters += parameter.numel();
   }
+  return row;
+}
+
+Measured measure_forward(const std::string& path, const classify::RunConfig& config,
+                         const at::Device& device, int repeats) {
+  HeldBatch task(config, device);
+  Measured row = begin_row(path, config, task);
+  task.model().eval();
+  reset_peak_memory(device);
+  const vision::Precision precision = vision::choose_precision(config.train.precision, device);
+  const Timed forward{[&](size_t) {
+                        const at::NoGradGuard no_grad;
+                        const vision::AutocastScope autocast(precision);
+                        return std::vector<at::Tensor>{task.classifier()->forward(task.images())};
+                      },
+                      1};
+  const DeviceTimer timer{device, repeats};
+  row.eager = timer.eager({forward})[0];
+  row.peak_memory = peak_memory(device);
+  const std::vector<double> graph = timer.graph({forward});
+  row.milliseconds = graph.empty() ? row.eager : graph[0];
+  return row;
+}
+
+Measured measure_steps(const std::string& path, const classify::RunConfig& config,
+                       const at::Device& device, int repeats) {
+  const vision::SideStream stream(device, /*urgent=*/false);
+  HeldBatch task(config, device);
+  Measured row = begin_row(path, config, task);
+  reset_peak_memory(device);
   task.model().train();
   vision::Optimizer optimizer(task.model(), {.weight_decay = config.train.weight_decay,
                                              .clip_grad = config.train.clip_grad});
@@ -141,18 +175,22 @@ nlohmann::ordered_json to_json(const std::vector<Measured>& rows, const at::Devi
                             {"parameters", row.parameters},
                             {"batch", row.batch},
                             {"image_size", row.size},
-                            {"step_ms", row.milliseconds},
+                            {row.eager > 0 ? "forward_ms" : "step_ms", row.milliseconds},
+                            {"eager_ms", row.eager},
                             {"images_per_second", row.images_per_second()},
                             {"peak_memory_bytes", row.peak_memory}});
   }
   return json;
 }
 
-void run_bench(const Arguments& a) {
+using Measure = Measured (*)(const std::string&, const classify::RunConfig&, const at::Device&,
+                             int);
+
+void run_bench(const Arguments& a, const char* what, Measure measure) {
   const at::Device device = vision::choose_device(a.device.empty() ? "auto" : a.device);
-  std::cout << fmt::format(
-      "training steps on {}, medians of {}\n{:<16} {:>8} {:>6} {:>10} {:>10} {:>10}\n",
-      device.str(), a.repeats, "config", "batch", "size", "ms a step", "img/s", "peak GiB");
+  std::cout << fmt::format("{} on {}, medians of {}\n{:<16} {:>8} {:>6} {:>10} {:>10} {:>10}\n",
+                           what, device.str(), a.repeats, "config", "batch", "size", "ms", "img/s",
+                           "peak GiB");
   std::vector<Measured> rows;
   for (const int64_t size : a.sizes) {
     for (const int64_t batch : a.batches) {
@@ -173,32 +211,40 @@ void run_bench(const Arguments& a) {
   }
 }
 
+void add_verb(CLI::App& bench, const std::string& name, const std::string& description,
+              const char* what, Measure measure) {
+  CLI::App* verb = bench.add_subcommand(name, description);
+  auto a = std::make_shared<Arguments>();
+  verb->add_option("config", a->configs, "configuration files, measured one after the other")
+      ->required()
+      ->check(CLI::ExistingFile);
+  verb->add_option("--set", a->assignments, "key=value of the configurations, as for comba train")
+      ->allow_extra_args(false);
+  verb->add_option("--batch", a->batches, "images at once; may be given several times")
+      ->check(CLI::Range(1, 1 << 20))
+      ->allow_extra_args(false);
+  verb->add_option("--size", a->sizes, "side of the images, px; may be given several times")
+      ->check(CLI::Range(1, 16384))
+      ->allow_extra_args(false);
+  verb->add_option("--device", a->device, "auto, cpu, cuda or cuda:N");
+  verb->add_option("--repeats", a->repeats, "measurements whose median is reported")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str();
+  verb->add_option("--json", a->json, "also write the figures here");
+  verb->footer(fmt::format(
+      "Example: comba bench {} configs/imagenet/comba_t.toml configs/imagenet/deit_t.toml "
+      "--batch 1024 --json {}.json",
+      name, name));
+  verb->callback([a, what, measure] { run_bench(*a, what, measure); });
+}
+
 }  // namespace
 
 void add_bench_model_command(CLI::App& bench) {
-  CLI::App* train = bench.add_subcommand(
-      "train", "Training steps of whole models on images that lie on the device");
-  auto a = std::make_shared<Arguments>();
-  train->add_option("config", a->configs, "configuration files, measured one beside the other")
-      ->required()
-      ->check(CLI::ExistingFile);
-  train->add_option("--set", a->assignments, "key=value of the configurations, as for comba train")
-      ->allow_extra_args(false);
-  train->add_option("--batch", a->batches, "images a step; may be given several times")
-      ->check(CLI::Range(1, 1 << 20))
-      ->allow_extra_args(false);
-  train->add_option("--size", a->sizes, "side of the images, px; may be given several times")
-      ->check(CLI::Range(1, 16384))
-      ->allow_extra_args(false);
-  train->add_option("--device", a->device, "auto, cpu, cuda or cuda:N");
-  train->add_option("--repeats", a->repeats, "groups of three steps whose median is reported")
-      ->check(CLI::Range(1, 10000))
-      ->capture_default_str();
-  train->add_option("--json", a->json, "also write the figures here");
-  train->footer(
-      "Example: comba bench train configs/imagenet/comba_t.toml configs/imagenet/deit_t.toml "
-      "--batch 1024 --json train.json");
-  train->callback([a] { run_bench(*a); });
+  add_verb(bench, "model", "Forward passes of whole models on images that lie on the device",
+           "forward passes, as CUDA graphs where there are any,", &measure_forward);
+  add_verb(bench, "train", "Training steps of whole models on images that lie on the device",
+           "training steps", &measure_steps);
 }
 
 }  // namespace comba::tools
