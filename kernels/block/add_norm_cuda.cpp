@@ -2,6 +2,7 @@
 #include "kernels/block/add_norm_kernels.h"
 #include "kernels/block/add_norm_operators.h"
 #include "kernels/block/element.h"
+#include "kernels/cuda/partial_sums_cuda.h"
 
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
@@ -77,9 +78,9 @@ void backward(const AddNormProblem& problem, const at::Tensor& grad_sum, const a
   C10_CUDA_CHECK(cuda::launch_add_norm_backward(*cuda::element_of(problem.x),
                                                 *cuda::element_of(grad_y), params,
                                                 c10::cuda::getCurrentCUDAStream()));
-  gradients.weight = sums.select(1, 0).sum(0);
+  gradients.weight = sum_partials(sums.select(1, 0));
   if (gradients.bias.defined()) {
-    gradients.bias = sums.select(1, 1).sum(0);
+    gradients.bias = sum_partials(sums.select(1, 1));
   }
 }
 

@@ -49,23 +49,34 @@ struct Columns {
       bias = load_floats<E>(p.bias + first);
     }
   }
-  // The threads beyond the width have no rows.
-  template <typename Body>
-  __device__ void walk(const BiasGeluParams& p, const Body& body) const {
-    for (int64_t row = int64_t{blockIdx.y} * kWarps + threadIdx.y; row < p.rows && first < p.width;
-         row += stride) {
-      body(row * p.width + first);
+  // The threads beyond the width have no rows. Two rows are asked for before the first is worked on.
+  template <typename Load, typename Body>
+  __device__ void walk(const BiasGeluParams& p, const Load& load, const Body& body) const {
+    if (first >= p.width) {
+      return;
+    }
+    int64_t row = int64_t{blockIdx.y} * kWarps + threadIdx.y;
+    for (; row + stride < p.rows; row += 2 * stride) {
+      const int64_t at = row * p.width + first, next = at + stride * p.width;
+      const auto a = load(at), b = load(next);
+      body(at, a);
+      body(next, b);
+    }
+    if (row < p.rows) {
+      const int64_t at = row * p.width + first;
+      body(at, load(at));
     }
   }
 };
 
 template <typename T>
-__global__ void __launch_bounds__(kLanes* kWarps, 4)
+__global__ void __launch_bounds__(kLanes* kWarps, 3)
     bias_gelu_kernel(const __grid_constant__ BiasGeluParams p) {
   const Columns<T> columns(p);
   using Lane = typename Columns<T>::Lane;
-  columns.walk(p, [&](int64_t at) {
-    auto u = Lane::load(static_cast<const T*>(p.x) + at).unpack();
+  const auto load = [&](int64_t at) { return Lane::load(static_cast<const T*>(p.x) + at); };
+  columns.walk(p, load, [&](int64_t at, const Lane& x) {
+    auto u = x.unpack();
 #pragma unroll
     for (int i = 0; i < Columns<T>::E; ++i) {
       const float x = u.at[i] + columns.bias.at[i];
@@ -76,16 +87,23 @@ __global__ void __launch_bounds__(kLanes* kWarps, 4)
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kLanes* kWarps, 4)
+__global__ void __launch_bounds__(kLanes* kWarps, 3)
     bias_gelu_backward_kernel(const __grid_constant__ BiasGeluParams p) {
   constexpr int E = Columns<T>::E;
   __shared__ float shared[kWarps][kLanes][E + 1];  // rows of lanes apart by an odd number of banks
   const Columns<T> columns(p);
   using Lane = typename Columns<T>::Lane;
   Channels<E> sums = {};
-  columns.walk(p, [&](int64_t at) {
-    const auto x = Lane::load(static_cast<const T*>(p.x) + at).unpack();
-    auto grad = Lane::load(static_cast<const T*>(p.grad_y) + at).unpack();
+  struct Loaded {
+    Lane x, grad;
+  };
+  const auto load = [&](int64_t at) {
+    return Loaded{Lane::load(static_cast<const T*>(p.x) + at),
+                  Lane::load(static_cast<const T*>(p.grad_y) + at)};
+  };
+  columns.walk(p, load, [&](int64_t at, const Loaded& loaded) {
+    const auto x = loaded.x.unpack();
+    auto grad = loaded.grad.unpack();
 #pragma unroll
     for (int i = 0; i < E; ++i) {
       const float u = x.at[i] + columns.bias.at[i];

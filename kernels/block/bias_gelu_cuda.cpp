@@ -2,6 +2,7 @@
 #include "kernels/block/bias_gelu_kernels.h"
 #include "kernels/block/bias_gelu_operators.h"
 #include "kernels/block/element.h"
+#include "kernels/cuda/partial_sums_cuda.h"
 
 #include <ATen/ops/empty.h>
 #include <c10/cuda/CUDAException.h>
@@ -54,7 +55,7 @@ at::Tensor backward(const at::Tensor& grad_y, const at::Tensor& x, const at::Ten
   }
   C10_CUDA_CHECK(
       cuda::launch_bias_gelu_backward(*cuda::element_of(x), p, c10::cuda::getCurrentCUDAStream()));
-  return sums.defined() ? sums.sum(0) : sums;
+  return sums.defined() ? sum_partials(sums) : sums;
 }
 
 constexpr BiasGeluBackend kBackend{&forward, &backward};

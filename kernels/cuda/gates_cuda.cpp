@@ -1,10 +1,10 @@
 // The CUDA backend of the gates' operator: device guard, stream, partial sums, launches.
 #include "kernels/cuda/gates_cuda.h"
 
+#include "kernels/cuda/partial_sums_cuda.h"
 #include "kernels/gates_operators.h"
 
 #include <ATen/ops/empty.h>
-#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -53,7 +53,7 @@ at::Tensor backward(const GateProblem& problem, const GateTensors& grads,
       {grad_log_alpha.const_data_ptr<float>(), grad_beta.const_data_ptr<float>(),
        grad_c.const_data_ptr<float>(), grad_raw.data_ptr<float>(), partial.data_ptr<float>()},
       c10::cuda::getCurrentCUDAStream()));
-  return partial.sum(0);
+  return sum_partials(partial);
 }
 
 constexpr GateBackend kBackend{&forward, &backward};

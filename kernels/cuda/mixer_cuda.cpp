@@ -1,6 +1,7 @@
 // The CUDA backend of the mixer operator: device guard, stream, partial sums, launches.
 #include "kernels/cuda/mixer_cuda.h"
 
+#include "kernels/cuda/partial_sums_cuda.h"
 #include "kernels/cuda/scan_cuda.h"
 #include "kernels/cuda/tensor_cores.h"
 #include "kernels/mixer_operators.h"
@@ -9,7 +10,6 @@
 
 #include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/empty.h>
-#include <ATen/ops/sum.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAException.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -90,7 +90,7 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
   launch(problem,
          [&](auto launcher, auto stream) { return launcher.rows_backward(params, stream); });
   const int64_t taps = given.taps.size(-1);
-  return partial.sum(0).narrow(-1, s.taps - taps, taps);
+  return sum_partials(partial).narrow(-1, s.taps - taps, taps);
 }
 
 void output(const MixerProblem& problem, const at::Tensor& o, const at::Tensor& merged,
@@ -119,7 +119,7 @@ at::Tensor output_backward(const MixerProblem& problem, const at::Tensor& merged
   params.grad_weight = partial.data_ptr<float>();
   launch(problem,
          [&](auto launcher, auto stream) { return launcher.output_backward(params, stream); });
-  return partial.sum(0);
+  return sum_partials(partial);
 }
 
 // Where a scan of so few heads and so long a sequence is not cut, which the fused kernel does not do.

@@ -1,8 +1,8 @@
 #include "vision/nn/projections.h"
 
-#include <array>
-
 #include <ATen/autocast_mode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/mm.h>
 #include <torch/csrc/autograd/custom_function.h>
 
@@ -25,50 +25,72 @@ at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
   return a.is_cuda() ? at::mm(a, b, at::kFloat) : at::mm(a.to(at::kFloat), b.to(at::kFloat));
 }
 
+// [rows, n] with zero columns behind, so that rows of half-width numbers are whole vectors of 16 bytes: products of others
+// take twice the time.
+at::Tensor padded(const at::Tensor& x) {
+  const int64_t missing = (8 - x.size(1) % 8) % 8;
+  return is_half(x) && x.is_cuda() && missing > 0 ? at::constant_pad_nd(x, {0, missing}) : x;
+}
+
 struct Project : torch::autograd::Function<Project> {
   static variable_list forward(AutogradContext* context, const Variable& x, const Variable& rows,
-                               const Variable& gate, const Variable& raw) {
+                               const std::optional<Variable>& gate, const Variable& raw) {
     const at::Tensor tokens = x.flatten(0, -2);
-    variable_list saved = {tokens}, out;
-    for (const Variable& weight : {rows, gate, raw}) {
-      saved.push_back(weight.defined() ? weight.to(x.scalar_type()) : weight);
-      if (!weight.defined()) {
-        out.emplace_back();
-        continue;
-      }
-      const at::Tensor factor = saved.back().t();
-      const bool wide = saved.size() == 4;
-      const at::Tensor y = wide ? wide_product(tokens, factor) : at::mm(tokens, factor);
-      out.push_back(y.view({x.size(0), x.size(1), -1}));
+    const auto factor = [&](const Variable& weight) {  // [d, n]
+      return weight.defined() ? weight.to(x.scalar_type()).t() : weight;
+    };
+    const auto shaped = [&](const at::Tensor& y) { return y.view({x.size(0), x.size(1), -1}); };
+    const at::Tensor a = factor(rows), b = factor(gate.value_or(at::Tensor())), c = factor(raw);
+    context->save_for_backward({tokens, a, c, b});
+    context->set_materialize_grads(false);
+    context->saved_data["weights"] = static_cast<int64_t>(rows.scalar_type());
+    const at::Tensor wide = wide_product(tokens, padded(c)).narrow(1, 0, raw.size(0));
+    variable_list out = {shaped(at::mm(tokens, a)), shaped(wide.contiguous())};
+    if (b.defined()) {
+      out.push_back(shaped(at::mm(tokens, b)));
     }
-    context->save_for_backward(saved);
-    context->saved_data["wide"] = static_cast<int64_t>(rows.scalar_type());
     return out;
   }
 
+  // The gradients of gate and raw, a few columns each, go through their products together.
   static variable_list backward(AutogradContext* context, variable_list gradients) {
     const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
     const variable_list saved = context->get_saved_variables();
-    const auto wide = static_cast<at::ScalarType>(context->saved_data["wide"].toInt());
+    const auto dtype = static_cast<at::ScalarType>(context->saved_data["weights"].toInt());
     const at::Tensor& tokens = saved[0];
+    const auto columns = [&](const at::Tensor& grad) {
+      return grad.flatten(0, -2).to(tokens.scalar_type());
+    };
+    // Outputs are rows, raw, gate; inputs the tokens, then rows, gate, raw.
+    const auto has = [&](size_t i) { return i < gradients.size() && gradients[i].defined(); };
+    variable_list out(4), few, factors;
     at::Tensor grad_tokens;
-    at::IntArrayRef sizes;
-    variable_list out(4);
-    for (size_t i = 0; i < 3; ++i) {
-      if (!gradients[i].defined() || !saved[i + 1].defined()) {
-        continue;
+    if (has(0)) {
+      const at::Tensor grad = columns(gradients[0]);
+      grad_tokens = at::mm(grad, saved[1].t());
+      out[1] = wide_product(grad.t(), tokens).to(dtype);
+    }
+    for (const size_t i : {1, 2}) {
+      if (has(i)) {
+        few.push_back(columns(gradients[i]));
+        factors.push_back(saved[i + 1]);
       }
-      sizes = gradients[i].sizes();
-      const at::Tensor grad = gradients[i].flatten(0, -2).to(tokens.scalar_type());
-      if (grad_tokens.defined()) {
-        grad_tokens.addmm_(grad, saved[i + 1]);
-      } else {
-        grad_tokens = at::mm(grad, saved[i + 1]);
+    }
+    if (!few.empty()) {
+      const at::Tensor grad = padded(at::cat(few, 1)), factor = padded(at::cat(factors, 1)).t();
+      grad_tokens = grad_tokens.defined() ? grad_tokens.addmm_(grad, factor) : at::mm(grad, factor);
+      const at::Tensor by_weight = wide_product(grad.t(), tokens).to(dtype);
+      int64_t first = 0;
+      for (const size_t i : {1, 2}) {
+        if (has(i)) {
+          out[4 - i] = by_weight.narrow(0, first, saved[i + 1].size(1)).clone();
+          first += saved[i + 1].size(1);
+        }
       }
-      out[i + 1] = wide_product(grad.t(), tokens).to(wide);
     }
     if (grad_tokens.defined()) {
-      out[0] = grad_tokens.view({sizes[0], sizes[1], -1});
+      const at::Tensor& like = gradients[has(0) ? 0 : has(1) ? 1 : 2];
+      out[0] = grad_tokens.view({like.size(0), like.size(1), -1});
     }
     return out;
   }
@@ -79,8 +101,9 @@ struct Project : torch::autograd::Function<Project> {
 Projected project(const torch::Tensor& x, const torch::Tensor& rows, const torch::Tensor& gate,
                   const torch::Tensor& raw) {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  const variable_list out = Project::apply(x, rows, gate, raw);
-  return {out[0], out[1], out[2]};
+  const variable_list out =
+      Project::apply(x, rows, gate.defined() ? std::optional(gate) : std::nullopt, raw);
+  return {out[0], gate.defined() ? out[2] : at::Tensor(), out[1]};
 }
 
 }  // namespace comba::vision
