@@ -3,6 +3,7 @@
 #include "kernels/gates.h"
 #include "kernels/mixer.h"
 #include "kernels/scan.h"
+#include "vision/nn/linear.h"
 #include "vision/nn/prepared_comba.h"
 #include "vision/nn/projections.h"
 
@@ -226,13 +227,13 @@ torch::Tensor CombaMixer::forward(const torch::Tensor& x, int64_t prefix) {
   const torch::Tensor qkv = projected.rows.unflatten(-1, {3, heads_, head_dim_});
   torch::Tensor gate = projected.gate;
   if (gate.defined()) {
-    gate = g_proj.size() > 1 ? g_proj[1](gate) : gate;
+    gate = g_proj.size() > 1 ? linear_with_bias(g_proj[1], gate) : gate;
     gate = gate.unflatten(-1, {heads_, head_dim_});
   }
   const Gates g = gates(projected.raw);
   const torch::Tensor y =
       prefix == 0 && takes_fused(x) ? fused(qkv, g, gate) : composed(qkv, g, gate, prefix);
-  return o_proj(y.flatten(2));
+  return linear_with_bias(o_proj, y.flatten(2));
 }
 
 std::unique_ptr<PreparedMixer> CombaMixer::prepare(const at::TensorOptions& options,

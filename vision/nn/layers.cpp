@@ -2,6 +2,7 @@
 
 #include "kernels/block/add_norm.h"
 #include "kernels/block/bias_gelu.h"
+#include "vision/nn/linear.h"
 
 #include <cmath>
 
@@ -10,7 +11,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/gelu.h>
 #include <ATen/ops/layer_norm.h>
-#include <ATen/ops/linear.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/custom_function.h>
@@ -117,8 +117,9 @@ MlpImpl::MlpImpl(int64_t width, int64_t hidden, bool bias)
       fc2(register_module("fc2", make_linear(hidden, width, bias))) {}
 
 torch::Tensor MlpImpl::forward(const torch::Tensor& x) {
-  return fc2(x.is_cuda() ? kernels::bias_gelu(at::linear(x, fc1->weight), fc1->bias)
-                         : at::gelu(fc1(x)));
+  return linear_with_bias(fc2, x.is_cuda()
+                                   ? kernels::bias_gelu(at::linear(x, fc1->weight), fc1->bias)
+                                   : at::gelu(linear_with_bias(fc1, x)));
 }
 
 PatchEmbedImpl::PatchEmbedImpl(int64_t channels, int64_t width, int64_t patch_size)
@@ -128,11 +129,10 @@ PatchEmbedImpl::PatchEmbedImpl(int64_t channels, int64_t width, int64_t patch_si
 
 torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
   const int64_t p = proj->options.stride()->at(0), side = images.size(2) / p;
-  const torch::Tensor patches = images.unflatten(3, {images.size(3) / p, p})
+  const torch::Tensor patches = images.to(product_dtype(images))
+                                    .unflatten(3, {images.size(3) / p, p})
                                     .unflatten(2, {side, p})
                                     .permute({0, 2, 4, 1, 3, 5})
-                                    .to(product_dtype(images), /*non_blocking=*/false,
-                                        /*copy=*/false, at::MemoryFormat::Contiguous)
                                     .flatten(3)
                                     .flatten(1, 2);
   return at::linear(patches, proj->weight.flatten(1), proj->bias);

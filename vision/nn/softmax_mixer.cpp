@@ -1,6 +1,7 @@
 #include "vision/nn/softmax_mixer.h"
 
 #include "vision/nn/layers.h"
+#include "vision/nn/linear.h"
 #include "vision/nn/prepared_softmax.h"
 
 #include <ATen/ops/cat.h>
@@ -25,13 +26,13 @@ torch::Tensor attend(const torch::Tensor& qkv, int64_t heads, int64_t prefix) {
   };
   const torch::Tensor mixed =
       prefix == 0
-          ? attention(0, length, length)
+          ? at::scaled_dot_product_attention(parts[0], parts[1], parts[2])
           : at::cat({attention(0, prefix, prefix), attention(prefix, length - prefix, length)}, 2);
   return mixed.transpose(1, 2).reshape({batch, length, width});
 }
 
 torch::Tensor SoftmaxMixer::forward(const torch::Tensor& x, int64_t prefix) {
-  return proj(attend(qkv(x), heads_, prefix));
+  return linear_with_bias(proj, attend(linear_with_bias(qkv, x), heads_, prefix));
 }
 
 std::unique_ptr<PreparedMixer> SoftmaxMixer::prepare(const at::TensorOptions& options, bool) {
