@@ -239,11 +239,26 @@ void speak_as(int64_t rank) {
   }
 }
 
+// What is wrong with the arguments is said once, not by every rank.
+void check_before_launch(const Arguments& arguments) {
+  choose_run_folder(arguments);
+  int64_t batch_size = 0;
+  if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
+    tracking::TrackConfig config;
+    tracking::read_track_config(arguments.config, arguments.set, config);
+    batch_size = config.train.batch_size;
+  } else {
+    classify::RunConfig config;
+    classify::read_run_config(arguments.config, arguments.set, config);
+    batch_size = config.train.batch_size;
+  }
+  check_batch_size(batch_size, arguments.gpus);
+}
+
 void run_train(const Arguments& arguments) {
   const std::optional<vision::RankPlace> place = vision::rank_place();
   if (!place && arguments.gpus > 1) {
-    choose_run_folder(arguments);  // what is wrong with the arguments is said once
-    config_task(read_config_file(arguments.config), arguments.config);
+    check_before_launch(arguments);
     return launch_ranks(arguments.gpus);
   }
   if (!place) {
