@@ -171,7 +171,7 @@ TEST_F(TrainRanks, ThreeRanksAreOneProcess) {
 }
 
 TEST_F(TrainRanks, ASignalToOneStopsAllAfterTheSameStepAndTheResumedRunHasTheSameBits) {
-  const Strings keys = {"train.batch_size=50", "train.max_steps=120"};
+  const Strings keys = {"train.batch_size=50", "train.max_steps=40"};
   const Strings two = {"--gpus", "2"}, again = {"--gpus", "2", "--resume"};
   ASSERT_EQ(run("straight", train("straight", keys, two)).code, 0);
   const pid_t launcher = start("stopped", train("stopped", keys, two));
@@ -187,7 +187,7 @@ TEST_F(TrainRanks, ASignalToOneStopsAllAfterTheSameStepAndTheResumedRunHasTheSam
   EXPECT_TRUE(fs::exists(folder_ / "stopped/checkpoints" / ("step-" + std::to_string(step))));
   const Outcome resumed = run("again", train("stopped", keys, again));
   EXPECT_EQ(resumed.code, 0) << resumed.err;
-  EXPECT_SAYS(resumed.err, "step " + std::to_string(step) + " of 120");
+  EXPECT_SAYS(resumed.err, "step " + std::to_string(step) + " of 40");
   EXPECT_TRUE(last_weights("straight") == last_weights("stopped"));
 }
 
