@@ -26,7 +26,6 @@
 #include <unistd.h>
 
 namespace comba::vision {
-namespace fs = std::filesystem;
 namespace {
 
 c10::Device device_of(const torch::nn::Module& model) {
