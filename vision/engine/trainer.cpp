@@ -14,7 +14,7 @@
 #include "vision/engine/run_log.h"
 #include "vision/engine/schedule.h"
 #include "vision/engine/stop_signal.h"
-#include "vision/nn/layers.h"
+#include "vision/nn/batch_share.h"
 
 #include <cmath>
 #include <optional>
@@ -59,6 +59,9 @@ std::string hash_of(const std::string& text) {
 class Trainer {
  public:
   Trainer(Task& task, const TrainOptions& options, const RunOptions& run);
+  ~Trainer() { set_batch_share({}); }
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
   TrainResult run();
 
  private:
@@ -173,7 +176,8 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
   state_.config_hash = hash_of(run.config);
   checkpoints_.emplace(RunParts{task, optimizer_, average_, state_}, run.folder, run.config,
                        options.keep, run.ranks);
-  set_batch_share({ranks_.rank(), ranks_.size()});
+  set_batch_share(
+      {ranks_.rank(), ranks_.size(), [this](const at::Tensor& tensor) { ranks_.sum(tensor); }});
   if (ranks_.size() > 1) {
     reducer_.emplace(task.model(), run.ranks);
   }

@@ -1,5 +1,7 @@
 #include "vision/nn/layers.h"
 
+#include "vision/nn/batch_share.h"
+
 #include <cmath>
 
 #include <ATen/ops/addcmul.h>
@@ -98,23 +100,18 @@ torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
   return proj(images).flatten(2).transpose(1, 2);
 }
 
-namespace {
-BatchShare batch_share;  // of the process, like LibTorch's generators
-}  // namespace
-
-void set_batch_share(const BatchShare& share) { batch_share = share; }
-
 torch::Tensor drop_path(const torch::Tensor& branch, double rate, bool training) {
   if (!training || rate <= 0.0) {
     return branch;
   }
   std::vector<int64_t> shape(branch.dim(), 1);
+  const BatchShare& share = batch_share();
   const int64_t samples = branch.size(0);
-  shape[0] = samples * batch_share.size;
+  shape[0] = samples * share.size;
   const double keep = 1.0 - rate;
   const torch::Tensor mask = at::empty(shape, branch.options().requires_grad(false))
                                  .bernoulli_(keep)
-                                 .narrow(0, batch_share.rank * samples, samples);
+                                 .narrow(0, share.rank * samples, samples);
   return branch * mask.div_(keep);
 }
 

@@ -51,13 +51,6 @@ class PatchEmbedImpl : public torch::nn::Module {
 };
 TORCH_MODULE(PatchEmbed);
 
-// Which part of each batch this process has, where several share it: the `rank`-th of `size` equal ones. What is drawn at random
-// for samples is drawn for the whole batch by each of them, so that it does not depend on their number.
-struct BatchShare {
-  int64_t rank = 0, size = 1;
-};
-void set_batch_share(const BatchShare& share);
-
 // Stochastic depth: in training drops a sample's branch with probability `rate`, else divides by 1 - rate.
 torch::Tensor drop_path(const torch::Tensor& branch, double rate, bool training);
 
