@@ -45,6 +45,8 @@ struct RunConfig {
       "ce";  // ce: cross entropy | bce: every class by itself, all that is in a mix is there
   double label_smoothing = 0.1;
   vision::TrainOptions train;
+  // No keys: the share of every batch, and of what is evaluated, that this process has, see datasets::LoaderOptions.
+  int64_t rank = 0, ranks = 1;
 };
 
 // Registers every key of a classification config.

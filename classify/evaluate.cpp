@@ -102,6 +102,19 @@ at::Tensor Scorer::add(const at::Tensor& logits, const at::Tensor& labels) {
   return predictions;
 }
 
+void Scorer::gather(vision::Ranks& ranks) {
+  std::vector<double> counts = {loss_, static_cast<double>(count_), static_cast<double>(top1_),
+                                static_cast<double>(top5_)};
+  counts.insert(counts.end(), confusion_.begin(), confusion_.end());
+  const std::vector<double> sums = ranks.sum(counts);  // whole numbers below 2^53 stay whole
+  loss_ = sums[0];
+  count_ = std::llround(sums[1]);
+  top1_ = std::llround(sums[2]);
+  top5_ = std::llround(sums[3]);
+  std::transform(sums.begin() + 4, sums.end(), confusion_.begin(),
+                 [](double count) { return std::llround(count); });
+}
+
 Evaluation Scorer::result() const {
   COMBA_CHECK(count_ > 0, "evaluating: the data has no images");
   const auto images = static_cast<double>(count_);
@@ -115,7 +128,7 @@ Evaluation Scorer::result() const {
 }
 
 Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& config,
-                    const c10::Device& device, int64_t examples) {
+                    const c10::Device& device, int64_t examples, vision::Ranks* ranks) {
   const at::NoGradGuard no_grad;
   model->eval();
   const vision::Precision precision = device.is_cuda()
@@ -140,6 +153,9 @@ Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& con
     logits = logits.to(at::kFloat);
     const at::Tensor predictions = scorer.add(logits, labels_of(batch).to(device));
     keep_examples(kept, batch, stream, config, logits, predictions, examples);
+  }
+  if (ranks != nullptr) {
+    scorer.gather(*ranks);
   }
   Evaluation evaluation = scorer.result();
   evaluation.correct = std::move(kept.correct);

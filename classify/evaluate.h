@@ -5,6 +5,7 @@
 #include "classify/config.h"
 #include "classify/stream.h"
 #include "datasets/image.h"
+#include "vision/engine/distributed.h"
 #include "vision/nn/normaliser.h"
 
 #include <cstdint>
@@ -47,6 +48,8 @@ class Scorer {
   explicit Scorer(int64_t classes);
   // logits: [N, classes] fp32, labels: [N] int64, both on one device. Returns predictions [N] on the CPU.
   at::Tensor add(const at::Tensor& logits, const at::Tensor& labels);
+  // Adds what the scorers of all ranks have counted.
+  void gather(vision::Ranks& ranks);
   Evaluation result() const;
 
  private:
@@ -56,8 +59,9 @@ class Scorer {
 };
 
 // Runs the model, in eval mode, over the whole stream; keeps the first `examples` right and wrong ones. On
-// the CPU it computes in fp32 whatever train.precision says.
+// the CPU it computes in fp32 whatever train.precision says. Several ranks, each with its share of the images in its stream, get
+// the figures of all images, each counted once; the examples are of the own share.
 Evaluation evaluate(Classifier& model, BatchStream& stream, const RunConfig& config,
-                    const c10::Device& device, int64_t examples);
+                    const c10::Device& device, int64_t examples, vision::Ranks* ranks = nullptr);
 
 }  // namespace comba::classify

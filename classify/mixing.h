@@ -1,7 +1,7 @@
 // Mixup and CutMix (timm 1.0.31, data/mixup.py): an image of a batch and its partner become one, and so do their labels.
 //
 // What is mixed is a function of (seed, epoch, batch number) alone. The partner is the image at the mirrored place of a group
-// of 64, so that a batch could be shared out in multiples of 64; TrainingBatches takes whole batches alone.
+// of 64, so that ranks can share a batch out in multiples of 64 and mix the same pairs.
 #pragma once
 
 #include "datasets/image.h"

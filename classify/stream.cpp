@@ -43,7 +43,9 @@ class SyntheticStream final : public BatchStream {
         channels_(config.model.in_channels),
         training_(purpose == Purpose::training),
         size_(training_ ? config.data.synthetic_size
-                        : std::max<int64_t>(config.data.synthetic_size / 10, 1)) {
+                        : std::max<int64_t>(config.data.synthetic_size / 10, 1)),
+        rank_(config.rank),
+        ranks_(config.ranks) {
     const int64_t classes = config.classes > 0 ? config.classes : kDefaultClasses;
     for (int64_t c = 0; c < classes; ++c) {
       classes_.push_back(fmt::format("synthetic{:04d}", c));
@@ -56,7 +58,8 @@ class SyntheticStream final : public BatchStream {
   }
 
   int64_t batches_per_epoch() const override {
-    return training_ ? size_ / batch_size_ : (size_ + batch_size_ - 1) / batch_size_;
+    const int64_t mine = share(size_, rank_ + 1) - share(size_, rank_), most = most_at_once();
+    return training_ ? size_ / batch_size_ : (mine + most - 1) / most;
   }
   int64_t size() const override { return size_; }
   void start(int64_t epoch, int64_t first_batch) override {
@@ -68,9 +71,13 @@ class SyntheticStream final : public BatchStream {
     if (!ready()) {
       return false;
     }
-    const int64_t first = batch_++ * batch_size_;
+    const int64_t number = batch_++;
+    const int64_t first = training_ ? number * batch_size_ + share(batch_size_, rank_)
+                                    : share(size_, rank_) + number * most_at_once();
+    const int64_t end = training_ ? number * batch_size_ + share(batch_size_, rank_ + 1)
+                                  : std::min(first + most_at_once(), share(size_, rank_ + 1));
     const int64_t bytes = image_size_ * image_size_ * channels_;
-    datasets::make_room(batch, std::min(batch_size_, size_ - first), batch_size_, bytes, memory_);
+    datasets::make_room(batch, end - first, end - first, bytes, memory_);
     std::fill(batch.views.begin(), batch.views.end(), 0);
     for (int64_t i = 0; i < batch.size; ++i) {
       batch.indices[static_cast<size_t>(i)] = first + i;
@@ -87,6 +94,10 @@ class SyntheticStream final : public BatchStream {
  private:
   static constexpr int64_t kGrid = 8;
   static constexpr int64_t kDefaultClasses = 10;
+
+  // Where the share of a rank of `count` things begins, as the loader has it.
+  int64_t share(int64_t count, int64_t rank) const { return count * rank / ranks_; }
+  int64_t most_at_once() const { return batch_size_ / ranks_; }
 
   // Fills one image and returns its label.
   int64_t paint(int64_t index, uint8_t* pixels) const {
@@ -116,7 +127,7 @@ class SyntheticStream final : public BatchStream {
   uint64_t seed_;
   int64_t batch_size_, image_size_, channels_;
   bool training_;
-  int64_t size_;
+  int64_t size_, rank_, ranks_;
   int64_t epoch_ = 0, batch_ = 0;
   std::vector<std::string> classes_;
   std::vector<std::vector<uint8_t>> patterns_;  // [class][kGrid * kGrid * channels]
@@ -165,6 +176,8 @@ std::unique_ptr<BatchStream> open_stream(const RunConfig& config, Purpose purpos
   datasets::LoaderOptions options;
   options.transform = config.transform;
   options.batch_size = config.train.batch_size;
+  options.rank = config.rank;
+  options.world = config.ranks;
   options.training = training;
   options.repeats = config.data.repeats;
   options.seed = static_cast<uint64_t>(config.seed);

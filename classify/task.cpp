@@ -5,6 +5,8 @@
 #include "vision/base/error.h"
 #include "vision/base/log.h"
 
+#include <utility>
+
 #include <ATen/Context.h>
 #include <ATen/ops/binary_cross_entropy_with_logits.h>
 #include <ATen/ops/cross_entropy_loss.h>
@@ -13,6 +15,12 @@ namespace comba::classify {
 namespace {
 
 constexpr int64_t kReportExamples = 24, kReportImages = 32;
+
+RunConfig shared_out(RunConfig config, const vision::Ranks& ranks) {
+  config.rank = ranks.rank();
+  config.ranks = ranks.size();
+  return config;
+}
 
 int64_t class_count(const RunConfig& config, const BatchStream& train) {
   const auto data = static_cast<int64_t>(train.classes().size());
@@ -38,11 +46,13 @@ at::Tensor targets_of(const TrainingBatch& batch, const RunConfig& config) {
 
 }  // namespace
 
-ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device)
-    : config_(config),
+ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device,
+                           std::shared_ptr<vision::Ranks> ranks)
+    : config_(shared_out(config, *ranks)),
       device_(device),
-      train_(config, device),
-      eval_(open_stream(config, Purpose::evaluation)) {
+      ranks_(std::move(ranks)),
+      train_(config_, device),
+      eval_(open_stream(config_, Purpose::evaluation)) {
   const BatchStream& train = train_.stream();
   COMBA_CHECK(
       train.classes() == eval_->classes(),
@@ -76,7 +86,7 @@ torch::Tensor ClassifyTask::loss(const std::vector<torch::Tensor>& batch) {
 }
 
 vision::Metrics ClassifyTask::evaluate() {
-  last_ = classify::evaluate(model_, *eval_, config_, device_, kReportExamples);
+  last_ = classify::evaluate(model_, *eval_, config_, device_, kReportExamples, ranks_.get());
   return {{"loss", last_.loss}, {"top1", last_.top1}, {"top5", last_.top5}};
 }
 

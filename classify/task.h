@@ -6,6 +6,7 @@
 #include "classify/evaluate.h"
 #include "classify/stream.h"
 #include "classify/training_batches.h"
+#include "vision/engine/distributed.h"
 #include "vision/engine/task.h"
 
 #include <map>
@@ -19,7 +20,9 @@ namespace comba::classify {
 class ClassifyTask final : public vision::Task {
  public:
   // Opens the data, seeds LibTorch's generators, makes the model on `device`.
-  ClassifyTask(const RunConfig& config, const c10::Device& device);
+  // One of several ranks takes its share of the batches and of the evaluation.
+  ClassifyTask(const RunConfig& config, const c10::Device& device,
+               std::shared_ptr<vision::Ranks> ranks = vision::alone());
 
   torch::nn::Module& model() override { return *model_; }
   Classifier& classifier() { return model_; }
@@ -40,6 +43,7 @@ class ClassifyTask final : public vision::Task {
  private:
   RunConfig config_;
   c10::Device device_;
+  std::shared_ptr<vision::Ranks> ranks_;
   TrainingBatches train_;
   std::unique_ptr<BatchStream> eval_;
   Classifier model_{nullptr};

@@ -197,13 +197,17 @@ TrainingBatch TrainingBatches::next() {
   if (!config_.mix.on(epoch_)) {
     return {images_, labels_, {}};
   }
-  COMBA_CHECK(images_.size(0) == config_.train.batch_size,
-              "mixing training images: the batch has {} of the {} images of train.batch_size; "
-              "expected all, as shares of a batch cannot be mixed each by itself: train in one "
-              "process, or set data.mixup = 0 and data.cutmix = 0",
-              images_.size(0), config_.train.batch_size);
-  const auto mixes = draw_mixes(config_.mix, images_.size(0), images_.size(2),
-                                static_cast<uint64_t>(config_.seed), epoch_, step);
+  const int64_t share = images_.size(0), ranks = config_.ranks;
+  COMBA_CHECK(share * ranks == config_.train.batch_size && (ranks == 1 || share % kMixGroup == 0),
+              "mixing training images: each of {} ranks has {} of the {} images of "
+              "train.batch_size, expected all images together, and of each rank a multiple of {}, "
+              "as an image and its partner belong to one: take batches of a multiple of {}, or set "
+              "data.mixup = 0 and data.cutmix = 0",
+              ranks, share, config_.train.batch_size, kMixGroup, kMixGroup * ranks);
+  const auto all = draw_mixes(config_.mix, share * ranks, images_.size(2),
+                              static_cast<uint64_t>(config_.seed), epoch_, step);
+  const auto first = all.begin() + share * config_.rank;
+  const std::vector<Mix> mixes(first, first + share);
   return {mix_images(images_, mixes), labels_, mixes};
 }
 

@@ -1,9 +1,11 @@
 // comba train: configuration in, run folder out.
 #include "classify/task.h"
 #include "tools/commands.h"
+#include "tools/launch_ranks.h"
 #include "tracking/task.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+#include "vision/engine/distributed.h"
 #include "vision/engine/precision.h"
 #include "vision/engine/trainer.h"
 
@@ -11,8 +13,12 @@
 #include <filesystem>
 #include <iostream>
 #include <memory>
+#include <optional>
 #include <string>
+#include <thread>
 #include <vector>
+
+#include <c10/core/impl/VirtualGuardImpl.h>
 
 namespace comba::tools {
 namespace fs = std::filesystem;
@@ -24,6 +30,7 @@ struct Arguments {
   std::string run;
   std::string device = "auto";
   bool resume = false;
+  int64_t gpus = 0;
 };
 
 // The run was stopped by a signal after it had saved its state.
@@ -109,37 +116,95 @@ struct Job {
   int64_t seed = 0;
 };
 
-Job open_job(const Arguments& arguments) {
-  const c10::Device device = vision::choose_device(arguments.device);
+// Of a rank: the GPU of its place on the host.
+c10::Device choose_device(const Arguments& arguments,
+                          const std::optional<vision::RankPlace>& place) {
+  if (!place || arguments.device == "cpu") {
+    return vision::choose_device(arguments.device);
+  }
+  if (arguments.device != "auto" && arguments.device != "cuda") {
+    throw UsageError(fmt::format(
+        "--device {}: each of {} ranks takes the GPU of its number on its host; expected auto, "
+        "cuda or cpu (CUDA_VISIBLE_DEVICES picks GPUs)",
+        arguments.device, place->size));
+  }
+  const c10::Device device = vision::choose_device(fmt::format("cuda:{}", place->local_rank));
+  c10::impl::VirtualGuardImpl(device.type()).setDevice(device);
+  return device;
+}
+
+// Its share of the host's cores, where the configuration does not say how many threads.
+template <typename Config>
+void share_cores(Config& config, const std::optional<vision::RankPlace>& place) {
+  if (!place) {
+    return;
+  }
+  const int64_t cores = std::thread::hardware_concurrency();
+  const int64_t share = std::max<int64_t>(1, cores / place->local_size);
+  for (int64_t* threads : {&config.data.threads, &config.train.threads}) {
+    *threads = *threads > 0 ? *threads : share;
+  }
+}
+
+void check_batch_size(int64_t batch, int64_t ranks) {
+  if (batch % ranks == 0) {
+    return;
+  }
+  const int64_t less = batch / ranks * ranks, more = less + ranks;
+  throw UsageError(
+      fmt::format("train.batch_size = {}: it is of all ranks together, and {} ranks cannot share "
+                  "it out evenly; take {}{}, or another number of ranks",
+                  batch, ranks, less > 0 ? fmt::format("{} or ", less) : "", more));
+}
+
+Job open_job(const Arguments& arguments, const std::optional<vision::RankPlace>& place,
+             const c10::Device& device, const std::shared_ptr<vision::Ranks>& ranks) {
   Job job;
   if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
     tracking::TrackConfig config;
     job.resolved = tracking::read_track_config(arguments.config, arguments.set, config);
-    job.task = std::make_unique<tracking::TrackTask>(config, device);
+    check_batch_size(config.train.batch_size, ranks->size());
+    share_cores(config, place);
+    job.task = std::make_unique<tracking::TrackTask>(config, device, ranks);
     job.train = config.train;
     job.seed = config.seed;
   } else {
     classify::RunConfig config;
     job.resolved = classify::read_run_config(arguments.config, arguments.set, config);
-    job.task = std::make_unique<classify::ClassifyTask>(config, device);
+    check_batch_size(config.train.batch_size, ranks->size());
+    share_cores(config, place);
+    job.task = std::make_unique<classify::ClassifyTask>(config, device, ranks);
     job.train = config.train;
     job.seed = config.seed;
   }
   return job;
 }
 
-void run_train(const Arguments& arguments) {
-  const fs::path run = choose_run_folder(arguments);
-  const Job job = open_job(arguments);  // before the folder exists: wrong data paths leave no trace
-  fs::create_directories(run);
-  log::set_file((run / "log.txt").string());
+std::string describe_rate(const vision::TrainOptions& train) {
+  const std::string peak =
+      fmt::format("peak lr {:.3g} at {} images per step", train.peak_lr(), train.batch_size);
+  return train.lr_batch > 0
+             ? fmt::format("{} ({:.3g} for {} of them)", peak, train.lr, train.lr_batch)
+             : peak;
+}
+
+void train_as(const Arguments& arguments, const std::optional<vision::RankPlace>& place,
+              const std::shared_ptr<vision::Ranks>& ranks, const c10::Device& device) {
+  // Before the folder exists: wrong data paths leave no trace.
+  const fs::path run = ranks->first() ? choose_run_folder(arguments) : fs::path();
+  const Job job = open_job(arguments, place, device, ranks);
+  if (ranks->first()) {
+    fs::create_directories(run);
+    log::set_file((run / "log.txt").string());
+  }
   int64_t parameters = 0;
   for (const auto& parameter : job.task->model().parameters()) {
     parameters += parameter.numel();
   }
-  log::info("run {}: {} parameters on {}, {} steps an epoch, peak lr {:.3g} at {} images per step",
-            run.string(), parameters, job.task->model().parameters()[0].device().str(),
-            job.task->steps_per_epoch(), job.train.peak_lr(), job.train.batch_size);
+  log::info("run {}: {} parameters on {}{}, {} steps an epoch, {}", run.string(), parameters,
+            job.task->model().parameters()[0].device().str(),
+            place ? fmt::format(" and {} ranks", place->size) : "", job.task->steps_per_epoch(),
+            describe_rate(job.train));
   const vision::TrainResult result =
       vision::train(*job.task, job.train,
                     {.folder = run,
@@ -147,15 +212,72 @@ void run_train(const Arguments& arguments) {
                                           run.filename().string()),
                      .config = job.resolved,
                      .seed = job.seed,
-                     .resume = arguments.resume});
+                     .resume = arguments.resume,
+                     .ranks = ranks});
+  ranks->leave();
   if (result.signal != 0) {
     throw Interrupted(
-        fmt::format("stopped by signal {} after step {}; the state is saved. Go on with: comba "
-                    "train {} --run {} --resume",
-                    result.signal, result.steps, arguments.config, run.string()),
+        ranks->first()
+            ? fmt::format("stopped by signal {} after step {}; the state is saved. Go on "
+                          "with: comba train {} --run {} --resume",
+                          result.signal, result.steps, arguments.config, run.string())
+            : fmt::format("stopped after step {}", result.steps),
         result.signal);
   }
-  print_result(result, job.task->primary_metric(), run);
+  if (ranks->first()) {
+    print_result(result, job.task->primary_metric(), run);
+  }
+}
+
+// Rank 0 speaks for all; of the others only what goes wrong is heard.
+void speak_as(int64_t rank) {
+  if (rank > 0) {
+    log::set_level(log::Level::warning);
+    log::set_sink([rank](log::Level, std::string_view line) {
+      fmt::print(stderr, "[rank {}] {}\n", rank, line);
+    });
+  }
+}
+
+// What is wrong with the arguments is said once, not by every rank.
+void check_before_launch(const Arguments& arguments) {
+  choose_run_folder(arguments);
+  int64_t batch_size = 0;
+  if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
+    tracking::TrackConfig config;
+    tracking::read_track_config(arguments.config, arguments.set, config);
+    batch_size = config.train.batch_size;
+  } else {
+    classify::RunConfig config;
+    classify::read_run_config(arguments.config, arguments.set, config);
+    batch_size = config.train.batch_size;
+  }
+  check_batch_size(batch_size, arguments.gpus);
+}
+
+void run_train(const Arguments& arguments) {
+  const std::optional<vision::RankPlace> place = vision::rank_place();
+  if (!place && arguments.gpus > 1) {
+    check_before_launch(arguments);
+    return launch_ranks(arguments.gpus);
+  }
+  if (!place) {
+    return train_as(arguments, place, vision::alone(), choose_device(arguments, place));
+  }
+  speak_as(place->rank);
+  const c10::Device device = choose_device(arguments, place);
+  const std::shared_ptr<vision::Ranks> ranks = vision::join_ranks(*place, device);
+  try {
+    train_as(arguments, place, ranks, device);
+  } catch (const Interrupted&) {
+    throw;
+  } catch (const c10::Error& error) {
+    ranks->fail(error.what_without_backtrace());
+    throw;
+  } catch (const std::exception& error) {
+    ranks->fail(error.what());
+    throw;
+  }
 }
 
 }  // namespace
@@ -174,9 +296,15 @@ void add_train_command(CLI::App& app) {
                     "go on from the newest valid checkpoint of the run");
   command->add_option("--device", arguments->device,
                       "auto (CUDA if there is one), cpu, cuda or cuda:N");
+  command
+      ->add_option("--gpus", arguments->gpus,
+                   "GPUs of this host to train on, a process each; train.batch_size is of all "
+                   "together (with --device cpu: as many processes on the processor)")
+      ->check(CLI::Range(1, 1024));
   command->footer(
       "A run folder holds config.toml, log.txt, results.csv, metrics.jsonl, report.html and\n"
       "checkpoints/{best,last,step-N}. Ctrl-C saves a checkpoint and ends; --resume goes on.\n"
+      "Several hosts: torchrun --nnodes 2 --nproc-per-node 8 ... --no-python comba train CONFIG.\n"
       "Every key: comba config.   Example: comba train configs/mnist5k.toml --set seed=1");
   command->callback([arguments] { run_train(*arguments); });
 }

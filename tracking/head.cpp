@@ -1,5 +1,7 @@
 #include "tracking/head.h"
 
+#include "vision/nn/batch_norm.h"
+
 #include <numbers>
 
 #include <ATen/ops/arange.h>
@@ -9,7 +11,6 @@
 #include <ATen/ops/stack.h>
 #include <torch/nn/init.h>
 #include <torch/nn/modules/activation.h>
-#include <torch/nn/modules/batchnorm.h>
 #include <torch/nn/modules/conv.h>
 
 namespace comba::tracking {
@@ -22,7 +23,7 @@ torch::nn::Sequential make_branch(int64_t in, int64_t width, int64_t out) {
   for (int64_t divisor = 1; divisor <= 8; divisor *= 2) {
     const int64_t next = width / divisor;
     branch->push_back(torch::nn::Conv2d(torch::nn::Conv2dOptions(in, next, 3).padding(1)));
-    branch->push_back(torch::nn::BatchNorm2d(next));
+    branch->push_back(vision::BatchNorm2d(next));
     branch->push_back(torch::nn::ReLU());
     in = next;
   }

@@ -14,8 +14,12 @@ constexpr int kMostDraws = 1000;  // of a sample
 
 PairLoader::PairLoader(std::shared_ptr<const PairSampler> sampler, const PairLoaderOptions& options)
     : sampler_(std::move(sampler)), options_(options) {
+  COMBA_CHECK(options_.batch_size >= options_.ranks,
+              "loading training pairs: batches of {} for {} ranks: expected a pair for each; take "
+              "larger batches (train.batch_size)",
+              options_.batch_size, options_.ranks);
   COMBA_CHECK(
-      options_.batch_size > 0 && batches_per_epoch() > 0,
+      batches_per_epoch() > 0 || (options_.last_short && options_.samples > 0),
       "loading training pairs: {} samples an epoch do not fill a batch of {}; take smaller batches "
       "(train.batch_size) or more samples (data.samples)",
       options_.samples, options_.batch_size);
@@ -28,8 +32,18 @@ PairLoader::PairLoader(std::shared_ptr<const PairSampler> sampler, const PairLoa
 }
 
 int64_t PairLoader::batches_per_epoch() const {
-  const int64_t more = options_.last_short ? options_.batch_size - 1 : 0;
-  return (options_.samples + more) / options_.batch_size;
+  if (!options_.last_short) {
+    return options_.samples / options_.batch_size;
+  }
+  const int64_t most = options_.batch_size / options_.ranks;
+  return (share(options_.samples, options_.rank + 1) - first_of(0) + most - 1) / most;
+}
+
+int64_t PairLoader::first_of(int64_t number) const {
+  if (!options_.last_short) {
+    return number * options_.batch_size + share(options_.batch_size, options_.rank);
+  }
+  return share(options_.samples, options_.rank) + number * (options_.batch_size / options_.ranks);
 }
 
 void PairLoader::start(int64_t epoch, int64_t first_batch) {
@@ -40,7 +54,11 @@ bool PairLoader::next(PairBatch& batch) { return batches_->next(batch); }
 
 int64_t PairLoader::open(int64_t number, PairBatch& batch) const {
   const CropOptions& crops = options_.crops;
-  batch.size = std::min(options_.batch_size, options_.samples - number * options_.batch_size);
+  batch.size = options_.batch_size / options_.ranks;
+  if (options_.last_short) {
+    batch.size =
+        std::min(batch.size, share(options_.samples, options_.rank + 1) - first_of(number));
+  }
   batch.templates.resize(static_cast<size_t>(batch.size * options_.templates * crops.template_size *
                                              crops.template_size * 3));
   batch.search.resize(static_cast<size_t>(batch.size * crops.search_size * crops.search_size * 3));
@@ -49,7 +67,7 @@ int64_t PairLoader::open(int64_t number, PairBatch& batch) const {
 }
 
 void PairLoader::fill(int64_t number, int64_t place, PairBatch& batch) {
-  const TrainingPair pair = make(number * options_.batch_size + place);
+  const TrainingPair pair = make(first_of(number) + place);
   uint8_t* to = batch.templates.data() + static_cast<size_t>(place) * batch.templates.size() /
                                              static_cast<size_t>(batch.size);
   for (const datasets::Image& image : pair.templates) {

@@ -22,6 +22,8 @@ struct PairLoaderOptions {
       "fail";  // an image that cannot be read: fail | skip (another sample takes its place)
   int64_t max_bad = 100;
   bool last_short = false;  // keep the batch that is not full
+  // Whose share of the batches it makes, or with last_short of all samples: as datasets::LoaderOptions has it.
+  int64_t rank = 0, ranks = 1;
 };
 
 struct PairBatch {
@@ -39,6 +41,8 @@ class PairLoader {
   bool next(PairBatch& batch);
 
  private:
+  int64_t share(int64_t count, int64_t rank) const { return count * rank / options_.ranks; }
+  int64_t first_of(int64_t number) const;  // sample of a batch
   int64_t open(int64_t number, PairBatch& batch) const;
   void fill(int64_t number, int64_t place, PairBatch& batch);
   TrainingPair make(int64_t index);

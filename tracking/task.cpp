@@ -51,8 +51,12 @@ int64_t loader_threads(int64_t wanted, const c10::Device& device) {
 
 }  // namespace
 
-TrackTask::TrackTask(const TrackConfig& config, const c10::Device& device)
-    : config_(config), device_(device), normalise_(config.data.mean, config.data.std, device) {
+TrackTask::TrackTask(const TrackConfig& config, const c10::Device& device,
+                     std::shared_ptr<vision::Ranks> ranks)
+    : config_(config),
+      device_(device),
+      ranks_(std::move(ranks)),
+      normalise_(config.data.mean, config.data.std, device) {
   if (config_.data.train.empty() || config_.data.eval.empty()) {
     throw UsageError(
         "configuration: data.train and data.eval are empty; give videos, e.g. --set "
@@ -95,7 +99,9 @@ std::unique_ptr<PairLoader> TrackTask::open(const std::vector<std::string>& name
                                  .threads = loader_threads(data.threads, device_),
                                  .on_bad = data.on_bad,
                                  .max_bad = data.max_bad,
-                                 .last_short = !training});
+                                 .last_short = !training,
+                                 .rank = ranks_->rank(),
+                                 .ranks = ranks_->size()});
 }
 
 void TrackTask::start_epoch(int64_t epoch, int64_t first_step) { train_->start(epoch, first_step); }
@@ -136,7 +142,7 @@ vision::Metrics TrackTask::evaluate() {
   network_->eval();
   pictures_.clear();
   eval_->start(0, 0);
-  double sums[5] = {}, count = 0;
+  std::vector<double> sums(6, 0.0);  // of the losses, and the number of pairs
   PairBatch batch;
   while (eval_->next(batch)) {
     const std::vector<torch::Tensor> tensors = on_device(batch);
@@ -147,11 +153,13 @@ vision::Metrics TrackTask::evaluate() {
     const TrackingLoss loss = tracking_loss(maps, tensors[2], config_.loss);
     const auto share = static_cast<double>(batch.size);
     const at::Tensor* const parts[] = {&loss.total, &loss.focal, &loss.giou, &loss.l1, &loss.iou};
-    for (int i = 0; i < 5; ++i) {
+    for (size_t i = 0; i < 5; ++i) {
       sums[i] += share * parts[i]->item<double>();
     }
-    count += share;
+    sums[5] += share;
   }
+  sums = ranks_->sum(sums);
+  const double count = sums[5];
   network_->train(was_training);
   return {{"loss", sums[0] / count},
           {"focal", sums[1] / count},

@@ -3,6 +3,7 @@
 
 #include "tracking/config.h"
 #include "tracking/pair_loader.h"
+#include "vision/engine/distributed.h"
 #include "vision/engine/task.h"
 #include "vision/nn/normaliser.h"
 
@@ -17,7 +18,9 @@ namespace comba::tracking {
 class TrackTask final : public vision::Task {
  public:
   // Reads the annotations, seeds LibTorch's generators, makes the network on `device`.
-  TrackTask(const TrackConfig& config, const c10::Device& device);
+  // One of several ranks takes its share of the batches and of the evaluation.
+  TrackTask(const TrackConfig& config, const c10::Device& device,
+            std::shared_ptr<vision::Ranks> ranks = vision::alone());
 
   torch::nn::Module& model() override { return *network_; }
   int64_t steps_per_epoch() const override { return train_->batches_per_epoch(); }
@@ -43,6 +46,7 @@ class TrackTask final : public vision::Task {
 
   TrackConfig config_;
   c10::Device device_;
+  std::shared_ptr<vision::Ranks> ranks_;
   vision::Normaliser normalise_;
   std::string fingerprint_;
   std::unique_ptr<PairLoader> train_, eval_;

@@ -84,6 +84,31 @@ TEST(SyntheticStream, GivesTheSameBatchesFromAnyStart) {
   EXPECT_NE(first.pixels, second.pixels);
 }
 
+TEST(SyntheticStream, RanksEvaluateEveryImageOnceAndShareTrainingBatches) {
+  RunConfig config = tiny_config({"data.synthetic_size=110", "train.batch_size=9"});
+  const auto whole = open_stream(config, Purpose::training);
+  datasets::Batch all, part;
+  whole->start(1, 2);
+  ASSERT_TRUE(whole->next(all));
+  std::vector<int64_t> evaluated, trained;
+  config.ranks = 3;
+  for (config.rank = 0; config.rank < config.ranks; ++config.rank) {
+    const auto evaluation = open_stream(config, Purpose::evaluation);  // 11 images
+    evaluation->start(0, 0);
+    while (evaluation->next(part)) {
+      EXPECT_LE(part.size, 3);
+      evaluated.insert(evaluated.end(), part.indices.begin(), part.indices.end());
+    }
+    const auto training = open_stream(config, Purpose::training);
+    EXPECT_EQ(training->batches_per_epoch(), whole->batches_per_epoch());
+    training->start(1, 2);
+    ASSERT_TRUE(training->next(part));
+    trained.insert(trained.end(), part.indices.begin(), part.indices.end());
+  }
+  EXPECT_EQ(evaluated, (std::vector<int64_t>{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}));
+  EXPECT_EQ(trained, all.indices);
+}
+
 TEST(OpenStream, RefusesToEvaluateOnTheTrainingImagesUnasked) {
   const testing_tools::TemporaryFolder root;
   datasets::write_class_folders(root.path() / "train", 2, 2);

@@ -15,6 +15,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/ops/arange.h>
+#include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
@@ -316,6 +317,21 @@ TEST(TrainingBatches, AFileThatNoDecoderReadsIsNamedOrGrey) {
   grey.start(0, 0);
   const at::Tensor images = grey.next().images;
   EXPECT_TRUE(images.equal(images.slice(2, 0, 1).slice(3, 0, 1).expand_as(images)));
+}
+
+TEST(TrainingBatches, RanksMixTheirSharesAsOneProcessMixesTheBatch) {
+  RunConfig config = tiny_config({"train.batch_size=128", "data.synthetic_size=384",
+                                  "data.mixup=0.8", "data.cutmix=1.0", "data.mix_mode=image"});
+  const TrainingBatch whole = batch_of(config, 1, 2);
+  std::vector<at::Tensor> images, targets;
+  config.ranks = 2;
+  for (config.rank = 0; config.rank < 2; ++config.rank) {
+    const TrainingBatch share = batch_of(config, 1, 2);
+    images.push_back(share.images);
+    targets.push_back(mix_labels(share.labels, share.mixes, 4, 0.1));
+  }
+  EXPECT_TRUE(at::cat(images).equal(whole.images));
+  EXPECT_TRUE(at::cat(targets).equal(mix_labels(whole.labels, whole.mixes, 4, 0.1)));
 }
 
 TEST(TrainingBatches, AShareOfABatchIsNotMixed) {

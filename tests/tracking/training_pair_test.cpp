@@ -189,6 +189,39 @@ TEST_F(PairLoaderTest, AnEvaluationKeepsTheLastShortBatch) {
   EXPECT_FALSE(loader.next(batch));
 }
 
+TEST_F(PairLoaderTest, RanksShareEveryBatchAndEvaluateEveryPairOnce) {
+  for (const bool evaluation : {false, true}) {
+    std::vector<float> whole, shared[3];
+    const auto read = [&](PairLoaderOptions o, std::vector<float>& targets) {
+      o.last_short = evaluation;
+      PairLoader loader(sampler, o);
+      loader.start(2, 0);
+      for (PairBatch batch; loader.next(batch);) {
+        targets.insert(targets.end(), batch.targets.begin(), batch.targets.end());
+      }
+    };
+    PairLoaderOptions o = options(2);
+    o.batch_size = 6;
+    read(o, whole);
+    o.ranks = 3;
+    for (o.rank = 0; o.rank < 3; ++o.rank) {
+      read(o, shared[o.rank]);
+    }
+    std::vector<float> together;
+    // Two pairs, four numbers each, of every batch; or all pairs of a rank, then those of the next.
+    const size_t turn = evaluation ? whole.size() : 8;
+    for (size_t first = 0; first < whole.size() && together.size() < whole.size(); first += turn) {
+      for (const std::vector<float>& part : shared) {
+        const auto from = part.begin() + static_cast<std::ptrdiff_t>(std::min(first, part.size()));
+        const auto count =
+            std::min<std::ptrdiff_t>(part.end() - from, static_cast<std::ptrdiff_t>(turn));
+        together.insert(together.end(), from, from + count);
+      }
+    }
+    EXPECT_EQ(together, whole);
+  }
+}
+
 TEST_F(PairLoaderTest, AnUnreadableFrameStopsOrIsPassedOver) {
   write("00000011.jpg", "not an image");
   PairBatch batch;

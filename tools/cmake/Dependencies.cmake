@@ -45,6 +45,11 @@ if(COMBA_TORCH)
     find_package(CUDAToolkit REQUIRED)
     # The header alone: the library is loaded when first needed.
     find_path(COMBA_NVJPEG_INCLUDE_DIR nvjpeg.h HINTS ${CUDAToolkit_INCLUDE_DIRS} "${COMBA_CUDA_WHEELS}/include")
+    file(GLOB COMBA_NCCL_WHEEL "${COMBA_DEPS_DIR}/venv/lib/python3*/site-packages/nvidia/nccl/include")
+    find_path(COMBA_NCCL_INCLUDE_DIR nccl.h HINTS ${COMBA_NCCL_WHEEL} ${CUDAToolkit_INCLUDE_DIRS})
+    if(NOT COMBA_NCCL_INCLUDE_DIR)
+      message(STATUS "nccl.h was not found: training runs on one GPU")
+    endif()
   endif()
 
   # find_package(Torch) looks for a GPU unless the architectures are named, and fails where there is none.

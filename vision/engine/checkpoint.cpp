@@ -151,6 +151,21 @@ std::vector<Candidate> candidates(const fs::path& folder) {
 
 }  // namespace
 
+std::string to_text(const CheckpointState& state) { return to_json(state).dump(); }
+
+CheckpointState state_of(const std::string& text) { return from_json(Json::parse(text)); }
+
+NamedTensors weights_of(const torch::nn::Module& model) {
+  NamedTensors tensors;
+  for (const auto& item : model.named_parameters()) {
+    tensors.emplace_back(item.key(), item.value().detach());
+  }
+  for (const auto& item : model.named_buffers()) {
+    tensors.emplace_back(item.key(), item.value().detach());
+  }
+  return tensors;
+}
+
 void save_checkpoint(const fs::path& path, const Checkpoint& checkpoint) {
   AtomicFolder folder(path);
   Json json = to_json(checkpoint.state);

@@ -15,6 +15,8 @@
 #include <optional>
 #include <string>
 
+#include <torch/nn/module.h>
+
 namespace comba::vision {
 
 inline constexpr int64_t kCheckpointVersion = 1;
@@ -33,6 +35,10 @@ struct CheckpointState {
   std::string config_hash;  // crc32c of the configuration's text
 };
 
+// As text, and back.
+std::string to_text(const CheckpointState& state);
+CheckpointState state_of(const std::string& text);
+
 struct Checkpoint {
   CheckpointState state;
   NamedTensors model;
@@ -49,6 +55,9 @@ struct LoadedCheckpoint {
   std::map<std::string, at::Tensor> model, ema, optimizer;
   std::string config;
 };
+
+// All parameters and buffers, by name.
+NamedTensors weights_of(const torch::nn::Module& model);
 
 // Writes the folder whole or not at all; throws Error naming the file and the reason.
 void save_checkpoint(const std::filesystem::path& path, const Checkpoint& checkpoint);

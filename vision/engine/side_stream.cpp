@@ -24,6 +24,15 @@ void StreamMark::hold_current() const {
   }
 }
 
+StreamMark mark_current(const c10::Device& device) {
+  StreamMark mark;
+  if (device.is_cuda()) {
+    mark.event_.emplace(device.type());
+    mark.event_->record(current_stream(device));
+  }
+  return mark;
+}
+
 SideStream::SideStream(const c10::Device& device, bool urgent) : device_(device) {
   if (device.is_cuda()) {
     const c10::impl::VirtualGuardImpl guard(device.type());

@@ -18,8 +18,12 @@ class StreamMark {
 
  private:
   friend class SideStream;
+  friend StreamMark mark_current(const c10::Device& device);
   std::optional<c10::Event> event_;
 };
+
+// Behind what the current stream of the device holds.
+StreamMark mark_current(const c10::Device& device);
 
 class SideStream {
  public:

@@ -5,60 +5,28 @@
 #include "vision/base/log.h"
 #include "vision/base/progress.h"
 #include "vision/base/stopwatch.h"
-#include "vision/engine/checkpoint.h"
 #include "vision/engine/ema.h"
+#include "vision/engine/gradient_reducer.h"
 #include "vision/engine/optimizer.h"
+#include "vision/engine/rank_checks.h"
+#include "vision/engine/run_checkpoints.h"
 #include "vision/engine/run_log.h"
 #include "vision/engine/schedule.h"
 #include "vision/engine/side_stream.h"
+#include "vision/engine/stop_signal.h"
 #include "vision/engine/training_step.h"
+#include "vision/nn/batch_share.h"
 
-#include <atomic>
 #include <cmath>
-#include <csignal>
 #include <optional>
-#include <tuple>
+#include <utility>
 
-#include <ATen/Context.h>
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
 #include <unistd.h>
 
 namespace comba::vision {
-namespace fs = std::filesystem;
 namespace {
-
-std::atomic<int> signal_received{0};
-
-void on_signal(int signal) {
-  int none = 0;
-  if (!signal_received.compare_exchange_strong(none, signal)) {
-    _exit(128 + signal);
-  }
-}
-
-// Catches SIGINT and SIGTERM while alive.
-class SignalScope {
- public:
-  SignalScope() {
-    signal_received = 0;
-    struct sigaction action {};
-    action.sa_handler = on_signal;
-    sigemptyset(&action.sa_mask);
-    sigaction(SIGINT, &action, &interrupt_);
-    sigaction(SIGTERM, &action, &terminate_);
-  }
-  ~SignalScope() {
-    sigaction(SIGINT, &interrupt_, nullptr);
-    sigaction(SIGTERM, &terminate_, nullptr);
-  }
-  SignalScope(const SignalScope&) = delete;
-  SignalScope& operator=(const SignalScope&) = delete;
-
- private:
-  struct sigaction interrupt_ {
-  }, terminate_{};
-};
 
 c10::Device device_of(const torch::nn::Module& model) {
   const auto parameters = model.parameters();
@@ -88,25 +56,16 @@ std::string hash_of(const std::string& text) {
                      crc32c({reinterpret_cast<const uint8_t*>(text.data()), text.size()}));
 }
 
-NamedTensors weights_of(const torch::nn::Module& model) {
-  NamedTensors tensors;
-  for (const auto& item : model.named_parameters()) {
-    tensors.emplace_back(item.key(), item.value().detach());
-  }
-  for (const auto& item : model.named_buffers()) {
-    tensors.emplace_back(item.key(), item.value().detach());
-  }
-  return tensors;
-}
-
 class Trainer {
  public:
   Trainer(Task& task, const TrainOptions& options, const RunOptions& run);
+  ~Trainer() { set_batch_share({}); }
+  Trainer(const Trainer&) = delete;
+  Trainer& operator=(const Trainer&) = delete;
   TrainResult run();
 
  private:
-  void resume_from(const LoadedCheckpoint& checkpoint);
-  void load_weights(const std::map<std::string, at::Tensor>& tensors);
+  void begin();
   void train_epoch();
   void train_step();
   void flush_loss();
@@ -114,23 +73,25 @@ class Trainer {
   void close_epoch();
   void evaluate();
   bool save();
-  NamedTensors optimizer_state() const;
   bool finished() const { return state_.step >= total_steps_; }
-  bool stopping() const { return signal_received != 0 || finished(); }
+  bool stopping() const { return stop_.received() != 0 || finished(); }
   bool epoch_over() const { return state_.epoch_step >= steps_per_epoch_; }
-  fs::path checkpoints() const { return run_.folder / "checkpoints"; }
 
   Task& task_;
   TrainOptions options_;
   RunOptions run_;
+  Ranks& ranks_;
+  StopSignal stop_;
   c10::Device device_;
   int64_t steps_per_epoch_, total_steps_;
   Schedule schedule_;
   Optimizer optimizer_;
   TrainingStep step_;
   std::optional<WeightAverage> average_;
-  std::optional<RunLog> log_;
+  std::optional<GradientReducer> reducer_;  // with several ranks
+  std::optional<RunLog> log_;               // of rank 0
   CheckpointState state_;
+  std::optional<RunCheckpoints> checkpoints_;
   TrainResult result_;
   int64_t pending_steps_ = 0;   // whose losses are not read yet
   double interval_loss_ = 0.0;  // of the steps since the last log line
@@ -141,9 +102,7 @@ class Trainer {
   int64_t trained_steps_ = 0, epoch_steps_here_ = 0;
   double skipped_seen_ = 0.0;
   bool improved_ = false;
-  std::tuple<double, int64_t, std::string> best_kept_;  // of the last checkpoint written
   int64_t evaluated_step_ = -1;
-  std::string save_failure_;
   Stopwatch interval_clock_;
 };
 
@@ -169,17 +128,6 @@ std::string in_words(const Metrics& stages) {
   return text.empty() ? text : text + " %)";
 }
 
-// What a process that was killed in the middle of a write has left behind.
-void remove_leftovers(const fs::path& folder) {
-  for (const auto& entry : fs::directory_iterator(folder)) {
-    const std::string name = entry.path().filename().string();
-    if (name.starts_with('.') && name.find(".tmp.") != std::string::npos) {
-      std::error_code ignored;
-      fs::remove_all(entry.path(), ignored);
-    }
-  }
-}
-
 // The schedule spans the epochs even if max_steps stops earlier: a run that is cut short and later resumed
 // with a larger max_steps is the run that was never cut.
 Schedule make_schedule(const TrainOptions& options, int64_t steps_per_epoch) {
@@ -201,6 +149,8 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
     : task_(task),
       options_(options),
       run_(run),
+      ranks_(*run.ranks),
+      stop_(run.ranks),
       device_(device_of(task.model())),
       steps_per_epoch_(task.steps_per_epoch()),
       total_steps_(planned_steps(options, steps_per_epoch_)),
@@ -225,89 +175,36 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
   }
   state_.data_fingerprint = task.data_fingerprint();
   state_.config_hash = hash_of(run.config);
-  best_kept_ = {state_.best_metric, state_.best_epoch, state_.best_weights};
-}
-
-void Trainer::load_weights(const std::map<std::string, at::Tensor>& tensors) {
-  const at::NoGradGuard no_grad;
-  const auto load = [&](const std::string& name, at::Tensor target) {
-    const auto found = tensors.find(name);
-    COMBA_CHECK(found != tensors.end() && found->second.sizes() == target.sizes(),
-                "restoring the weights: tensor {} is missing or has another shape (another model?)",
-                name);
-    target.copy_(found->second);
-  };
-  for (const auto& item : task_.model().named_parameters()) {
-    load(item.key(), item.value());
-  }
-  for (const auto& item : task_.model().named_buffers()) {
-    load(item.key(), item.value());
+  checkpoints_.emplace(RunParts{task, optimizer_, average_, state_}, run.folder, run.config,
+                       options.keep, run.ranks);
+  set_batch_share(
+      {ranks_.rank(), ranks_.size(), [this](const at::Tensor& tensor) { ranks_.sum(tensor); }});
+  if (ranks_.size() > 1) {
+    reducer_.emplace(task.model(), run.ranks);
+    step_.set_reducer(&*reducer_);
   }
 }
 
-void Trainer::resume_from(const LoadedCheckpoint& checkpoint) {
-  COMBA_CHECK(checkpoint.state.data_fingerprint == state_.data_fingerprint,
-              "resuming from {}: the training data has changed (fingerprint {}, expected {}); give "
-              "the data "
-              "the run was started with, or start a new run",
-              checkpoint.path.string(), state_.data_fingerprint, checkpoint.state.data_fingerprint);
-  if (checkpoint.state.config_hash != state_.config_hash) {
-    log::warning(
-        "resuming from {}: the configuration differs from the one the run was started with",
-        checkpoint.path.string());
+// From the newest checkpoint, if that is asked for, or from the beginning.
+void Trainer::begin() {
+  check_agreement(ranks_, "what they train on",
+                  fmt::format("configuration {}, data {}, {} steps an epoch", state_.config_hash,
+                              state_.data_fingerprint, steps_per_epoch_));
+  checkpoints_->prepare();
+  const std::string resumed = run_.resume ? checkpoints_->resume() : "";
+  if (!resumed.empty()) {
+    skipped_seen_ = optimizer_.skipped();
+    log::info("resuming from {}: step {} of {}", resumed, state_.step, total_steps_);
   }
-  const std::string hash = state_.config_hash;
-  state_ = checkpoint.state;
-  state_.config_hash = hash;
-  load_weights(checkpoint.model);
-  optimizer_.load_state(checkpoint.optimizer);
-  if (average_) {
-    average_->load_state(checkpoint.ema.empty() ? checkpoint.model : checkpoint.ema,
-                         state_.ema_updates);
+  check_equal_weights(ranks_, task_.model(), "before the first step");
+  if (ranks_.first()) {
+    write_file_atomic(run_.folder / "config.toml", run_.config);
+    log_.emplace(run_.folder, resumed.empty() ? -1 : state_.step);
   }
-  const auto restore = [&](const char* name, const c10::Device& device) {
-    const auto found = checkpoint.optimizer.find(name);
-    if (found != checkpoint.optimizer.end()) {
-      at::Generator generator = at::globalContext().defaultGenerator(device);
-      generator.set_state(found->second);
-    }
-  };
-  restore("rng.cpu", at::kCPU);
-  if (device_.is_cuda()) {
-    restore("rng.cuda", device_);
-  }
-  skipped_seen_ = optimizer_.skipped();
-  best_kept_ = {state_.best_metric, state_.best_epoch, state_.best_weights};
-  log::info("resuming from {}: step {} of {}", checkpoint.path.string(), state_.step, total_steps_);
-}
-
-NamedTensors Trainer::optimizer_state() const {
-  NamedTensors state = optimizer_.state();
-  state.emplace_back("rng.cpu", at::globalContext().defaultGenerator(at::kCPU).get_state());
-  if (device_.is_cuda()) {
-    state.emplace_back("rng.cuda", at::globalContext().defaultGenerator(device_).get_state());
-  }
-  return state;
 }
 
 TrainResult Trainer::run() {
-  const SignalScope signals;
-  fs::create_directories(checkpoints());
-  remove_leftovers(checkpoints());
-  std::optional<LoadedCheckpoint> checkpoint;
-  if (run_.resume) {
-    checkpoint = load_newest_checkpoint(checkpoints());
-    if (checkpoint) {
-      resume_from(*checkpoint);
-    } else {
-      log::warning("resuming {}: it has no checkpoint yet, starting from the beginning",
-                   run_.folder.string());
-    }
-  }
-  write_file_atomic(run_.folder / "config.toml", run_.config);
-  log_.emplace(run_.folder, checkpoint ? state_.step : -1);
-  checkpoint.reset();
-
+  begin();
   bool saved = true;
   while (!stopping() || (epoch_over() && !state_.epoch_closed)) {
     if (epoch_over() && state_.epoch_closed) {
@@ -317,33 +214,35 @@ TrainResult Trainer::run() {
       state_.epoch_loss_sum = 0.0;
     }
     train_epoch();
-    if (signal_received == 0) {
+    stop_.agree();
+    if (stop_.received() == 0) {
       try {
         close_epoch();
       } catch (...) {  // what was trained is not lost with its evaluation
-        save();
+        checkpoints_->save_alone(improved_);
         throw;
       }
+      stop_.agree();
     }
     saved = save();
-    if (signal_received != 0) {
+    if (stop_.received() != 0) {
       break;
     }
   }
-  if (signal_received == 0 && evaluated_step_ != state_.step) {  // resumed a run that had ended
+  if (stop_.received() == 0 && evaluated_step_ != state_.step) {  // resumed a run that had ended
     evaluate();
   }
   result_.steps = state_.step;
   result_.best_metric = state_.best_metric;
   result_.best_epoch = state_.best_epoch;
   result_.best_weights = state_.best_weights;
-  result_.signal = signal_received;
+  result_.signal = stop_.received();
   if (trained_seconds_ > 0) {
     result_.images_per_second =
         static_cast<double>(trained_steps_ * task_.batch_size()) / trained_seconds_;
   }
   COMBA_CHECK(saved, "training ended at step {}, but its last checkpoint could not be written: {}",
-              state_.step, save_failure_);
+              state_.step, checkpoints_->failure());
   return result_;
 }
 
@@ -354,7 +253,7 @@ void Trainer::train_epoch() {
   task_.model().train();
   task_.start_epoch(state_.epoch, state_.epoch_step);
   std::optional<Progress> progress;
-  if (isatty(STDERR_FILENO) != 0) {
+  if (ranks_.first() && isatty(STDERR_FILENO) != 0) {
     progress.emplace(fmt::format("epoch {}/{}", state_.epoch + 1, options_.epochs),
                      steps_per_epoch_ * task_.batch_size(), "img");
   }
@@ -365,6 +264,7 @@ void Trainer::train_epoch() {
   interval_clock_.restart();
   while (!epoch_over() && !stopping()) {
     train_step();
+    stop_.after_step();
     if (progress) {
       progress->update(state_.epoch_step * task_.batch_size());
     }
@@ -397,18 +297,20 @@ void Trainer::train_step() {
 }
 
 // Reading the loss waits for the GPU, so it is read once an interval. Steps whose gradients are not finite
-// do not change the weights (Optimizer::step), so nothing is lost by noticing late.
+// do not change the weights (Optimizer::step), so nothing is lost by noticing late. The loss of a batch is the mean of its
+// shares', and so the same on all ranks.
 void Trainer::flush_loss() {
   if (pending_steps_ == 0) {
     return;
   }
-  const double sum = step_.take_loss();
+  const double sum = step_.take_loss(ranks_);
   COMBA_CHECK(
       std::isfinite(sum),
       "training: the loss became {} in epoch {}, between steps {} and {}. Lower train.lr, set "
       "train.clip_grad, or look at the data (comba data check). Checkpoints before that step are "
       "in {}",
-      sum, state_.epoch + 1, state_.step - pending_steps_ + 1, state_.step, checkpoints().string());
+      sum, state_.epoch + 1, state_.step - pending_steps_ + 1, state_.step,
+      checkpoints_->folder().string());
   state_.epoch_loss_sum += sum;
   interval_loss_ += sum;
   interval_steps_ += pending_steps_;
@@ -449,7 +351,9 @@ void Trainer::log_interval() {
                  skipped - skipped_seen_);
     skipped_seen_ = skipped;
   }
-  log_->add(record);
+  if (log_) {
+    log_->add(record);
+  }
   interval_loss_ = 0.0;
   interval_steps_ = 0;
   interval_wait_ = task_.data_wait_seconds();
@@ -503,8 +407,11 @@ void Trainer::close_epoch() {
     record.raw = result_.last;
     record.average = result_.last_average;
   }
-  log_->add(record);
   state_.epoch_closed = epoch_over();
+  if (!log_) {
+    return;
+  }
+  log_->add(record);
   if (!evaluated) {
     return;
   }
@@ -514,38 +421,7 @@ void Trainer::close_epoch() {
   log_->write_report(run_.title, run_.config, task_.report_sections());
 }
 
-// step-N is the checkpoint; last and best are further names of it. A failure is reported and training goes
-// on; if the very last one fails, run() throws.
-bool Trainer::save() {
-  const fs::path path = checkpoints() / fmt::format("step-{}", state_.step);
-  try {
-    state_.ema_updates = average_ ? average_->updates() : 0;
-    save_checkpoint(path, {.state = state_,
-                           .model = weights_of(task_.model()),
-                           .ema = average_ ? average_->state() : NamedTensors{},
-                           .optimizer = optimizer_state(),
-                           .metadata = task_.weights_metadata(),
-                           .config = run_.config});
-    if (improved_) {
-      link_checkpoint(path, checkpoints() / "best");
-    }
-    link_checkpoint(path, checkpoints() / "last");
-    prune_checkpoints(checkpoints(), options_.keep);
-    save_failure_.clear();
-    improved_ = false;
-    best_kept_ = {state_.best_metric, state_.best_epoch, state_.best_weights};
-    return true;
-  } catch (const Error& error) {
-    save_failure_ = error.what();
-    log::error(
-        "writing the checkpoint of step {} failed: {}. Training goes on; the older checkpoints are "
-        "untouched",
-        state_.step, save_failure_);
-    improved_ = false;  // a best that was not kept does not count
-    std::tie(state_.best_metric, state_.best_epoch, state_.best_weights) = best_kept_;
-    return false;
-  }
-}
+bool Trainer::save() { return checkpoints_->save(std::exchange(improved_, false)); }
 
 }  // namespace
 

@@ -1,6 +1,7 @@
 // The training loop, the same for every task.
 #pragma once
 
+#include "vision/engine/distributed.h"
 #include "vision/engine/task.h"
 #include "vision/engine/train_options.h"
 
@@ -15,7 +16,8 @@ struct RunOptions {
   std::string title;             // of the report
   std::string config;            // the resolved configuration as TOML
   int64_t seed = 0;
-  bool resume = false;  // go on from the newest valid checkpoint in `folder`
+  bool resume = false;                     // go on from the newest valid checkpoint in `folder`
+  std::shared_ptr<Ranks> ranks = alone();  // each calls train(); rank 0 alone writes to `folder`
 };
 
 struct TrainResult {
@@ -30,7 +32,8 @@ struct TrainResult {
 };
 
 // Trains until the epochs, max_steps, a signal, or a loss that is not finite ends it. SIGINT and SIGTERM let
-// the step finish and save a checkpoint; a second one ends the process at once.
+// the step finish and save a checkpoint; a second one ends the process at once. Several ranks stop after the same step, whichever
+// of them gets the signal. An Error may be of one rank alone: Ranks::fail() then ends the others.
 TrainResult train(Task& task, const TrainOptions& options, const RunOptions& run);
 
 }  // namespace comba::vision

@@ -1,6 +1,9 @@
 #include "vision/engine/training_step.h"
 
 #include "vision/base/error.h"
+#include "vision/engine/distributed.h"
+
+#include <functional>
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/zeros.h>
@@ -45,7 +48,8 @@ class RecordedStep {
     // The graph's memory is its own; what the steps before have held goes back first.
     c10::cuda::device_synchronize();
     c10::cuda::CUDACachingAllocator::emptyCache();
-    graph_.capture_begin();
+    // Other threads, those of loaders and ranks, may use the device meanwhile.
+    graph_.capture_begin({0, 0}, cudaStreamCaptureModeThreadLocal);
     try {
       compute(batch_);
     } catch (...) {
@@ -90,9 +94,6 @@ TrainingStep::TrainingStep(Task& task, Optimizer& optimizer, const TrainingStepO
     : task_(task), optimizer_(optimizer), options_(options), warm_ups_left_(kWarmUps) {
   const c10::Device device = device_of(task.model());
   options_.record = options.record && device.is_cuda();
-  COMBA_CHECK(task.batch_size() % options.parts == 0,
-              "configuration: train.accumulate = {}: expected a divisor of train.batch_size = {}",
-              options.parts, task.batch_size());
   loss_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
 }
 
@@ -125,6 +126,9 @@ void TrainingStep::record(const std::vector<at::Tensor>& batch) {
 }
 
 void TrainingStep::compute(const std::vector<at::Tensor>& batch) {
+  COMBA_CHECK(batch[0].size(0) % options_.parts == 0,
+              "configuration: train.accumulate = {}: expected a divisor of the {} images of a step",
+              options_.parts, batch[0].size(0));
   for (int64_t part = 0; part < options_.parts; ++part) {
     at::Tensor loss;
     {
@@ -136,18 +140,22 @@ void TrainingStep::compute(const std::vector<at::Tensor>& batch) {
     if (options_.parts > 1) {
       loss = loss / static_cast<double>(options_.parts);
     }
+    if (reducer_ != nullptr) {
+      reducer_->set_active(part == options_.parts - 1);
+    }
     loss.backward();
     const at::NoGradGuard no_grad;
     loss_.add_(loss.detach());
   }
-  if (after_backward) {
-    after_backward();
+  if (reducer_ != nullptr) {
+    reducer_->finish();
   }
   optimizer_.step();
 }
 
-double TrainingStep::take_loss() {
-  const auto sum = loss_.item<double>();
+double TrainingStep::take_loss(Ranks& ranks) {
+  ranks.sum(loss_);
+  const double sum = loss_.item<double>() / static_cast<double>(ranks.size());
   loss_.zero_();
   return sum;
 }

@@ -1,11 +1,11 @@
 // One step of training: loss, gradients, update.
 #pragma once
 
+#include "vision/engine/gradient_reducer.h"
 #include "vision/engine/optimizer.h"
 #include "vision/engine/precision.h"
 #include "vision/engine/task.h"
 
-#include <functional>
 #include <memory>
 #include <vector>
 
@@ -31,11 +31,10 @@ class TrainingStep {
 
   // Fetches a batch and trains on it at `lr`. Does not wait for the device.
   void run(double lr);
-  // The sum of the losses since the last call, in fp64. Waits for the device.
-  double take_loss();
-
-  // Called between gradients and update, recorded with them: what ranks do with each other.
-  std::function<void()> after_backward;
+  // What makes gradients those of all ranks; recorded with the step.
+  void set_reducer(GradientReducer* reducer) { reducer_ = reducer; }
+  // The sum of the losses since the last call, the mean of all ranks' shares. Waits for the device.
+  double take_loss(Ranks& ranks);
 
  private:
   void compute(const std::vector<at::Tensor>& batch);
@@ -44,6 +43,7 @@ class TrainingStep {
   Task& task_;
   Optimizer& optimizer_;
   TrainingStepOptions options_;
+  GradientReducer* reducer_ = nullptr;
   at::Tensor loss_;  // 0-d fp64 on the device
   int warm_ups_left_;
   std::unique_ptr<RecordedStep> recorded_;

@@ -2,6 +2,7 @@
 
 #include "kernels/block/add_norm.h"
 #include "kernels/block/bias_gelu.h"
+#include "vision/nn/batch_share.h"
 #include "vision/nn/linear.h"
 
 #include <cmath>
@@ -143,8 +144,12 @@ torch::Tensor draw_share(int64_t batch, double rate, bool training,
   if (!training || rate <= 0.0) {
     return {};
   }
+  const BatchShare& share = batch_share();
   const double keep = 1.0 - rate;
-  return at::empty({batch}, options).bernoulli_(keep).div_(keep);
+  return at::empty({batch * share.size}, options)
+      .bernoulli_(keep)
+      .div_(keep)
+      .narrow(0, share.rank * batch, batch);
 }
 
 torch::Tensor l2_normalize(const torch::Tensor& x, double eps) {
