@@ -1,0 +1,122 @@
+// A step in parts against a step at once, and a recorded one against the same step launch by launch.
+#include "vision/engine/training_step.h"
+
+#include "vision/base/error.h"
+#include "vision/engine/side_stream.h"
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <ATen/Context.h>
+#include <ATen/TensorOperators.h>
+#include <ATen/ops/rand_like.h>
+#include <ATen/ops/randn.h>
+#include <gtest/gtest.h>
+#include <torch/nn/modules/linear.h>
+
+namespace comba::vision {
+namespace {
+
+struct Net : torch::nn::Module {
+  explicit Net(bool drops) : drops(drops) {
+    first = register_module("first", torch::nn::Linear(6, 16));
+    second = register_module("second", torch::nn::Linear(16, 3));
+  }
+  at::Tensor forward(const at::Tensor& x) {
+    const at::Tensor hidden = first->forward(x).tanh();
+    return second->forward(drops ? hidden * at::rand_like(hidden).gt(0.2) : hidden);
+  }
+  bool drops;
+  torch::nn::Linear first{nullptr}, second{nullptr};
+};
+
+// Every batch another one.
+class Regression final : public Task {
+ public:
+  Regression(const c10::Device& device, bool drops) : device_(device) {
+    at::manual_seed(5);
+    net_ = std::make_shared<Net>(drops);
+    net_->to(device);
+    batches_ = at::randn({16, 8, 6}).to(device);
+  }
+  torch::nn::Module& model() override { return *net_; }
+  int64_t steps_per_epoch() const override { return 16; }
+  int64_t batch_size() const override { return 8; }
+  void start_epoch(int64_t, int64_t) override {}
+  std::vector<torch::Tensor> next_batch() override { return {batches_[step_++]}; }
+  torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
+    return (net_->forward(batch[0]) - batch[0].sum(1, true)).square().mean().to(at::kFloat);
+  }
+  Metrics evaluate() override { return {}; }
+  std::string primary_metric() const override { return ""; }
+  std::string data_fingerprint() const override { return ""; }
+  std::map<std::string, std::string> weights_metadata() const override { return {}; }
+
+ private:
+  c10::Device device_;
+  std::shared_ptr<Net> net_;
+  at::Tensor batches_;
+  int64_t step_ = 0;
+};
+
+struct Outcome {
+  std::vector<at::Tensor> weights;
+  double loss = 0;
+};
+
+Outcome train(const c10::Device& device, bool drops, const TrainingStepOptions& options) {
+  Outcome outcome;
+  SideStream(device, /*urgent=*/false).run_alone([&] {
+    Regression task(device, drops);
+    Optimizer optimizer(task.model(), {});
+    TrainingStep step(task, optimizer, options);
+    for (int i = 0; i < 10; ++i) {
+      step.run(0.01 / (1 + i));
+    }
+    outcome.loss = step.take_loss(*alone());
+    EXPECT_EQ(step.take_loss(*alone()), 0.0);
+    for (const at::Tensor& weight : task.model().parameters()) {
+      outcome.weights.push_back(weight.detach().cpu());
+    }
+  });
+  return outcome;
+}
+
+TEST(TrainingStep, InPartsIsTheStepAtOnce) {
+  const Outcome whole = train(at::kCPU, false, {}), parts = train(at::kCPU, false, {.parts = 4});
+  EXPECT_NEAR(parts.loss, whole.loss, 1e-5);
+  for (size_t i = 0; i < whole.weights.size(); ++i) {
+    EXPECT_TRUE(at::allclose(parts.weights[i], whole.weights[i], 1e-4, 1e-6)) << "tensor " << i;
+  }
+}
+
+TEST(TrainingStep, PartsThatDoNotDivideTheBatchAreRefused) {
+  try {
+    train(at::kCPU, false, {.parts = 3});
+    FAIL() << "nothing thrown";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("train.accumulate = 3"), std::string::npos);
+  }
+}
+
+TEST(TrainingStep, RecordedOnCudaHasTheBitsOfSingleLaunches) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const c10::Device gpu(at::kCUDA, 0);
+  for (const bool drops : {false, true}) {  // with draws from the generator
+    for (const Precision precision : {Precision::fp32, Precision::bf16}) {
+      const Outcome single = train(gpu, drops, {.precision = precision, .record = false});
+      const Outcome recorded = train(gpu, drops, {.precision = precision, .record = true});
+      EXPECT_EQ(recorded.loss, single.loss);
+      for (size_t i = 0; i < single.weights.size(); ++i) {
+        EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace comba::vision
