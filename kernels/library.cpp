@@ -57,6 +57,7 @@ TORCH_LIBRARY(comba, m) {
   m.def(
       "bias_gelu_backward(Tensor grad_y, Tensor x, Tensor? bias) -> (Tensor grad_x, "
       "Tensor grad_bias)");
+  m.def("column_sums(Tensor x) -> Tensor");
   // Without gradients, see kernels/image/. Tables (images, steps, boxes, streams, noise, mixes) are CPU tensors.
   m.def(
       "augment_images(Tensor pixels, Tensor images, Tensor steps, *, int[2] size, "

@@ -1,6 +1,7 @@
 // Residual sum with norm, and GELU with bias, against LibTorch's operators in fp64 under autograd, and finite differences.
 #include "kernels/block/add_norm.h"
 #include "kernels/block/bias_gelu.h"
+#include "kernels/block/column_sums.h"
 #include "tests/kernels/compare.h"
 
 #include <functional>
@@ -311,6 +312,34 @@ TEST(BiasGeluOperator, FarFromZeroIsItsArgumentOrNothingAndKeepsNaN) {
     for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
       expect_limits(at::Device(at::kCUDA, 0), dtype);
     }
+  }
+}
+
+void expect_column_sums(at::Device device, at::ScalarType dtype) {
+  at::manual_seed(6);
+  for (const auto& sizes : std::vector<std::vector<int64_t>>{
+           {1, 8}, {3, 5, 24}, {4000, 40}, {2, 3, 13}, {9, 3072}, {0, 8}}) {
+    const at::Tensor x = at::randn(sizes, at::kDouble).to(dtype).to(device);
+    const at::Tensor want = x.cpu().to(at::kDouble).flatten(0, -2).sum(0);
+    const at::Tensor got = column_sums(x);
+    EXPECT_EQ(got.scalar_type(), dtype == at::kDouble ? at::kDouble : at::kFloat);
+    EXPECT_LE((got.cpu().to(at::kDouble) - want).abs().max().item<double>(), 2e-4)
+        << x.sizes() << " " << c10::toString(dtype);
+    EXPECT_TRUE(same_bits(got, column_sums(x)));
+  }
+}
+
+TEST(ColumnSums, AreThoseOfDouble) {
+  for (const auto dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    expect_column_sums(at::kCPU, dtype);
+  }
+}
+TEST(ColumnSums, OnCudaAreThoseOfDouble) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  for (const auto dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
+    expect_column_sums(at::Device(at::kCUDA, 0), dtype);
   }
 }
 

@@ -15,7 +15,7 @@ inline std::string missing_registrations() {
                            "comba::bidirectional_scan_backward", "comba::mixer",
                            "comba::mixer_backward", "comba::gates", "comba::gates_backward",
                            "comba::add_norm", "comba::add_norm_backward", "comba::bias_gelu",
-                           "comba::bias_gelu_backward", "comba::augment_images", "comba::normalise_images"}) {
+                           "comba::bias_gelu_backward", "comba::column_sums", "comba::augment_images", "comba::normalise_images"}) {
     const bool differentiable = !std::string_view(name).ends_with("_images");
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     if (!op) {

@@ -74,6 +74,16 @@ def gate_inputs(device, dtype, batch=2, length=9, heads=2):
     return [x.to(device).requires_grad_() for x in tensors]
 
 
+def block_inputs(device, dtype, batch=2, length=3, width=8):
+    """x, branch, weight, bias, which require gradients; share does not."""
+    generator = torch.Generator().manual_seed(4)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    rows = [torch.randn(batch, length, width, generator=generator).to(dtype) for _ in range(2)]
+    parameters = [torch.randn(width, generator=generator).to(wide) for _ in range(2)]
+    x, branch, weight, bias = (t.to(device).requires_grad_() for t in rows + parameters)
+    return x, branch, weight, bias, torch.tensor([0.0, 1.25], dtype=wide, device=device)[:batch]
+
+
 def calls(device, dtype):
     """Every operator as (name, operator, positional arguments, keyword arguments)."""
     ops = torch.ops.comba
@@ -92,6 +102,11 @@ def calls(device, dtype):
     raw = gate_inputs(device, dtype)
     yield "gates", ops.gates.default, raw, dict(feedback=2.0)
     yield "gates without decay", ops.gates.default, [*raw[:3], None], {}
+    x, branch, weight, bias, share = block_inputs(device, dtype)
+    yield ("add_norm", ops.add_norm.default, [x, branch, share, weight, bias], dict(centred=True))
+    yield "add_norm without branch", ops.add_norm.default, [x, None, None, weight, None], {}
+    yield "bias_gelu", ops.bias_gelu.default, [x, bias], {}
+    yield "bias_gelu without bias", ops.bias_gelu.default, [x], {}
 
 
 def backward_calls(device, dtype):
@@ -116,6 +131,13 @@ def backward_calls(device, dtype):
     raw = [x.detach() for x in gate_inputs(device, dtype)]
     grads = [torch.ones_like(x) for x in ops.gates(*raw)]
     yield "gates_backward", ops.gates_backward.default, [*grads, *raw], dict(feedback=1.0)
+    x, branch, weight, bias, share = (t.detach() for t in block_inputs(device, dtype))
+    yield ("add_norm_backward", ops.add_norm_backward.default, [x, branch, x, share, weight, bias],
+           dict(eps=1e-6, centred=True, branch_dtype=dtype))
+    yield ("add_norm_backward without sum and branch", ops.add_norm_backward.default,
+           [None, branch, x, None, weight, None], dict(eps=1e-6, centred=False, branch_dtype=None))
+    yield "bias_gelu_backward", ops.bias_gelu_backward.default, [x, branch, bias], {}
+    yield "column_sums", ops.column_sums.default, [x], {}
 
 
 def run_opchecks(device, dtype):
@@ -140,6 +162,13 @@ def expect_gradcheck():
     torch.autograd.gradcheck(lambda *x: torch.ops.comba.mixer(*x, scale=0.5)[0], inputs)
     torch.autograd.gradcheck(lambda *x: torch.ops.comba.gates(*x, feedback=2.0),
                              gate_inputs("cpu", torch.float64, batch=1, length=3))
+    x, branch, weight, bias, share = block_inputs("cpu", torch.float64)
+    torch.autograd.gradcheck(
+        lambda x, branch, weight, bias: torch.ops.comba.add_norm(x, branch, share, weight, bias, centred=True),
+        [x, branch, weight, bias])
+    torch.autograd.gradcheck(lambda x, weight: torch.ops.comba.add_norm(x, None, None, weight, None)[1],
+                             [x, weight])
+    torch.autograd.gradcheck(torch.ops.comba.bias_gelu, [x, bias])
 
 
 def expect_compiled_equals_eager(device):

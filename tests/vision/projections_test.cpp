@@ -1,6 +1,8 @@
 // The joint products of a Comba mixer's input against single ones under autograd.
 #include "vision/nn/projections.h"
 
+#include "vision/nn/linear.h"
+
 #include <vector>
 
 #include <ATen/Context.h>
@@ -85,6 +87,50 @@ TEST(Projections, OnCudaAreTheSameProducts) {
   expect_single_products({at::kFloat, at::kFloat, true, gpu, 1e-6});
   expect_single_products({at::kBFloat16, at::kFloat, true, gpu, 8e-3});
   expect_single_products({at::kBFloat16, at::kFloat, false, gpu, 8e-3});
+}
+
+void expect_linear(bool biased, at::Device device, at::ScalarType dtype, double bound) {
+  at::manual_seed(12);
+  torch::nn::Linear layer(torch::nn::LinearOptions(16, 24).bias(biased));
+  layer->to(device);
+  const at::Tensor x = at::randn({3, 5, 16}).to(device, dtype).set_requires_grad(true);
+  const at::Tensor grad = at::randn({3, 5, 24}).to(device, dtype);
+  std::vector<at::Tensor> inputs = {x}, wide;
+  for (const at::Tensor& parameter : layer->parameters()) {
+    inputs.push_back(parameter);
+  }
+  if (dtype != at::kFloat) {
+    layer->to(dtype);  // so that both multiply the same numbers
+  }
+  for (const at::Tensor& input : inputs) {
+    wide.push_back(input.detach().cpu().to(at::kDouble).set_requires_grad(true));
+  }
+  const at::Tensor y = linear_with_bias(layer, x);
+  const at::Tensor want = at::linear(wide[0], wide[1], biased ? wide[2] : at::Tensor());
+  EXPECT_LE(relative_error(y, want), bound);
+  const auto got = torch::autograd::grad({y}, inputs, {grad});
+  const auto wanted = torch::autograd::grad({want}, wide, {grad.cpu().to(at::kDouble)});
+  for (size_t i = 0; i < got.size(); ++i) {
+    EXPECT_EQ(got[i].sizes(), inputs[i].sizes());
+    EXPECT_LE(relative_error(got[i], wanted[i]), bound) << "gradient " << i;
+  }
+}
+
+TEST(LinearWithBias, IsTheProductAndItsGradients) {
+  for (const bool biased : {true, false}) {
+    expect_linear(biased, at::kCPU, at::kFloat, 1e-6);
+    expect_linear(biased, at::kCPU, at::kDouble, 1e-13);
+  }
+}
+
+TEST(LinearWithBias, OnCudaIsTheProductAndItsGradients) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  for (const bool biased : {true, false}) {
+    expect_linear(biased, at::Device(at::kCUDA, 0), at::kFloat, 1e-6);
+    expect_linear(biased, at::Device(at::kCUDA, 0), at::kBFloat16, 8e-3);
+  }
 }
 
 TEST(Projections, WithoutOneOfTheGradientsLeaveItOut) {

@@ -1,5 +1,7 @@
 #include "vision/nn/projections.h"
 
+#include "vision/nn/linear.h"
+
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/constant_pad_nd.h>
@@ -15,14 +17,6 @@ using torch::autograd::variable_list;
 
 bool is_half(const at::Tensor& x) {
   return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16;
-}
-
-// a b in at least fp32: half-width factors on a GPU are multiplied as they are, and nothing is rounded afterwards.
-at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
-  if (!is_half(a)) {
-    return at::mm(a, b);
-  }
-  return a.is_cuda() ? at::mm(a, b, at::kFloat) : at::mm(a.to(at::kFloat), b.to(at::kFloat));
 }
 
 // [rows, n] with zero columns behind, so that rows of half-width numbers are whole vectors of 16 bytes: products of others
