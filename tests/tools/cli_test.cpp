@@ -3,6 +3,7 @@
 
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <sstream>
 #include <string>
 #include <vector>
@@ -216,6 +217,51 @@ TEST_F(Cli, SigtermSavesAndAResumedRunEndsWithTheSameWeights) {
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_SAYS(resumed.err, "resuming from");
   EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "stopped"));
+}
+
+// Whatever the moment: before the first checkpoint of a run that goes on, while one is written, while images are evaluated.
+TEST_F(Cli, ARunKilledTwentyTimesEndsWithTheWeightsOfOneThatWasNot) {
+  const std::vector<std::string> longer = {
+      "--set", "train.epochs=2",    "--set", "train.max_steps=150",
+      "--set", "train.log_every=5", "--set", "train.checkpoint_every=3"};
+  ASSERT_EQ(run(tiny_train("straight", longer)).code, 0);
+  const fs::path first = folder_ / "killed/checkpoints/last";
+  pid_t child = start(tiny_train("killed", longer));
+  for (int i = 0; i < 60000 && !fs::exists(first); ++i) {
+    usleep(1000);
+  }
+  std::vector<std::string> again = tiny_train("killed", longer);
+  again.push_back("--resume");
+  std::mt19937 random(20);
+  for (int i = 0; i < 20; ++i) {
+    usleep(std::uniform_int_distribution<useconds_t>(0, 1'500'000)(random));
+    kill(child, SIGKILL);
+    finish(child);
+    child = start(again);
+  }
+  const Outcome last = finish(child);
+  ASSERT_EQ(last.code, 0) << last.err;
+  EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "killed"));
+}
+
+TEST_F(Cli, BenchTrainAndModelMeasureEveryConfiguration) {
+  std::ofstream(folder_ / "tiny.toml") << "[model]\nwidth = 32\nhead_dim = 32\ndepth = 1\n";
+  for (const std::string verb : {"train", "model"}) {
+    const Outcome bench =
+        run({"bench", verb, "tiny.toml", "tiny.toml", "--device", "cpu", "--batch", "2", "--size",
+             "32", "--size", "48", "--repeats", "1", "--json", "figures.json"});
+    EXPECT_EQ(bench.code, 0) << bench.err;
+    const auto figures = nlohmann::json::parse(comba::read_file(folder_ / "figures.json"));
+    ASSERT_EQ(figures["rows"].size(), 4U);
+    EXPECT_EQ(figures["rows"][3]["image_size"], 48);
+    EXPECT_EQ(figures["rows"][3]["batch"], 2);
+    for (const auto& row : figures["rows"]) {
+      EXPECT_GT(row["images_per_second"], 0.0);
+      EXPECT_GT(row[verb == "train" ? "step_ms" : "forward_ms"], 0.0);
+    }
+  }
+  EXPECT_EQ(run({"bench", "train", "absent.toml"}).code, 2);
+  EXPECT_EQ(run({"bench", "train", "tiny.toml", "--batch", "0"}).code, 2);
 }
 
 TEST_F(Cli, BenchScanTimesEveryOperatorAndWritesTheFigures) {
