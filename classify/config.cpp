@@ -113,6 +113,9 @@ void declare(ConfigTable& table, RunConfig& config) {
   table.add_choice("train.loss", &config.loss, {"ce", "bce"},
                    "ce: cross entropy over the classes; bce: binary cross entropy of each class, "
                    "with target 1 for all classes that are in a mixed image (DeiT III)");
+  table.add("train.layer_decay", &config.layer_decay,
+            "a layer's learning rate as a share of that of the layer above it; 1: the same for all",
+            {0.01, 1});
   table.add("train.label_smoothing", &config.label_smoothing,
             "share of the target spread evenly over all classes", {0, 0.999});
 }

@@ -44,6 +44,7 @@ struct RunConfig {
   std::string loss =
       "ce";  // ce: cross entropy | bce: every class by itself, all that is in a mix is there
   double label_smoothing = 0.1;
+  double layer_decay = 1.0;  // of the learning rate, from the head to the input
   vision::TrainOptions train;
   // No keys: the share of every batch, and of what is evaluated, that this process has, see datasets::LoaderOptions.
   int64_t rank = 0, ranks = 1;

@@ -4,6 +4,7 @@
 #include "classify/report_sections.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+#include "vision/layer_decay.h"
 
 #include <utility>
 
@@ -83,6 +84,10 @@ torch::Tensor ClassifyTask::loss(const std::vector<torch::Tensor>& batch) {
   const bool smoothed = targets.dim() == 2;  // already
   return at::cross_entropy_loss(logits, targets, {}, at::Reduction::Mean, /*ignore_index=*/-100,
                                 smoothed ? 0.0 : config_.label_smoothing);
+}
+
+double ClassifyTask::lr_scale(const std::string& parameter) const {
+  return vision::layer_lr_share(parameter, config_.model.depth, config_.layer_decay);
 }
 
 vision::Metrics ClassifyTask::evaluate() {

@@ -32,6 +32,7 @@ class ClassifyTask final : public vision::Task {
   // {images, targets}: labels [B], or [B, K] where images are mixed
   std::vector<torch::Tensor> next_batch() override;
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override;
+  double lr_scale(const std::string& parameter) const override;
   double data_wait_seconds() const override { return train_.wait_seconds(); }
   vision::Metrics data_stage_seconds() const override { return train_.stage_seconds(); }
   vision::Metrics evaluate() override;

@@ -35,7 +35,7 @@ struct Net : torch::nn::Module {
 // Every batch another one.
 class Regression final : public Task {
  public:
-  Regression(const c10::Device& device, bool drops) : device_(device) {
+  Regression(const c10::Device& device, bool drops, bool changes) : changes_(changes) {
     at::manual_seed(5);
     net_ = std::make_shared<Net>(drops);
     net_->to(device);
@@ -45,7 +45,10 @@ class Regression final : public Task {
   int64_t steps_per_epoch() const override { return 16; }
   int64_t batch_size() const override { return 8; }
   void start_epoch(int64_t, int64_t) override {}
-  std::vector<torch::Tensor> next_batch() override { return {batches_[step_++]}; }
+  std::vector<torch::Tensor> next_batch() override {
+    const at::Tensor batch = batches_[step_++];
+    return {changes_ && step_ > 6 ? batch.narrow(0, 0, 4) : batch};
+  }
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
     return (net_->forward(batch[0]) - batch[0].sum(1, true)).square().mean().to(at::kFloat);
   }
@@ -55,7 +58,7 @@ class Regression final : public Task {
   std::map<std::string, std::string> weights_metadata() const override { return {}; }
 
  private:
-  c10::Device device_;
+  bool changes_;  // smaller batches from the seventh on
   std::shared_ptr<Net> net_;
   at::Tensor batches_;
   int64_t step_ = 0;
@@ -66,10 +69,11 @@ struct Outcome {
   double loss = 0;
 };
 
-Outcome train(const c10::Device& device, bool drops, const TrainingStepOptions& options) {
+Outcome train(const c10::Device& device, bool drops, const TrainingStepOptions& options,
+              bool changes = false) {
   Outcome outcome;
   SideStream(device, /*urgent=*/false).run_alone([&] {
-    Regression task(device, drops);
+    Regression task(device, drops, changes);
     Optimizer optimizer(task.model(), {});
     TrainingStep step(task, optimizer, options);
     for (int i = 0; i < 10; ++i) {
@@ -115,6 +119,19 @@ TEST(TrainingStep, RecordedOnCudaHasTheBitsOfSingleLaunches) {
         EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
       }
     }
+  }
+}
+
+TEST(TrainingStep, OnCudaAnotherShapeIsRecordedAnew) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const c10::Device gpu(at::kCUDA, 0);
+  const Outcome single = train(gpu, true, {.record = false}, /*changes=*/true);
+  const Outcome recorded = train(gpu, true, {.record = true}, /*changes=*/true);
+  EXPECT_EQ(recorded.loss, single.loss);
+  for (size_t i = 0; i < single.weights.size(); ++i) {
+    EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
   }
 }
 

@@ -4,7 +4,10 @@
 #include "classify/classifier.h"
 #include "classify/config.h"
 #include "vision/base/error.h"
+#include "vision/layer_decay.h"
 #include "vision/model_cost.h"
+
+#include <cmath>
 
 #include <ATen/Functions.h>
 #include <ATen/TensorOperators.h>
@@ -149,6 +152,19 @@ TEST(BackboneConfigTest, ContradictionsNameBothKeys) {
   EXPECT_NE(message([](auto& c) { c.gate_rank = 17; }).find("model.width"), std::string::npos);
   EXPECT_NE(message([](auto& c) { c.in_channels = 2; }).find("model.in_channels"),
             std::string::npos);
+}
+
+TEST(LayerDecay, FallsFromTheHeadToTheInput) {
+  const auto share = [](const char* parameter) { return layer_lr_share(parameter, 12, 0.5); };
+  EXPECT_EQ(share("head.weight"), 1.0);
+  EXPECT_EQ(share("norm.weight"), 1.0);
+  EXPECT_EQ(share("blocks.11.mlp.fc1.weight"), 0.5);
+  EXPECT_EQ(share("blocks.1.norm1.weight"), std::pow(0.5, 11));
+  EXPECT_EQ(share("blocks.0.mixer.q_proj.weight"), std::pow(0.5, 12));
+  for (const char* embedding : {"patch_embed.proj.weight", "pos_embed", "cls_token"}) {
+    EXPECT_EQ(share(embedding), std::pow(0.5, 13)) << embedding;
+  }
+  EXPECT_EQ(layer_lr_share("pos_embed", 12, 1.0), 1.0);
 }
 
 }  // namespace

@@ -25,7 +25,7 @@ class Task {
   virtual int64_t batch_size() const = 0;
   virtual void start_epoch(int64_t epoch, int64_t first_step) = 0;
   // Fetches the next batch: what its loss depends on, on the model's device. All tensors' first dimension is the batch's;
-  // shapes and dtypes are the same every time.
+  // shapes and dtypes seldom change: on CUDA a change costs the recording of the step.
   virtual std::vector<torch::Tensor> next_batch() = 0;
   // A batch's scalar loss in fp32, differentiable. On CUDA it neither waits for the device nor depends on anything but the
   // batch, the weights and LibTorch's generators: it may be recorded once and replayed.

@@ -3,6 +3,7 @@
 #include "vision/base/error.h"
 #include "vision/engine/distributed.h"
 
+#include <algorithm>
 #include <functional>
 
 #include <ATen/core/grad_mode.h>
@@ -59,12 +60,17 @@ class RecordedStep {
     graph_.capture_end();
   }
 
+  // Whether it was recorded for such a batch.
+  bool takes(const std::vector<at::Tensor>& batch) const {
+    return std::equal(batch.begin(), batch.end(), batch_.begin(), batch_.end(),
+                      [](const at::Tensor& a, const at::Tensor& b) {
+                        return a.sizes() == b.sizes() && a.scalar_type() == b.scalar_type();
+                      });
+  }
+
   void replay(const std::vector<at::Tensor>& batch) {
     const at::NoGradGuard no_grad;
     for (size_t i = 0; i < batch_.size(); ++i) {
-      COMBA_CHECK(batch[i].sizes() == batch_[i].sizes(),
-                  "training: a batch came with another shape than those before; set "
-                  "train.cuda_graph = false for such data");
       batch_[i].copy_(batch[i], /*non_blocking=*/true);
     }
     graph_.replay();
@@ -86,6 +92,7 @@ class RecordedStep {
  public:
   RecordedStep(const std::vector<at::Tensor>&,
                const std::function<void(const std::vector<at::Tensor>&)>&) {}
+  bool takes(const std::vector<at::Tensor>&) const { return true; }
   void replay(const std::vector<at::Tensor>&) {}
 };
 #endif
@@ -102,6 +109,10 @@ TrainingStep::~TrainingStep() = default;
 void TrainingStep::run(double lr) {
   const std::vector<at::Tensor> batch = task_.next_batch();
   optimizer_.set_lr(lr);
+  if (recorded_ && !recorded_->takes(batch)) {  // as when mixing ends: labels instead of shares
+    recorded_.reset();
+    warm_ups_left_ = 1;
+  }
   if (!options_.record || warm_ups_left_ > 0) {
     compute(batch);
     --warm_ups_left_;
