@@ -146,8 +146,7 @@ Measured measure_steps(const std::string& path, const classify::RunConfig& confi
   Measured row = begin_row(path, config, task);
   reset_peak_memory(device);
   task.model().train();
-  vision::Optimizer optimizer(task.model(), {.weight_decay = config.train.weight_decay,
-                                             .clip_grad = config.train.clip_grad});
+  vision::Optimizer optimizer(task.model(), vision::optimizer_options(config.train));
   vision::TrainingStep step(task, optimizer,
                             {.precision = vision::choose_precision(config.train.precision, device),
                              .parts = config.train.accumulate,

@@ -146,9 +146,16 @@ void share_cores(Config& config, const std::optional<vision::RankPlace>& place) 
   }
 }
 
-void check_batch_size(int64_t batch, int64_t ranks) {
+// Ranks share out a batch, and may take their shares in parts.
+void check_batch_size(const vision::TrainOptions& train, int64_t ranks) {
+  const int64_t batch = train.batch_size;
   if (batch % ranks == 0) {
-    return;
+    if (batch / ranks % train.accumulate == 0) {
+      return;
+    }
+    throw UsageError(fmt::format(
+        "train.accumulate = {}: expected a divisor of the {} images that a rank takes a step",
+        train.accumulate, batch / ranks));
   }
   const int64_t less = batch / ranks * ranks, more = less + ranks;
   throw UsageError(
@@ -163,7 +170,7 @@ Job open_job(const Arguments& arguments, const std::optional<vision::RankPlace>&
   if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
     tracking::TrackConfig config;
     job.resolved = tracking::read_track_config(arguments.config, arguments.set, config);
-    check_batch_size(config.train.batch_size, ranks->size());
+    check_batch_size(config.train, ranks->size());
     share_cores(config, place);
     job.task = std::make_unique<tracking::TrackTask>(config, device, ranks);
     job.train = config.train;
@@ -171,7 +178,7 @@ Job open_job(const Arguments& arguments, const std::optional<vision::RankPlace>&
   } else {
     classify::RunConfig config;
     job.resolved = classify::read_run_config(arguments.config, arguments.set, config);
-    check_batch_size(config.train.batch_size, ranks->size());
+    check_batch_size(config.train, ranks->size());
     share_cores(config, place);
     job.task = std::make_unique<classify::ClassifyTask>(config, device, ranks);
     job.train = config.train;
@@ -242,17 +249,17 @@ void speak_as(int64_t rank) {
 // What is wrong with the arguments is said once, not by every rank.
 void check_before_launch(const Arguments& arguments) {
   choose_run_folder(arguments);
-  int64_t batch_size = 0;
+  vision::TrainOptions train;
   if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
     tracking::TrackConfig config;
     tracking::read_track_config(arguments.config, arguments.set, config);
-    batch_size = config.train.batch_size;
+    train = config.train;
   } else {
     classify::RunConfig config;
     classify::read_run_config(arguments.config, arguments.set, config);
-    batch_size = config.train.batch_size;
+    train = config.train;
   }
-  check_batch_size(batch_size, arguments.gpus);
+  check_batch_size(train, arguments.gpus);
 }
 
 void run_train(const Arguments& arguments) {

@@ -185,6 +185,13 @@ TEST_F(Cli, FewerOutputsThanClassesIsRefused) {
   EXPECT_SAYS(outcome.err, "10 classes");
 }
 
+TEST_F(Cli, PartsThatDoNotDivideTheBatchAreRefusedBeforeARunBegins) {
+  const Outcome outcome = run(tiny_train("parts", {"--set", "train.accumulate=3"}));
+  EXPECT_EQ(outcome.code, 2);
+  EXPECT_SAYS(outcome.err, "train.accumulate = 3: expected a divisor of the 50 images");
+  EXPECT_FALSE(fs::exists(folder_ / "parts"));
+}
+
 TEST_F(Cli, AnExistingRunIsNotOverwritten) {
   ASSERT_EQ(run(tiny_train("run", {"--set", "train.max_steps=2"})).code, 0);
   const Outcome outcome = run(tiny_train("run"));

@@ -24,6 +24,15 @@ std::string_view last_component(std::string_view name) {
 
 }  // namespace
 
+OptimizerOptions optimizer_options(const TrainOptions& train) {
+  return {.rule = update_rule_of(train.optimizer),
+          .update = {train.beta1, train.beta2, train.eps, train.momentum},
+          .weight_decay = train.weight_decay,
+          .clip_grad = train.clip_grad,
+          .decay_all = train.decay == "all",
+          .lr_scale = {}};
+}
+
 bool takes_weight_decay(const std::string& name, const at::Tensor& parameter) {
   static constexpr std::array<std::string_view, 7> kExempt = {
       "pos_embed", "cls_token", "A_log", "dt_bias", "D", "decay", "bias"};

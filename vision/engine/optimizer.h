@@ -1,6 +1,7 @@
 // Optimizers with decay groups, on LibTorch's fused kernels where there are any (update_rules.h).
 #pragma once
 
+#include "vision/engine/train_options.h"
 #include "vision/engine/update_rules.h"
 #include "vision/io/safetensors.h"
 
@@ -24,6 +25,9 @@ struct OptimizerOptions {
   // The share of the learning rate that a parameter has, by its name; by default all of it.
   std::function<double(const std::string&)> lr_scale;
 };
+
+// What the training keys say of the optimizer.
+OptimizerOptions optimizer_options(const TrainOptions& train);
 
 // True for matrices and convolutions; false for vectors, scalars, biases, position embeddings, class tokens
 // and the recurrence's own parameters (A_log, dt_bias, D, decay), whatever their shape.

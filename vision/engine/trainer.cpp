@@ -145,6 +145,12 @@ Schedule make_schedule(const TrainOptions& options, int64_t steps_per_epoch) {
           .every = options.lr_every == "epoch" ? steps_per_epoch : 1};
 }
 
+OptimizerOptions optimizer_options_of(const Task& task, const TrainOptions& train) {
+  OptimizerOptions options = optimizer_options(train);
+  options.lr_scale = [&task](const std::string& name) { return task.lr_scale(name); };
+  return options;
+}
+
 Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
     : task_(task),
       options_(options),
@@ -155,13 +161,7 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
       steps_per_epoch_(task.steps_per_epoch()),
       total_steps_(planned_steps(options, steps_per_epoch_)),
       schedule_(make_schedule(options, steps_per_epoch_)),
-      optimizer_(task.model(),
-                 {.rule = update_rule_of(options.optimizer),
-                  .update = {options.beta1, options.beta2, options.eps, options.momentum},
-                  .weight_decay = options.weight_decay,
-                  .clip_grad = options.clip_grad,
-                  .decay_all = options.decay == "all",
-                  .lr_scale = [&task](const std::string& name) { return task.lr_scale(name); }}),
+      optimizer_(task.model(), optimizer_options_of(task, options)),
       step_(task, optimizer_,
             {.precision = choose_precision(options.precision, device_),
              .parts = options.accumulate,

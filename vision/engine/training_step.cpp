@@ -115,7 +115,7 @@ void TrainingStep::run(double lr) {
   }
   if (!options_.record || warm_ups_left_ > 0) {
     compute(batch);
-    --warm_ups_left_;
+    warm_ups_left_ = std::max(warm_ups_left_ - 1, 0);
     return;
   }
   if (!recorded_) {
