@@ -39,6 +39,8 @@ std::map<std::string, std::string> make_metadata(const RunConfig& config,
   if (portable.data.eval != "synthetic") {
     portable.data.eval.clear();
   }
+  portable.distill.teacher.clear();
+  portable.distill.config.clear();
   return {{"format", "pt"},
           {kConfigKey, dump(portable)},
           {kClassesKey, nlohmann::json(class_names).dump()}};

@@ -118,6 +118,7 @@ void declare(ConfigTable& table, RunConfig& config) {
             {0.01, 1});
   table.add("train.label_smoothing", &config.label_smoothing,
             "share of the target spread evenly over all classes", {0, 0.999});
+  declare(table, config.distill);
 }
 
 std::string read_run_config_text(std::string_view text, const std::string& origin,
@@ -137,6 +138,9 @@ std::string read_run_config_text(std::string_view text, const std::string& origi
   check_loss(config);
   config.data.train = resolve_images(config.data.train, folder);
   config.data.eval = resolve_images(config.data.eval, folder);
+  for (std::string* path : {&config.distill.teacher, &config.distill.config}) {
+    *path = path->empty() ? *path : resolve_path(*path, folder);
+  }
   return table.dump();
 }
 

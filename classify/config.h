@@ -1,6 +1,7 @@
 // Everything a classification config file may say.
 #pragma once
 
+#include "classify/distill_options.h"
 #include "classify/mixing.h"
 #include "datasets/erase.h"
 #include "datasets/loader.h"
@@ -46,6 +47,7 @@ struct RunConfig {
   double label_smoothing = 0.1;
   double layer_decay = 1.0;  // of the learning rate, from the head to the input
   vision::TrainOptions train;
+  DistillOptions distill;
   // No keys: the share of every batch, and of what is evaluated, that this process has, see datasets::LoaderOptions.
   int64_t rank = 0, ranks = 1;
 };

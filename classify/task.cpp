@@ -11,6 +11,7 @@
 #include <ATen/Context.h>
 #include <ATen/ops/binary_cross_entropy_with_logits.h>
 #include <ATen/ops/cross_entropy_loss.h>
+#include <ATen/ops/lerp.h>
 
 namespace comba::classify {
 namespace {
@@ -64,6 +65,9 @@ ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device,
   at::manual_seed(static_cast<uint64_t>(config.seed));
   model_ = Classifier(config_.model, config_.classes);
   model_->to(device);
+  if (!config.distill.teacher.empty()) {
+    teacher_.emplace(config_, train.classes(), device);
+  }
   log::info("training on {} images in {} classes, evaluating on {}", train.size(),
             train.classes().size(), eval_->size());
 }
@@ -77,7 +81,15 @@ std::vector<torch::Tensor> ClassifyTask::next_batch() {
 }
 
 torch::Tensor ClassifyTask::loss(const std::vector<torch::Tensor>& batch) {
-  const at::Tensor logits = model_->forward(batch[0]).to(at::kFloat), &targets = batch[1];
+  const at::Tensor logits = model_->forward(batch[0]).to(at::kFloat);
+  const at::Tensor loss = label_loss(logits, batch[1]);
+  return teacher_ ? at::lerp(loss, distillation_loss(logits, teacher_->logits(batch[0]),
+                                                     config_.distill),
+                             config_.distill.weight)
+                  : loss;
+}
+
+at::Tensor ClassifyTask::label_loss(const at::Tensor& logits, const at::Tensor& targets) const {
   if (config_.loss == "bce") {
     return at::binary_cross_entropy_with_logits(logits, targets);
   }

@@ -3,6 +3,7 @@
 
 #include "classify/classifier.h"
 #include "classify/config.h"
+#include "classify/distillation.h"
 #include "classify/evaluate.h"
 #include "classify/stream.h"
 #include "classify/training_batches.h"
@@ -11,6 +12,7 @@
 
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -31,6 +33,7 @@ class ClassifyTask final : public vision::Task {
   void start_epoch(int64_t epoch, int64_t first_step) override { train_.start(epoch, first_step); }
   // {images, targets}: labels [B], or [B, K] where images are mixed
   std::vector<torch::Tensor> next_batch() override;
+  std::vector<std::string> batch_names() const override { return train_.names(); }
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override;
   double lr_scale(const std::string& parameter) const override;
   double data_wait_seconds() const override { return train_.wait_seconds(); }
@@ -42,12 +45,15 @@ class ClassifyTask final : public vision::Task {
   std::vector<std::pair<std::string, std::string>> report_sections() override;
 
  private:
+  at::Tensor label_loss(const at::Tensor& logits, const at::Tensor& targets) const;
+
   RunConfig config_;
   c10::Device device_;
   std::shared_ptr<vision::Ranks> ranks_;
   TrainingBatches train_;
   std::unique_ptr<BatchStream> eval_;
   Classifier model_{nullptr};
+  std::optional<Teacher> teacher_;
   std::vector<datasets::SheetTile> first_images_;  // of the run, for the report
   Evaluation last_;
 };

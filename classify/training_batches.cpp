@@ -126,6 +126,7 @@ TrainingBatches::Sent TrainingBatches::send() {
   Sent sent{
       at::empty({batch->size, channels, side, side}, at::TensorOptions(device_).dtype(at::kFloat)),
       at::empty({batch->size}, at::TensorOptions(device_).dtype(at::kLong)),
+      batch->indices,
       {}};
   side_.follow_current();
   side_.run([&] { finish(sent, uploaded, *batch); });
@@ -188,6 +189,7 @@ TrainingBatch TrainingBatches::next() {
     sent.arrived.hold_current();
     images_ = sent.images;
     labels_ = sent.labels;
+    indices_ = sent.indices;
     // Without waiting for the loader: what there is to do with this batch comes first.
     if (device_.is_cuda() && !fixed && stream_->ready()) {
       ahead_ = send();
@@ -209,6 +211,14 @@ TrainingBatch TrainingBatches::next() {
   const auto first = all.begin() + share * config_.rank;
   const std::vector<Mix> mixes(first, first + share);
   return {mix_images(images_, mixes), labels_, mixes};
+}
+
+std::vector<std::string> TrainingBatches::names() const {
+  std::vector<std::string> names;
+  for (const int64_t index : indices_) {
+    names.push_back(stream_->name(index));
+  }
+  return names;
 }
 
 vision::Metrics TrainingBatches::stage_seconds() const {

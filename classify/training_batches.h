@@ -49,6 +49,8 @@ class TrainingBatches {
   void start(int64_t epoch, int64_t first_step);
   // Throws Error if the epoch has ended.
   TrainingBatch next();
+  // What the images of the last batch are called.
+  std::vector<std::string> names() const;
   // Spent on waiting for images to be loaded, so far.
   double wait_seconds() const { return batches_.stream_seconds(); }
   // By stage, each as if of one thread, and as "ready" how much of what may be made ahead lay ready; see vision::Task.
@@ -58,6 +60,7 @@ class TrainingBatches {
   // A batch that may still be on its way to the device.
   struct Sent {
     at::Tensor images, labels;
+    std::vector<int64_t> indices;
     vision::StreamMark arrived;
   };
   Sent send();
@@ -79,6 +82,7 @@ class TrainingBatches {
   HeldBatches batches_;
   std::optional<Sent> ahead_;
   at::Tensor images_, labels_;    // of the last batch, unmixed
+  std::vector<int64_t> indices_;  // of it, in the stream
   int64_t epoch_ = 0, step_ = 0;  // step_: of the epoch, of the next batch
 };
 

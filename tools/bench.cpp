@@ -267,15 +267,6 @@ std::vector<Shape> shapes_of(const Arguments& arguments) {
   return shapes;
 }
 
-// A plot of a report as a file of its own.
-std::string standalone(std::string svg) {
-  svg.insert(std::string("<svg").size(), R"( xmlns="http://www.w3.org/2000/svg")");
-  svg.insert(svg.find('>') + 1,
-             "<style>svg{background:#fff}text{fill:#222;font:12px sans-serif}.soft{fill:#666}"
-             ".title{font-size:14px;font-weight:600}.grid{stroke:#ddd}</style>");
-  return svg;
-}
-
 // Nanoseconds a token against T.
 std::string plot_of(const std::vector<Measured>& rows) {
   std::vector<vision::Series> series;
@@ -290,9 +281,9 @@ std::string plot_of(const std::vector<Measured>& rows) {
     }
     series.push_back(std::move(forward));
   }
-  return standalone(vision::line_plot_svg(
+  return vision::standalone_svg({vision::line_plot_svg(
       {.title = "Forward, ns a token", .x_label = "log2 T", .y_label = "ns", .log_y = true},
-      series));
+      series)});
 }
 
 void choose_device(Arguments& arguments) {

@@ -9,6 +9,7 @@
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/base/stopwatch.h"
+#include "vision/engine/device_memory.h"
 #include "vision/engine/report.h"
 #include "vision/engine/side_stream.h"
 #include "vision/engine/training_step.h"
@@ -37,7 +38,8 @@ constexpr int kWarmUps = 5;  // the recording's own, the recording and one repla
 struct Arguments {
   std::vector<std::string> configs, assignments;
   std::vector<int64_t> batches = {1024}, sizes = {224};
-  std::string device, json;
+  bool same_pixels = false;
+  std::string device, json, plot;
   int repeats = 10;
 };
 
@@ -123,7 +125,7 @@ Measured measure_forward(const std::string& path, const classify::RunConfig& con
   HeldBatch task(config, device);
   Measured row = begin_row(path, config, task);
   task.model().eval();
-  reset_peak_memory(device);
+  vision::reset_peak_memory(device);
   const vision::Precision precision = vision::choose_precision(config.train.precision, device);
   const Timed forward{[&](size_t) {
                         const at::NoGradGuard no_grad;
@@ -133,7 +135,7 @@ Measured measure_forward(const std::string& path, const classify::RunConfig& con
                       1};
   const DeviceTimer timer{device, repeats};
   row.eager = timer.eager({forward})[0];
-  row.peak_memory = peak_memory(device);
+  row.peak_memory = vision::device_memory(device).peak_allocated;
   const std::vector<double> graph = timer.graph({forward});
   row.milliseconds = graph.empty() ? row.eager : graph[0];
   return row;
@@ -144,7 +146,7 @@ Measured measure_steps(const std::string& path, const classify::RunConfig& confi
   const vision::SideStream stream(device, /*urgent=*/false);
   HeldBatch task(config, device);
   Measured row = begin_row(path, config, task);
-  reset_peak_memory(device);
+  vision::reset_peak_memory(device);
   task.model().train();
   vision::Optimizer optimizer(task.model(), vision::optimizer_options(config.train));
   vision::TrainingStep step(task, optimizer,
@@ -153,14 +155,15 @@ Measured measure_steps(const std::string& path, const classify::RunConfig& confi
                              .record = config.train.cuda_graph});
   stream.follow_current();
   row.milliseconds = milliseconds_a_step(step, stream, repeats);
-  row.peak_memory = peak_memory(device);
+  row.peak_memory = vision::device_memory(device).peak_allocated;
   return row;
 }
 
 void print_row(const Measured& row) {
-  std::cout << fmt::format("{:<16} {:>8} {:>6} {:>10.2f} {:>10.0f} {:>10.2f}\n", row.config,
+  const double peak = static_cast<double>(row.peak_memory) / (1 << 30);
+  std::cout << fmt::format("{:<16} {:>8} {:>6} {:>10.2f} {:>10.0f} {:>10}\n", row.config,
                            row.batch, row.size, row.milliseconds, row.images_per_second(),
-                           static_cast<double>(row.peak_memory) / (1 << 30))
+                           row.peak_memory > 0 ? fmt::format("{:.2f}", peak) : "-")
             << std::flush;
 }
 
@@ -182,6 +185,38 @@ nlohmann::ordered_json to_json(const std::vector<Measured>& rows, const at::Devi
   return json;
 }
 
+// Images a second and memory against the side of the images.
+std::string plots_of(const std::vector<Measured>& rows) {
+  std::vector<vision::Series> rates, memory;
+  for (const Measured& row : rows) {
+    const auto add = [&row](std::vector<vision::Series>& series, double y) {
+      auto found = std::ranges::find(series, row.config, &vision::Series::name);
+      if (found == series.end()) {
+        found = series.insert(found, {row.config, {}, {}});
+      }
+      found->xs.push_back(static_cast<double>(row.size));
+      found->ys.push_back(y);
+    };
+    const auto batch = static_cast<double>(row.batch);
+    add(rates, row.images_per_second());
+    add(memory, static_cast<double>(row.peak_memory) / (1 << 20) / batch);
+  }
+  return vision::standalone_svg(
+      {vision::line_plot_svg({.title = "Images a second", .x_label = "side of the images, px",
+                              .y_label = "images/s", .log_y = true},
+                             rates),
+       vision::line_plot_svg({.title = "Memory an image", .x_label = "side of the images, px",
+                              .y_label = "MiB", .log_y = true},
+                             memory)});
+}
+
+// As many pixels at once at every size as `batch` images of 224 px have; a multiple of 8 where there are so many.
+int64_t batch_of(int64_t batch, int64_t size, bool same_pixels) {
+  constexpr int64_t kSide = 224, kRound = 8;
+  const int64_t scaled = same_pixels ? batch * kSide * kSide / (size * size) : batch;
+  return scaled >= kRound ? scaled / kRound * kRound : std::max<int64_t>(scaled, 1);
+}
+
 using Measure = Measured (*)(const std::string&, const classify::RunConfig&, const at::Device&,
                              int);
 
@@ -197,7 +232,8 @@ void run_bench(const Arguments& a, const char* what, Measure measure) {
         classify::RunConfig config;
         std::vector<std::string> assignments = a.assignments;
         assignments.push_back(fmt::format("model.image_size={}", size));
-        assignments.push_back(fmt::format("train.batch_size={}", batch));
+        assignments.push_back(
+            fmt::format("train.batch_size={}", batch_of(batch, size, a.same_pixels)));
         classify::read_run_config(path, assignments, config);
         rows.push_back(measure(path, config, device, a.repeats));
         print_row(rows.back());
@@ -207,6 +243,10 @@ void run_bench(const Arguments& a, const char* what, Measure measure) {
   if (!a.json.empty()) {
     write_file_atomic(a.json, to_json(rows, device).dump(2) + "\n");
     log::info("the figures are in {}", a.json);
+  }
+  if (!a.plot.empty()) {
+    write_file_atomic(a.plot, plots_of(rows));
+    log::info("the plots are in {}", a.plot);
   }
 }
 
@@ -225,11 +265,14 @@ void add_verb(CLI::App& bench, const std::string& name, const std::string& descr
   verb->add_option("--size", a->sizes, "side of the images, px; may be given several times")
       ->check(CLI::Range(1, 16384))
       ->allow_extra_args(false);
+  verb->add_flag("--same-pixels", a->same_pixels,
+                 "--batch is of images of 224 px; of larger ones fewer, to the same pixels");
   verb->add_option("--device", a->device, "auto, cpu, cuda or cuda:N");
   verb->add_option("--repeats", a->repeats, "measurements whose median is reported")
       ->check(CLI::Range(1, 10000))
       ->capture_default_str();
   verb->add_option("--json", a->json, "also write the figures here");
+  verb->add_option("--plot", a->plot, "also draw rate and memory against --size here (SVG)");
   verb->footer(fmt::format(
       "Example: comba bench {} configs/imagenet/comba_t.toml configs/imagenet/deit_t.toml "
       "--batch 1024 --json {}.json",

@@ -53,24 +53,6 @@ std::vector<double> interleaved(size_t candidates, int repeats, const Time& time
 
 }  // namespace
 
-void reset_peak_memory([[maybe_unused]] const at::Device& device) {
-#ifdef COMBA_CUDA
-  if (device.is_cuda()) {
-    c10::cuda::CUDACachingAllocator::emptyCache();
-    c10::cuda::CUDACachingAllocator::resetPeakStats(device.index());
-  }
-#endif
-}
-
-int64_t peak_memory([[maybe_unused]] const at::Device& device) {
-#ifdef COMBA_CUDA
-  if (device.is_cuda()) {
-    return c10::cuda::CUDACachingAllocator::getDeviceStats(device.index()).reserved_bytes[0].peak;
-  }
-#endif
-  return 0;
-}
-
 std::vector<double> DeviceTimer::eager(const std::vector<Timed>& candidates) const {
   for (const Timed& candidate : candidates) {
     for (int i = 0; i < kWarmUps; ++i) {

@@ -15,10 +15,6 @@ struct Timed {
   size_t sets = 1;
 };
 
-// The most that was allocated on a GPU since the reset; 0 on the CPU.
-void reset_peak_memory(const at::Device& device);
-int64_t peak_memory(const at::Device& device);
-
 struct DeviceTimer {
   at::Device device;
   int repeats = 20;

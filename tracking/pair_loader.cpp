@@ -63,11 +63,13 @@ int64_t PairLoader::open(int64_t number, PairBatch& batch) const {
                                              crops.template_size * 3));
   batch.search.resize(static_cast<size_t>(batch.size * crops.search_size * crops.search_size * 3));
   batch.targets.resize(static_cast<size_t>(batch.size * 4));
+  batch.names.resize(static_cast<size_t>(batch.size));
   return batch.size;
 }
 
 void PairLoader::fill(int64_t number, int64_t place, PairBatch& batch) {
   const TrainingPair pair = make(first_of(number) + place);
+  batch.names[static_cast<size_t>(place)] = pair.name;
   uint8_t* to = batch.templates.data() + static_cast<size_t>(place) * batch.templates.size() /
                                              static_cast<size_t>(batch.size);
   for (const datasets::Image& image : pair.templates) {

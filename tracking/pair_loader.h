@@ -9,6 +9,8 @@
 #include <memory>
 #include <optional>
 #include <set>
+#include <string>
+#include <vector>
 
 namespace comba::tracking {
 
@@ -31,6 +33,7 @@ struct PairBatch {
   std::vector<uint8_t> templates;  // [size, templates, template_size, template_size, 3]
   std::vector<uint8_t> search;     // [size, search_size, search_size, 3]
   std::vector<float> targets;  // [size, 4] left, top, width, height in shares of the search crop
+  std::vector<std::string> names;  // [size] video, template frames and search frame, counted from 0
 };
 
 class PairLoader {

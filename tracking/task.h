@@ -28,6 +28,7 @@ class TrackTask final : public vision::Task {
   void start_epoch(int64_t epoch, int64_t first_step) override;
   // {template crops, search crops, boxes}
   std::vector<torch::Tensor> next_batch() override;
+  std::vector<std::string> batch_names() const override { return batch_.names; }
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override;
   double lr_scale(const std::string& parameter) const override;
   double data_wait_seconds() const override { return data_wait_; }

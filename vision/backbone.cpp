@@ -2,7 +2,9 @@
 
 #include "vision/base/error.h"
 #include "vision/nn/mixer.h"
+#include "vision/nn/recompute.h"
 
+#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/upsample_bicubic2d.h>
 #include <ATen/ops/zeros.h>
@@ -46,6 +48,9 @@ void declare(ConfigTable& table, BackboneConfig& c) {
   table.add_choice("model.position", &c.position, {"none", "learned"}, "position embedding");
   table.add("model.qkv_bias", &c.qkv_bias, "softmax: biases of qkv and proj");
   table.add("model.mlp_bias", &c.mlp_bias, "biases of the MLP");
+  table.add("model.recompute", &c.recompute,
+            "training keeps nothing but the blocks' inputs and computes the rest again for the "
+            "gradients: less memory for more time");
   table.add_choice("model.form", &c.form, {"splr", "iplr"},
                    "comba: feedback before (splr) or after (iplr) decay");
   table.add_choice("model.directions", &c.directions, {"both", "forward"},
@@ -100,14 +105,31 @@ BlockImpl::BlockImpl(const BackboneConfig& config, const std::string& mixer_name
   register_module(mixer_->module_name(), mixer_);
 }
 
-void BlockImpl::forward(TokenStream& stream, int64_t prefix) {
-  const auto branch_of = [&](const torch::Tensor& branch) {
-    stream.branch = branch;
-    stream.share = draw_share(stream.sum.size(0), drop_path_rate_, is_training(),
-                              stream.sum.options().dtype(torch::kFloat).requires_grad(false));
+void BlockImpl::forward(TokenStream& stream, int64_t prefix, bool again) {
+  const auto draw = [&] {
+    return draw_share(stream.sum.size(0), drop_path_rate_, is_training(),
+                      stream.sum.options().dtype(torch::kFloat).requires_grad(false));
   };
-  branch_of(mixer_->forward(norm1_->take(stream), prefix));
-  branch_of(mlp_(norm2_->take(stream)));
+  const torch::Tensor mixed = draw(), share = draw();
+  std::vector<torch::Tensor> after;
+  if (again) {
+    after = recompute(
+        [this, mixed, prefix](const std::vector<torch::Tensor>& before) {
+          return compute({before[0], before[1], before[2]}, mixed, prefix);
+        },
+        {stream.sum, stream.branch, stream.share}, parameters());
+  } else {
+    after = compute(std::move(stream), mixed, prefix);
+  }
+  stream = {after[0], after[1], share};
+}
+
+std::vector<torch::Tensor> BlockImpl::compute(TokenStream stream, const torch::Tensor& mixed,
+                                              int64_t prefix) {
+  stream.branch = mixer_->forward(norm1_->take(stream), prefix);
+  stream.share = mixed;
+  const torch::Tensor branch = mlp_(norm2_->take(stream));
+  return {stream.sum, branch};
 }
 
 BackboneImpl::BackboneImpl(const BackboneConfig& config) : config_(config) {
@@ -150,9 +172,10 @@ torch::Tensor BackboneImpl::encode(const torch::Tensor& images) {
 }
 
 torch::Tensor BackboneImpl::run_blocks(torch::Tensor x, int64_t prefix) {
+  const bool again = config_.recompute && is_training() && at::GradMode::is_enabled();
   TokenStream stream{std::move(x), {}, {}};
   for (Block& block : blocks_) {
-    block->forward(stream, prefix);
+    block->forward(stream, prefix, again);
   }
   return norm_->take(stream);
 }

@@ -33,6 +33,7 @@ struct BackboneConfig {
   std::string position = "none";  // none | learned
   bool qkv_bias = false;          // softmax mixer's qkv and proj biases (DeiT: true)
   bool mlp_bias = false;
+  bool recompute = false;  // training keeps the blocks' inputs only, see nn/recompute.h
   // Comba mixer
   std::string form = "splr";        // splr | iplr
   std::string directions = "both";  // both | forward
@@ -63,8 +64,8 @@ class Mixer;
 class BlockImpl : public torch::nn::Module {
  public:
   BlockImpl(const BackboneConfig& config, const std::string& mixer_name, double drop_path_rate);
-  // `prefix` as Mixer::forward()
-  void forward(TokenStream& stream, int64_t prefix = 0);
+  // `prefix` as Mixer::forward(); `again`: the backward pass computes it again instead of keeping what it needs.
+  void forward(TokenStream& stream, int64_t prefix = 0, bool again = false);
 
   const Norm& norm1() const { return norm1_; }
   const Norm& norm2() const { return norm2_; }
@@ -72,6 +73,9 @@ class BlockImpl : public torch::nn::Module {
   const Mlp& mlp() const { return mlp_; }
 
  private:
+  // From the stream before the block: its sum and the MLP's branch. `mixed`: the share of the mixer's branch.
+  std::vector<torch::Tensor> compute(TokenStream stream, const torch::Tensor& mixed,
+                                     int64_t prefix);
   Norm norm1_{nullptr}, norm2_{nullptr};
   std::shared_ptr<Mixer> mixer_;
   Mlp mlp_{nullptr};

@@ -9,6 +9,7 @@
 #include <fstream>
 #include <functional>
 #include <limits>
+#include <set>
 #include <sstream>
 #include <vector>
 
@@ -48,7 +49,7 @@ class Regression : public Task {
     net_ = std::make_shared<Net>();
   }
   torch::nn::Module& model() override { return *net_; }
-  int64_t steps_per_epoch() const override { return 10; }
+  int64_t steps_per_epoch() const override { return steps; }
   int64_t batch_size() const override { return 8; }
   void start_epoch(int64_t epoch, int64_t first_step) override {
     epoch_ = epoch;
@@ -60,8 +61,18 @@ class Regression : public Task {
       before_step(now);
     }
     const at::Tensor x = (at::full({8, 6}, static_cast<double>(now)) * 0.37 + phase()).sin();
-    const float factor = now == nan_step ? std::numeric_limits<float>::quiet_NaN() : 1.F;
+    now_ = now;
+    const float factor = nan_steps.contains(now) ? std::numeric_limits<float>::quiet_NaN()
+                         : now == spike_step     ? 1e3F
+                                                 : 1.F;
     return {x, at::full({8}, factor)};
+  }
+  std::vector<std::string> batch_names() const override {
+    std::vector<std::string> names;
+    for (int i = 0; i < 8; ++i) {
+      names.push_back(fmt::format("sample {}.{}", now_, i));
+    }
+    return names;
   }
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
     const at::Tensor& x = batch[0];
@@ -88,7 +99,8 @@ class Regression : public Task {
 
   std::function<void(int64_t)> before_step;
   bool knows_stages = false;
-  int64_t nan_step = -1;
+  std::set<int64_t> nan_steps;
+  int64_t spike_step = -1, steps = 10;
   bool evaluation_fails = false;
   int evaluations = 0;
   std::string fingerprint = "data-1";
@@ -97,7 +109,7 @@ class Regression : public Task {
   static at::Tensor phase() { return at::full({48}, 1.0).cumsum(0).view({8, 6}); }
   std::shared_ptr<Net> net_;
   Stopwatch clock_;
-  int64_t epoch_ = 0, step_ = 0;
+  int64_t epoch_ = 0, step_ = 0, now_ = 0;
 };
 
 class TrainerTest : public testing::Test {
@@ -269,19 +281,80 @@ TEST_F(TrainerTest, AFailedEvaluationLosesNothingOfItsEpoch) {
   expect_same_weights("straight", "failed");
 }
 
-TEST_F(TrainerTest, StopsWithAMessageWhenTheLossIsNotFinite) {
+TEST_F(TrainerTest, AStepThatIsNotFiniteIsLeftOutAndCounted) {
+  Regression broken;  // each seeds the generator that its training draws from
+  broken.nan_steps = {17};
+  options_.ema_decay = 0.0;
+  options_.max_steps = 18;  // the broken step is the last one
+  train(broken, options_, run("broken"));
+  EXPECT_NE(log_.find("1 of the last steps were skipped"), std::string::npos) << log_;
+  options_.max_steps = 17;
+  Regression sound;
+  train(sound, options_, run("sound"));
+  const LoadedCheckpoint with = load_checkpoint(folder_ / "broken/checkpoints/last");
+  const LoadedCheckpoint without = load_checkpoint(folder_ / "sound/checkpoints/last");
+  for (const auto& [name, tensor] : with.model) {
+    EXPECT_TRUE(tensor.equal(without.model.at(name))) << name;
+  }
+  EXPECT_NE(contents("broken/metrics.jsonl").find("\"skipped\":1"), std::string::npos);
+  // The mean is that of the other steps.
+  EXPECT_EQ(contents("broken/results.csv").find("nan"), std::string::npos);
+}
+
+TEST_F(TrainerTest, ManyStepsInARowThatAreNotFiniteEndTheRunAndLeaveTheirBatch) {
   Regression task;
-  task.nan_step = 17;
+  task.nan_steps = {15, 16, 17};
+  options_.max_skipped = 3;
+  std::string message;
   try {
     train(task, options_, run("a"));
-    FAIL() << "a NaN loss went unnoticed";
   } catch (const Error& error) {
-    const std::string message = error.what();
-    EXPECT_NE(message.find("nan"), std::string::npos) << message;
-    EXPECT_NE(message.find("epoch 2"), std::string::npos) << message;
-    EXPECT_NE(message.find("18"), std::string::npos) << message;
+    message = error.what();
   }
-  EXPECT_EQ(load_checkpoint(folder_ / "a/checkpoints/last").state.step, 10);
+  EXPECT_NE(message.find("3 steps in a row, 16 to 18"), std::string::npos) << message;
+  EXPECT_NE(message.find("gradient of first.weight"), std::string::npos) << message;
+  // Nothing is lost: the state behind these steps is saved, and the first of them is there to be looked at.
+  EXPECT_EQ(load_checkpoint(folder_ / "a/checkpoints/last").state.step, 18);
+  const std::string report = contents("a/failed-step-16/report.txt");
+  EXPECT_NE(report.find("epoch 2, batch 6"), std::string::npos) << report;
+  EXPECT_NE(report.find("sample 15.0"), std::string::npos) << report;
+  const auto batch = load_safetensors(folder_ / "a/failed-step-16/batch.safetensors").tensors;
+  EXPECT_TRUE(batch.at("input1").isnan().all().item<bool>());
+  EXPECT_TRUE(fs::exists(folder_ / "a/failed-step-16/model.safetensors"));
+
+  Regression again;
+  const TrainResult result = train(again, options_, run("a", /*resume=*/true));
+  EXPECT_EQ(result.steps, 40);
+}
+
+TEST_F(TrainerTest, WithoutABoundStepsThatAreNotFiniteNeverEndTheRun) {
+  Regression task;
+  for (int64_t step = 5; step < 40; ++step) {
+    task.nan_steps.insert(step);
+  }
+  options_.max_skipped = 0;
+  EXPECT_EQ(train(task, options_, run("a")).steps, 40);
+}
+
+TEST_F(TrainerTest, AJumpOfTheLossIsWarnedOf) {
+  Regression task;
+  task.steps = 200;
+  task.spike_step = 150;
+  options_.epochs = 1;
+  options_.lr = 0;
+  options_.warmup_lr = 0;
+  train(task, options_, run("a"));
+  EXPECT_NE(log_.find("the loss of step 151 was"), std::string::npos) << log_;
+}
+
+TEST_F(TrainerTest, LeavesEventFilesForTensorBoardUnlessTheyAreTurnedOff) {
+  Regression with, without;
+  options_.max_steps = 5;
+  train(with, options_, run("with"));
+  EXPECT_EQ(std::distance(fs::directory_iterator(folder_ / "with/tensorboard"), {}), 1);
+  options_.tensorboard = false;
+  train(without, options_, run("without"));
+  EXPECT_FALSE(fs::exists(folder_ / "without/tensorboard"));
 }
 
 TEST_F(TrainerTest, RefusesToResumeWithOtherData) {

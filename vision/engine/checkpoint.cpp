@@ -36,6 +36,7 @@ Json to_json(const CheckpointState& state) {
           {"epoch_closed", state.epoch_closed},
           {"ema_updates", state.ema_updates},
           {"epoch_loss_sum", state.epoch_loss_sum},
+          {"epoch_loss_steps", state.epoch_loss_steps},
           {"best_metric", state.best_metric},
           {"best_epoch", state.best_epoch},
           {"best_weights", state.best_weights},
@@ -51,6 +52,7 @@ CheckpointState from_json(const Json& json) {
   json.at("epoch_closed").get_to(state.epoch_closed);
   json.at("ema_updates").get_to(state.ema_updates);
   json.at("epoch_loss_sum").get_to(state.epoch_loss_sum);
+  state.epoch_loss_steps = json.value("epoch_loss_steps", state.epoch_step);  // older files: all
   json.at("best_metric").get_to(state.best_metric);
   json.at("best_epoch").get_to(state.best_epoch);
   json.at("best_weights").get_to(state.best_weights);

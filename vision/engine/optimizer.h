@@ -51,6 +51,7 @@ class Optimizer {
   // Steps skipped so far, and the last gradient norm before clipping. Both wait for the device.
   double skipped() const;
   double gradient_norm() const;
+  const at::Tensor& last_norm() const { return norm_; }  // the latter, 0-d fp32 on the device
 
   // Moments ("exp_avg.head.weight", "exp_avg_sq.head.weight"; SGD: "momentum.head.weight") and counters.
   NamedTensors state() const;

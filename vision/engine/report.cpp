@@ -246,6 +246,22 @@ std::string line_plot_svg(const PlotOptions& options, const std::vector<Series>&
   return out + "</svg>";
 }
 
+std::string standalone_svg(const std::vector<std::string>& plots) {
+  const double height = kHeight * static_cast<double>(plots.size());
+  std::string out = fmt::format(
+      R"(<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {0} {1}" width="{0}" height="{1}">)"
+      "<style>svg{{background:#fff}}text{{fill:#222;font:12px sans-serif}}.soft{{fill:#666}}"
+      ".title{{font-size:14px;font-weight:600}}.grid{{stroke:#ddd}}</style>",
+      kWidth, height);
+  double top = 0;
+  for (std::string plot : plots) {
+    plot.insert(std::string("<svg").size(), fmt::format(R"( y="{}")", top));
+    out += plot;
+    top += kHeight;
+  }
+  return out + "</svg>\n";
+}
+
 std::string confusion_matrix_svg(const std::vector<std::string>& classes,
                                  const std::vector<int64_t>& counts) {
   if (classes.size() > 30) {

@@ -21,6 +21,9 @@ struct PlotOptions {
 
 std::string line_plot_svg(const PlotOptions& options, const std::vector<Series>& series);
 
+// Such plots, one below the other, as a file of its own.
+std::string standalone_svg(const std::vector<std::string>& plots);
+
 // counts: [classes, classes], row label, column prediction. A heat map with numbers for up to 30 classes, else the most frequent confusions.
 std::string confusion_matrix_svg(const std::vector<std::string>& classes,
                                  const std::vector<int64_t>& counts);

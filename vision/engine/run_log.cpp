@@ -38,7 +38,9 @@ Json to_json(const IntervalRecord& record) {
           {"gradient_norm", record.gradient_norm},
           {"images_per_second", record.images_per_second},
           {"data_wait", record.data_wait},
-          {"data_stages", to_json(record.data_stages)}};
+          {"data_stages", to_json(record.data_stages)},
+          {"skipped", record.skipped},
+          {"memory_bytes", record.memory}};
 }
 
 Json to_json(const EpochRecord& record) {
@@ -75,7 +77,9 @@ IntervalRecord interval_of(const Json& json) {
           .gradient_norm = number(json, "gradient_norm"),
           .images_per_second = number(json, "images_per_second"),
           .data_wait = number(json, "data_wait"),
-          .data_stages = metrics_of(json.value("data_stages", Json::object()))};
+          .data_stages = metrics_of(json.value("data_stages", Json::object())),
+          .skipped = json.value("skipped", int64_t{0}),
+          .memory = json.value("memory_bytes", int64_t{0})};
 }
 
 EpochRecord epoch_of(const Json& json) {
@@ -87,6 +91,31 @@ EpochRecord epoch_of(const Json& json) {
           .images_per_second = number(json, "images_per_second"),
           .raw = metrics_of(json.at("raw")),
           .average = metrics_of(json.at("ema"))};
+}
+
+// By TensorBoard's tags.
+Metrics scalars_of(const IntervalRecord& record) {
+  Metrics scalars = {{"train/loss", record.loss},
+                     {"train/lr", record.lr},
+                     {"train/gradient_norm", record.gradient_norm},
+                     {"train/skipped_steps", static_cast<double>(record.skipped)},
+                     {"speed/images_per_second", record.images_per_second},
+                     {"speed/data_wait", record.data_wait}};
+  if (record.memory > 0) {
+    scalars.emplace_back("speed/memory_gib", static_cast<double>(record.memory) / (1 << 30));
+  }
+  return scalars;
+}
+
+Metrics scalars_of(const EpochRecord& record) {
+  Metrics scalars = {{"epoch/train_loss", record.train_loss}};
+  for (const auto& [name, value] : record.raw) {
+    scalars.emplace_back("eval/" + name, value);
+  }
+  for (const auto& [name, value] : record.average) {
+    scalars.emplace_back("eval_ema/" + name, value);
+  }
+  return scalars;
 }
 
 void add_points(std::vector<Series>& series, const std::string& name, double x, double y) {
@@ -118,7 +147,8 @@ std::map<std::string, std::vector<Series>> epoch_curves(const std::vector<EpochR
 
 }  // namespace
 
-RunLog::RunLog(fs::path folder, int64_t resume_step) : folder_(std::move(folder)) {
+RunLog::RunLog(fs::path folder, int64_t resume_step, bool tensorboard)
+    : folder_(std::move(folder)) {
   if (resume_step >= 0) {
     read_back(resume_step);
   }
@@ -135,6 +165,9 @@ RunLog::RunLog(fs::path folder, int64_t resume_step) : folder_(std::move(folder)
     text += to_json(intervals_[next]).dump() + "\n";
   }
   write_file_atomic(folder_ / kMetricsFile, text);
+  if (tensorboard) {
+    events_.emplace(folder_ / "tensorboard", std::max<int64_t>(resume_step + 1, 0));
+  }
 }
 
 void RunLog::read_back(int64_t resume_step) {
@@ -170,6 +203,9 @@ void RunLog::append(const std::string& line) {
 void RunLog::add(const IntervalRecord& record) {
   intervals_.push_back(record);
   append(to_json(record).dump());
+  if (events_) {
+    events_->add(record.step, scalars_of(record));
+  }
 }
 
 void RunLog::add(const EpochRecord& record) {
@@ -177,6 +213,9 @@ void RunLog::add(const EpochRecord& record) {
   std::erase_if(epochs_, [&](const EpochRecord& other) { return other.epoch == record.epoch; });
   epochs_.push_back(record);
   append(to_json(record).dump());
+  if (events_) {
+    events_->add(record.step, scalars_of(record));
+  }
   try {
     write_results();
   } catch (const Error& error) {

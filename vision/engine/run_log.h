@@ -1,11 +1,13 @@
 // What a run leaves to read: metrics.jsonl (one line per interval and per epoch), results.csv (one row per
-// epoch) and report.html.
+// epoch), report.html, and event files for TensorBoard.
 #pragma once
 
+#include "vision/engine/event_file.h"
 #include "vision/engine/task.h"
 
 #include <cstdint>
 #include <filesystem>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -18,6 +20,8 @@ struct IntervalRecord {
   double images_per_second = 0.0;
   double data_wait = 0.0;  // share of the interval spent waiting for data
   Metrics data_stages;     // shares of the interval, see Task::data_stage_seconds()
+  int64_t skipped = 0;     // steps of the interval that were not finite; the loss is the others'
+  int64_t memory = 0;      // bytes that LibTorch has of the GPU's memory
 };
 
 struct EpochRecord {
@@ -29,7 +33,7 @@ struct EpochRecord {
 class RunLog {
  public:
   // resume_step < 0 starts anew; else the records up to that step are kept and later ones dropped.
-  RunLog(std::filesystem::path folder, int64_t resume_step);
+  RunLog(std::filesystem::path folder, int64_t resume_step, bool tensorboard);
   void add(const IntervalRecord& record);
   void add(const EpochRecord& record);
   const std::vector<EpochRecord>& epochs() const { return epochs_; }
@@ -45,6 +49,7 @@ class RunLog {
   std::filesystem::path folder_;
   std::vector<IntervalRecord> intervals_;
   std::vector<EpochRecord> epochs_;
+  std::optional<EventFile> events_;
   bool warned_ = false;
 };
 

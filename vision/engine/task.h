@@ -27,6 +27,8 @@ class Task {
   // Fetches the next batch: what its loss depends on, on the model's device. All tensors' first dimension is the batch's;
   // shapes and dtypes seldom change: on CUDA a change costs the recording of the step.
   virtual std::vector<torch::Tensor> next_batch() = 0;
+  // What the samples of the batch fetched last are called, this rank's share; empty: not known.
+  virtual std::vector<std::string> batch_names() const { return {}; }
   // A batch's scalar loss in fp32, differentiable. On CUDA it neither waits for the device nor depends on anything but the
   // batch, the weights and LibTorch's generators: it may be recorded once and replayed.
   virtual torch::Tensor loss(const std::vector<torch::Tensor>& batch) = 0;

@@ -55,6 +55,18 @@ void declare(ConfigTable& table, TrainOptions& o) {
             "steps between checkpoints within an epoch; 0: only at its end", {0, kMany});
   table.add("train.keep", &o.keep, "step-N checkpoints kept beside last and best", {1, 1e6});
   table.add("train.log_every", &o.log_every, "steps between log lines", {1, kMany});
+  table.add("train.max_skipped", &o.max_skipped,
+            "steps in a row whose loss or gradients are not finite, and which are left out, before "
+            "the run ends with their batch in its folder; 0: it goes on",
+            {0, kMany});
+  table.add("train.loss_spike", &o.loss_spike,
+            "standard deviations above the loss of the last steps from which on a step is warned "
+            "of; 0: no warnings",
+            {0, 1e6});
+  table.add("train.tensorboard", &o.tensorboard, "write event files for TensorBoard into the run");
+  table.add("train.bucket_mib", &o.bucket_mib,
+            "MiB of gradients that several ranks exchange at once, while the backward pass goes on",
+            {0.001, 1e6});
 }
 
 }  // namespace comba::vision

@@ -4,16 +4,20 @@
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/base/progress.h"
-#include "vision/base/stopwatch.h"
+#include "vision/engine/device_memory.h"
 #include "vision/engine/ema.h"
+#include "vision/engine/failed_step.h"
 #include "vision/engine/gradient_reducer.h"
 #include "vision/engine/optimizer.h"
+#include "vision/engine/out_of_memory.h"
 #include "vision/engine/rank_checks.h"
 #include "vision/engine/run_checkpoints.h"
 #include "vision/engine/run_log.h"
 #include "vision/engine/schedule.h"
 #include "vision/engine/side_stream.h"
+#include "vision/engine/step_watch.h"
 #include "vision/engine/stop_signal.h"
+#include "vision/engine/training_meter.h"
 #include "vision/engine/training_step.h"
 #include "vision/nn/batch_share.h"
 
@@ -23,6 +27,7 @@
 
 #include <ATen/Parallel.h>
 #include <ATen/core/grad_mode.h>
+#include <c10/util/Exception.h>
 #include <unistd.h>
 
 namespace comba::vision {
@@ -68,14 +73,20 @@ class Trainer {
   void begin();
   void train_epoch();
   void train_step();
-  void flush_loss();
+  void read_steps();
   void log_interval();
+  void report(const IntervalRecord& record);
+  [[noreturn]] void give_up();
+  [[noreturn]] void fail_for_memory();
   void close_epoch();
   void evaluate();
   bool save();
   bool finished() const { return state_.step >= total_steps_; }
   bool stopping() const { return stop_.received() != 0 || finished(); }
   bool epoch_over() const { return state_.epoch_step >= steps_per_epoch_; }
+  double epoch_loss() const {
+    return state_.epoch_loss_sum / static_cast<double>(state_.epoch_loss_steps);
+  }
 
   Task& task_;
   TrainOptions options_;
@@ -93,30 +104,16 @@ class Trainer {
   CheckpointState state_;
   std::optional<RunCheckpoints> checkpoints_;
   TrainResult result_;
-  int64_t pending_steps_ = 0;   // whose losses are not read yet
-  double interval_loss_ = 0.0;  // of the steps since the last log line
-  int64_t interval_steps_ = 0;
-  double interval_wait_ = 0.0;  // data_wait_seconds() at the last log line
-  Metrics interval_stages_;     // and data_stage_seconds()
-  double trained_seconds_ = 0.0, epoch_seconds_ = 0.0;
-  int64_t trained_steps_ = 0, epoch_steps_here_ = 0;
-  double skipped_seen_ = 0.0;
+  TrainingMeter meter_;
+  StepWatch watch_;
+  int64_t pending_steps_ = 0;  // that are not read back yet
   bool improved_ = false;
   int64_t evaluated_step_ = -1;
-  Stopwatch interval_clock_;
 };
 
 int64_t planned_steps(const TrainOptions& options, int64_t steps_per_epoch) {
   const int64_t all = options.epochs * steps_per_epoch;
   return options.max_steps > 0 ? std::min(options.max_steps, all) : all;
-}
-
-// By how much each figure grew, as a share of the seconds passed.
-Metrics shares(const Metrics& before, Metrics now, double seconds) {
-  for (auto& [name, value] : now) {
-    value = (value - find_metric(before, name).value_or(0.0)) / seconds;
-  }
-  return now;
 }
 
 // " (read 3, decode 60 %)", or nothing.
@@ -165,7 +162,9 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
       step_(task, optimizer_,
             {.precision = choose_precision(options.precision, device_),
              .parts = options.accumulate,
-             .record = options.cuda_graph}) {
+             .record = options.cuda_graph}),
+      meter_(task),
+      watch_(options.loss_spike) {
   COMBA_CHECK(
       steps_per_epoch_ > 0,
       "training: the training data does not fill one batch of {} images; lower train.batch_size",
@@ -180,7 +179,8 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
   set_batch_share(
       {ranks_.rank(), ranks_.size(), [this](const at::Tensor& tensor) { ranks_.sum(tensor); }});
   if (ranks_.size() > 1) {
-    reducer_.emplace(task.model(), run.ranks);
+    reducer_.emplace(task.model(), run.ranks,
+                     static_cast<int64_t>(options.bucket_mib * (1 << 20)));
     step_.set_reducer(&*reducer_);
   }
 }
@@ -193,13 +193,12 @@ void Trainer::begin() {
   checkpoints_->prepare();
   const std::string resumed = run_.resume ? checkpoints_->resume() : "";
   if (!resumed.empty()) {
-    skipped_seen_ = optimizer_.skipped();
     log::info("resuming from {}: step {} of {}", resumed, state_.step, total_steps_);
   }
   check_equal_weights(ranks_, task_.model(), "before the first step");
   if (ranks_.first()) {
     write_file_atomic(run_.folder / "config.toml", run_.config);
-    log_.emplace(run_.folder, resumed.empty() ? -1 : state_.step);
+    log_.emplace(run_.folder, resumed.empty() ? -1 : state_.step, options_.tensorboard);
   }
 }
 
@@ -212,6 +211,7 @@ TrainResult Trainer::run() {
       state_.epoch_step = 0;
       state_.epoch_closed = false;
       state_.epoch_loss_sum = 0.0;
+      state_.epoch_loss_steps = 0;
     }
     train_epoch();
     stop_.agree();
@@ -237,10 +237,7 @@ TrainResult Trainer::run() {
   result_.best_epoch = state_.best_epoch;
   result_.best_weights = state_.best_weights;
   result_.signal = stop_.received();
-  if (trained_seconds_ > 0) {
-    result_.images_per_second =
-        static_cast<double>(trained_steps_ * task_.batch_size()) / trained_seconds_;
-  }
+  result_.images_per_second = meter_.images_per_second();
   COMBA_CHECK(saved, "training ended at step {}, but its last checkpoint could not be written: {}",
               state_.step, checkpoints_->failure());
   return result_;
@@ -257,11 +254,7 @@ void Trainer::train_epoch() {
     progress.emplace(fmt::format("epoch {}/{}", state_.epoch + 1, options_.epochs),
                      steps_per_epoch_ * task_.batch_size(), "img");
   }
-  epoch_seconds_ = 0.0;
-  epoch_steps_here_ = 0;
-  interval_wait_ = task_.data_wait_seconds();
-  interval_stages_ = task_.data_stage_seconds();
-  interval_clock_.restart();
+  meter_.begin_epoch();
   while (!epoch_over() && !stopping()) {
     train_step();
     stop_.after_step();
@@ -273,7 +266,7 @@ void Trainer::train_epoch() {
     }
     if (options_.checkpoint_every > 0 && state_.step % options_.checkpoint_every == 0 &&
         !epoch_over() && !stopping()) {
-      flush_loss();
+      read_steps();
       save();
     }
   }
@@ -284,81 +277,117 @@ void Trainer::train_epoch() {
 }
 
 void Trainer::train_step() {
-  step_.run(schedule_.lr(state_.step));
+  try {
+    step_.run(schedule_.lr(state_.step));
+  } catch (const c10::OutOfMemoryError&) {
+    fail_for_memory();
+  }
   if (average_) {
     average_->update();
   }
   ++pending_steps_;
   ++state_.step;
   ++state_.epoch_step;
-  if (device_.is_cpu()) {
-    flush_loss();
+  if (device_.is_cpu() || pending_steps_ == StepHistory::kCapacity) {
+    read_steps();
   }
 }
 
-// Reading the loss waits for the GPU, so it is read once an interval. Steps whose gradients are not finite
-// do not change the weights (Optimizer::step), so nothing is lost by noticing late. The loss of a batch is the mean of its
-// shares', and so the same on all ranks.
-void Trainer::flush_loss() {
+// Reading waits for the GPU, so it is done once an interval. A step whose gradients are not finite does not change the weights
+// (Optimizer::step), so nothing is lost by noticing late.
+void Trainer::read_steps() {
   if (pending_steps_ == 0) {
     return;
   }
-  const double sum = step_.take_loss(ranks_);
-  COMBA_CHECK(
-      std::isfinite(sum),
-      "training: the loss became {} in epoch {}, between steps {} and {}. Lower train.lr, set "
-      "train.clip_grad, or look at the data (comba data check). Checkpoints before that step are "
-      "in {}",
-      sum, state_.epoch + 1, state_.step - pending_steps_ + 1, state_.step,
-      checkpoints_->folder().string());
-  state_.epoch_loss_sum += sum;
-  interval_loss_ += sum;
-  interval_steps_ += pending_steps_;
-  pending_steps_ = 0;
+  int64_t step = state_.step - std::exchange(pending_steps_, 0);
+  for (const StepFigures& figures : step_.take_figures(ranks_)) {
+    watch_.see(++step, figures);
+    meter_.add(figures);
+    if (figures.finite()) {
+      state_.epoch_loss_sum += figures.loss;
+      ++state_.epoch_loss_steps;
+    }
+  }
+  if (options_.max_skipped > 0 && watch_.skipped_in_a_row() >= options_.max_skipped) {
+    give_up();
+  }
+}
+
+// All ranks come here after the same step, as they have read the same figures.
+void Trainer::give_up() {
+  const int64_t row = watch_.skipped_in_a_row(), here = std::min(row, state_.epoch_step);
+  const bool saved = save();
+  if (reducer_) {
+    reducer_->set_active(false);
+  }
+  step_.forget();
+  const FailedStep failed{.step = state_.step - here + 1,
+                          .epoch = state_.epoch,
+                          .epoch_step = state_.epoch_step - here};
+  const auto folder = run_.folder / fmt::format("failed-step-{}", failed.step);
+  const std::string found = dump_failed_step(task_, failed, step_.precision(), folder, ranks_);
+  throw Error(fmt::format(
+      "training: the loss or the gradients of {} steps in a row, {} to {}, were not finite; they were skipped. "
+      "Of step {}: {} (samples, batch and weights: {}). Lower train.lr, set train.clip_grad, or look at the "
+      "data (comba data check); train.max_skipped = 0 goes on regardless. {}",
+      row, state_.step - row + 1, state_.step, failed.step, found, folder.string(),
+      saved ? "The state is saved: --resume goes on behind these steps"
+            : "Earlier checkpoints are in " + checkpoints_->folder().string()));
+}
+
+void Trainer::fail_for_memory() {
+  step_.forget();
+  optimizer_.zero_grad();
+  if (reducer_) {
+    reducer_->set_active(false);
+  }
+  set_batch_share({});  // the other ranks may be anywhere
+  throw Error(out_of_memory_message(task_, step_.precision(),
+                                    {.images = task_.batch_size() / ranks_.size(),
+                                     .parts = options_.accumulate,
+                                     .ranks = ranks_.size()},
+                                    device_));
 }
 
 void Trainer::log_interval() {
-  flush_loss();
-  if (interval_steps_ == 0) {
+  read_steps();
+  if (meter_.empty()) {
     return;
   }
-  const double seconds = interval_clock_.seconds();
-  const double wait = task_.data_wait_seconds() - interval_wait_;
-  const double images = static_cast<double>(interval_steps_ * task_.batch_size());
-  const IntervalRecord record{
-      .step = state_.step,
-      .epoch = state_.epoch,
-      .loss = interval_loss_ / static_cast<double>(interval_steps_),
-      .lr = schedule_.lr(state_.step - 1),
-      .gradient_norm = optimizer_.gradient_norm(),
-      .images_per_second = images / seconds,
-      .data_wait = wait / seconds,
-      .data_stages = shares(interval_stages_, task_.data_stage_seconds(), seconds)};
-  trained_seconds_ += seconds;
-  trained_steps_ += interval_steps_;
-  epoch_seconds_ += seconds;
-  epoch_steps_here_ += interval_steps_;
-  const double left = static_cast<double>(total_steps_ - state_.step) * trained_seconds_ /
-                      static_cast<double>(trained_steps_);
-  log::info(
-      "epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  data wait {:.1f} %{}  "
-      "ETA {}",
-      state_.epoch + 1, options_.epochs, state_.epoch_step, steps_per_epoch_, record.loss,
-      state_.epoch_loss_sum / static_cast<double>(state_.epoch_step), record.images_per_second,
-      record.lr, 100.0 * record.data_wait, in_words(record.data_stages), format_duration(left));
-  if (const double skipped = optimizer_.skipped(); skipped > skipped_seen_) {
-    log::warning("{} steps were skipped because their gradients were not finite",
-                 skipped - skipped_seen_);
-    skipped_seen_ = skipped;
-  }
+  IntervalRecord record = meter_.close();
+  record.step = state_.step;
+  record.epoch = state_.epoch;
+  record.lr = schedule_.lr(state_.step - 1);
+  record.memory = device_memory(device_).reserved;
+  report(record);
   if (log_) {
     log_->add(record);
   }
-  interval_loss_ = 0.0;
-  interval_steps_ = 0;
-  interval_wait_ = task_.data_wait_seconds();
-  interval_stages_ = task_.data_stage_seconds();
-  interval_clock_.restart();
+}
+
+// One line, and what was out of the ordinary.
+void Trainer::report(const IntervalRecord& record) {
+  const std::string memory =
+      record.memory > 0
+          ? fmt::format("  memory {:.1f} GiB", static_cast<double>(record.memory) / (1 << 30))
+          : "";
+  log::info(
+      "epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  norm {:.3g}{}  data wait "
+      "{:.1f} %{}  ETA {}",
+      state_.epoch + 1, options_.epochs, state_.epoch_step, steps_per_epoch_, record.loss,
+      epoch_loss(), record.images_per_second, record.lr, record.gradient_norm, memory,
+      100.0 * record.data_wait, in_words(record.data_stages),
+      format_duration(meter_.seconds_for(total_steps_ - state_.step)));
+  if (record.skipped > 0) {
+    log::warning(
+        "{} of the last steps were skipped because their loss or gradients were not finite ({} in "
+        "this run)",
+        record.skipped, watch_.skipped());
+  }
+  for (const LossSpike& spike : watch_.take_spikes()) {
+    log::warning("the loss of step {} was {:.4f}, where {:.4f} +- {:.4f} was usual", spike.step,
+                 spike.loss, spike.usual, spike.deviation);
+  }
 }
 
 void Trainer::evaluate() {
@@ -393,16 +422,12 @@ void Trainer::close_epoch() {
   }
   EpochRecord record{.step = state_.step,
                      .epoch = state_.epoch,
-                     .train_loss = state_.epoch_loss_sum / static_cast<double>(state_.epoch_step),
+                     .train_loss = epoch_loss(),
                      .lr = schedule_.lr(state_.step - 1),
-                     .seconds = epoch_seconds_,
-                     .images_per_second = 0.0,
+                     .seconds = meter_.epoch_seconds(),
+                     .images_per_second = meter_.epoch_images_per_second(),
                      .raw = {},
                      .average = {}};
-  if (epoch_seconds_ > 0) {
-    record.images_per_second =
-        static_cast<double>(epoch_steps_here_ * task_.batch_size()) / epoch_seconds_;
-  }
   if (evaluated) {
     record.raw = result_.last;
     record.average = result_.last_average;

@@ -31,7 +31,7 @@ struct TrainResult {
   int signal = 0;                  // the signal that stopped the run; 0: it ran to its end
 };
 
-// Trains until the epochs, max_steps, a signal, or a loss that is not finite ends it. SIGINT and SIGTERM let
+// Trains until the epochs, max_steps, a signal, or many steps in a row that are not finite (max_skipped) end it. SIGINT and SIGTERM let
 // the step finish and save a checkpoint; a second one ends the process at once. Several ranks stop after the same step, whichever
 // of them gets the signal. An Error may be of one rank alone: Ranks::fail() then ends the others.
 TrainResult train(Task& task, const TrainOptions& options, const RunOptions& run);

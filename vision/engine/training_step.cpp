@@ -7,7 +7,7 @@
 #include <functional>
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/zeros.h>
+#include <c10/util/Exception.h>
 
 #ifdef COMBA_CUDA
 #include <ATen/cuda/CUDAGraph.h>
@@ -98,13 +98,17 @@ class RecordedStep {
 #endif
 
 TrainingStep::TrainingStep(Task& task, Optimizer& optimizer, const TrainingStepOptions& options)
-    : task_(task), optimizer_(optimizer), options_(options), warm_ups_left_(kWarmUps) {
-  const c10::Device device = device_of(task.model());
-  options_.record = options.record && device.is_cuda();
-  loss_ = at::zeros({}, at::TensorOptions().dtype(at::kDouble).device(device));
+    : task_(task),
+      optimizer_(optimizer),
+      options_(options),
+      history_(device_of(task.model())),
+      warm_ups_left_(kWarmUps) {
+  options_.record = options.record && device_of(task.model()).is_cuda();
 }
 
 TrainingStep::~TrainingStep() = default;
+
+void TrainingStep::forget() { recorded_.reset(); }
 
 void TrainingStep::run(double lr) {
   const std::vector<at::Tensor> batch = task_.next_batch();
@@ -128,11 +132,13 @@ void TrainingStep::record(const std::vector<at::Tensor>& batch) {
   try {
     recorded_ = std::make_unique<RecordedStep>(
         batch, [this](const std::vector<at::Tensor>& static_batch) { compute(static_batch); });
+  } catch (const c10::OutOfMemoryError&) {
+    throw;
   } catch (const std::exception& error) {
-    throw Error(
-        fmt::format("recording the training step as a CUDA graph failed; set train.cuda_graph = "
-                    "false to train without, or a smaller train.batch_size if memory ran out: {}",
-                    error.what()));
+    throw Error(fmt::format(
+        "recording the training step as a CUDA graph failed; set train.cuda_graph = false to train "
+        "without: {}",
+        error.what()));
   }
 }
 
@@ -155,20 +161,13 @@ void TrainingStep::compute(const std::vector<at::Tensor>& batch) {
       reducer_->set_active(part == options_.parts - 1);
     }
     loss.backward();
-    const at::NoGradGuard no_grad;
-    loss_.add_(loss.detach());
+    history_.add_loss(loss);
   }
   if (reducer_ != nullptr) {
     reducer_->finish();
   }
   optimizer_.step();
-}
-
-double TrainingStep::take_loss(Ranks& ranks) {
-  ranks.sum(loss_);
-  const double sum = loss_.item<double>() / static_cast<double>(ranks.size());
-  loss_.zero_();
-  return sum;
+  history_.close(optimizer_.last_norm());
 }
 
 }  // namespace comba::vision

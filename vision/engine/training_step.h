@@ -4,6 +4,7 @@
 #include "vision/engine/gradient_reducer.h"
 #include "vision/engine/optimizer.h"
 #include "vision/engine/precision.h"
+#include "vision/engine/step_history.h"
 #include "vision/engine/task.h"
 
 #include <memory>
@@ -33,8 +34,11 @@ class TrainingStep {
   void run(double lr);
   // What makes gradients those of all ranks; recorded with the step.
   void set_reducer(GradientReducer* reducer) { reducer_ = reducer; }
-  // The sum of the losses since the last call, the mean of all ranks' shares. Waits for the device.
-  double take_loss(Ranks& ranks);
+  // What the steps since the last call came to: at most StepHistory::kCapacity of them. Waits for the device.
+  std::vector<StepFigures> take_figures(Ranks& ranks) { return history_.take(ranks); }
+  // Gives back the recording and its memory.
+  void forget();
+  Precision precision() const { return options_.precision; }
 
  private:
   void compute(const std::vector<at::Tensor>& batch);
@@ -44,7 +48,7 @@ class TrainingStep {
   Optimizer& optimizer_;
   TrainingStepOptions options_;
   GradientReducer* reducer_ = nullptr;
-  at::Tensor loss_;  // 0-d fp64 on the device
+  StepHistory history_;
   int warm_ups_left_;
   std::unique_ptr<RecordedStep> recorded_;
 };
