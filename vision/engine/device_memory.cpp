@@ -1,6 +1,7 @@
 #include "vision/engine/device_memory.h"
 
 #ifdef COMBA_CUDA
+#include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
 #include <c10/cuda/CUDAGuard.h>
@@ -13,6 +14,7 @@ DeviceMemory device_memory([[maybe_unused]] const c10::Device& device) {
   DeviceMemory memory;
 #ifdef COMBA_CUDA
   if (device.is_cuda()) {
+    at::globalContext().lazyInitDevice(at::kCUDA);  // or the allocator knows no device yet
     const c10::cuda::CUDAGuard guard(device);
     const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(guard.current_device().index());
     memory.allocated = stats.allocated_bytes[0].current;
@@ -30,6 +32,7 @@ DeviceMemory device_memory([[maybe_unused]] const c10::Device& device) {
 void reset_peak_memory([[maybe_unused]] const c10::Device& device) {
 #ifdef COMBA_CUDA
   if (device.is_cuda()) {
+    at::globalContext().lazyInitDevice(at::kCUDA);
     const c10::cuda::CUDAGuard guard(device);
     c10::cuda::CUDACachingAllocator::emptyCache();
     c10::cuda::CUDACachingAllocator::resetPeakStats(guard.current_device().index());

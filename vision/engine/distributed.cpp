@@ -33,7 +33,7 @@ int64_t number(const char* name, std::optional<int64_t> otherwise = std::nullopt
     }
     throw UsageError(fmt::format(
         "training in several processes: WORLD_SIZE is set, but {} is not; start all ranks with "
-        "comba train --gpus N or with torchrun --no-python, or unset WORLD_SIZE",
+        "comba train --gpus N or with torchrun --no-python -- comba ..., or unset WORLD_SIZE",
         name));
   }
   int64_t value = 0;
