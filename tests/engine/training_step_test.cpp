@@ -11,6 +11,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/rand_like.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
@@ -32,14 +33,18 @@ struct Net : torch::nn::Module {
   torch::nn::Linear first{nullptr}, second{nullptr};
 };
 
+// How batches come.
+enum class Batches { others, smaller, in_place };
+
 // Every batch another one.
 class Regression final : public Task {
  public:
-  Regression(const c10::Device& device, bool drops, bool changes) : changes_(changes) {
+  Regression(const c10::Device& device, bool drops, Batches kind) : kind_(kind) {
     at::manual_seed(5);
     net_ = std::make_shared<Net>(drops);
     net_->to(device);
     batches_ = at::randn({16, 8, 6}).to(device);
+    place_ = at::empty({8, 6}).to(device);
   }
   torch::nn::Module& model() override { return *net_; }
   int64_t steps_per_epoch() const override { return 16; }
@@ -47,7 +52,10 @@ class Regression final : public Task {
   void start_epoch(int64_t, int64_t) override {}
   std::vector<torch::Tensor> next_batch() override {
     const at::Tensor batch = batches_[step_++];
-    return {changes_ && step_ > 6 ? batch.narrow(0, 0, 4) : batch};
+    if (kind_ == Batches::in_place) {
+      return {place_.copy_(batch)};
+    }
+    return {kind_ == Batches::smaller && step_ > 6 ? batch.narrow(0, 0, 4) : batch};
   }
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
     return (net_->forward(batch[0]) - batch[0].sum(1, true)).square().mean().to(at::kFloat);
@@ -58,9 +66,9 @@ class Regression final : public Task {
   std::map<std::string, std::string> weights_metadata() const override { return {}; }
 
  private:
-  bool changes_;  // smaller batches from the seventh on
+  Batches kind_;  // smaller: from the seventh on
   std::shared_ptr<Net> net_;
-  at::Tensor batches_;
+  at::Tensor batches_, place_;
   int64_t step_ = 0;
 };
 
@@ -70,10 +78,10 @@ struct Outcome {
 };
 
 Outcome train(const c10::Device& device, bool drops, const TrainingStepOptions& options,
-              bool changes = false) {
+              Batches kind = Batches::others) {
   Outcome outcome;
   SideStream(device, /*urgent=*/false).run_alone([&] {
-    Regression task(device, drops, changes);
+    Regression task(device, drops, kind);
     Optimizer optimizer(task.model(), {});
     TrainingStep step(task, optimizer, options);
     for (int i = 0; i < 10; ++i) {
@@ -122,13 +130,29 @@ TEST(TrainingStep, RecordedOnCudaHasTheBitsOfSingleLaunches) {
   }
 }
 
+TEST(TrainingStep, RecordedOnCudaReadsTheSameTensorsWhereTheyAre) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const c10::Device gpu(at::kCUDA, 0);
+  const Outcome single = train(gpu, true, {.record = false});
+  for (const bool same : {true, false}) {
+    const Outcome recorded =
+        train(gpu, true, {.record = true, .same_tensors = same}, Batches::in_place);
+    EXPECT_EQ(recorded.loss, single.loss);
+    for (size_t i = 0; i < single.weights.size(); ++i) {
+      EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
+    }
+  }
+}
+
 TEST(TrainingStep, OnCudaAnotherShapeIsRecordedAnew) {
   if (!at::hasCUDA()) {
     GTEST_SKIP() << "no CUDA device";
   }
   const c10::Device gpu(at::kCUDA, 0);
-  const Outcome single = train(gpu, true, {.record = false}, /*changes=*/true);
-  const Outcome recorded = train(gpu, true, {.record = true}, /*changes=*/true);
+  const Outcome single = train(gpu, true, {.record = false}, Batches::smaller);
+  const Outcome recorded = train(gpu, true, {.record = true}, Batches::smaller);
   EXPECT_EQ(recorded.loss, single.loss);
   for (size_t i = 0; i < single.weights.size(); ++i) {
     EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
