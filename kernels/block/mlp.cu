@@ -1,16 +1,19 @@
-// A block has two warpgroups of 64 rows each, whose result stays in accumulators while they go through the hidden units in
-// chunks of 64; a third warpgroup copies. For every chunk j of rows x (and dy):
+// A block has two or three warpgroups of 64 rows each, whose result stays in accumulators while they go through the hidden
+// units in chunks of 64; one more warpgroup copies. For every chunk j of rows x (and dy):
 //
 //   forward    u = x W1_j^T + b1;  h = GELU(u);                          y += h W2_j^T
 //   backward   the same u;  dh = dy W2_j;  du = dh GELU'(u);  h, du to memory;  dx += du W1_j
 //
-// h and du are an operand of the next product in the registers in which they are made. That product is taken together with the
-// next chunk's first ones, and the two warpgroups take turns: while one multiplies, the other is at its GELU.
+// h and du are an operand of the last product in the registers in which they are made. That product is taken behind the next
+// chunk's first ones, while these are at their GELU, and the warpgroups take turns: while one multiplies, others are at their
+// GELU.
 #include "kernels/block/mlp_block.cuh"
 #include "kernels/block/mlp_products.cuh"
 #include "kernels/block/normal.cuh"
+#include "kernels/cuda/mixer_lanes.cuh"
 
 #include <algorithm>
+#include <type_traits>
 
 namespace comba::kernels::cuda {
 namespace {
@@ -23,13 +26,16 @@ struct MlpGroup {
   using Block = MlpBlock<kBackward>;
   using Memory = MlpMemory<kBackward>;
   using Product = MlpProduct<T>;
+  static constexpr int kGroups = Block::kGroups;
   const Block& block;
   const MlpParams& p;
   const int group, warp, quad, pair;
   MlpRing rows, first, second;
   // Of the chunk before: what its last product takes.
   MlpRing last;
-  uint32_t operand[4][4] = {};
+  uint32_t operand
+      [4]
+      [4];  // backward; forward it lies in shared memory, which leaves registers for a third group
   bool adds = false;  // that product is not its tile's first
   float sum[24][4];
 
@@ -45,18 +51,17 @@ struct MlpGroup {
         second(b.second()),
         last(kBackward ? first : second) {}
 
-  // Products of one warpgroup are begun after those of the other.
+  // Products of one warpgroup are begun after those of the one before.
   __device__ void take_turn() const {
     asm volatile("bar.sync %0, 256;" ::"r"(1 + group) : "memory");
   }
   __device__ void give_turn() const {
-    asm volatile("bar.arrive %0, 256;" ::"r"(2 - group) : "memory");
+    asm volatile("bar.arrive %0, 256;" ::"r"(1 + (group + 1) % kGroups) : "memory");
   }
   __device__ void release(const MlpRing& ring) const {
     __syncwarp();
-    const int lane = static_cast<int>(threadIdx.x) % 32;
-    if (lane < 2) {
-      ring.empty().arrive_at(lane);
+    if (threadIdx.x % 32 == 0) {
+      ring.empty().arrive();
     }
   }
 
@@ -69,7 +74,7 @@ struct MlpGroup {
         Product::template to_192<1>(sum, operand[s],
                                     column_descriptor(at + 16 * 128 * s, Memory::kBlock), add);
       } else {
-        Product::template to_192<0>(sum, operand[s], matrix_descriptor(at, s), add);
+        Product::to_192(sum, matrix_descriptor(hidden_rows(), s), matrix_descriptor(at, s), add);
       }
     }
   }
@@ -92,33 +97,29 @@ struct MlpGroup {
     }
   }
 
-  // GELU of eight neighbouring units of two rows, twice.
-  __device__ void activate(const float (&u)[8][4], const float (&dh)[8][4], int row, int chunk) {
+  // A thread has eight neighbouring units of two rows, twice. Leaves in `u` what the chunk's last product takes.
+  __device__ void activate(float (&u)[8][4], const float (&dh)[8][4], int row, int chunk) const {
 #pragma unroll
     for (int half = 0; half < 2; ++half) {
       const int64_t unit = chunk * kMlpChunk + 32 * half + 8 * pair;
-      float bias[8] = {};
-      if (p.bias1 != nullptr) {
-#pragma unroll
-        for (int i = 0; i < 2; ++i) {
-          *reinterpret_cast<float4*>(bias + 4 * i) =
-              *reinterpret_cast<const float4*>(p.bias1 + unit + 4 * i);
-        }
-      }
+      add_bias(u, half, unit);
       uint32_t hidden[2][4], grads[2][4];
 #pragma unroll
       for (int m = 0; m < 4; ++m) {
-        const int n = 4 * half + m;
 #pragma unroll
         for (int r = 0; r < 2; ++r) {
-          const float a = u[n][2 * r] + bias[2 * m], b = u[n][2 * r + 1] + bias[2 * m + 1];
-          const Normal<T> of_a(a), of_b(b);
-          hidden[r][m] = Half<T>::pack(a * of_a.below, b * of_b.below);
+          float &a = u[4 * half + m][2 * r], &b = u[4 * half + m][2 * r + 1];
+          const float beyond_a = beyond<T>(a), beyond_b = beyond<T>(b);
+          const float h_a = gelu(a, beyond_a), h_b = gelu(b, beyond_b);
           if constexpr (kBackward) {
-            grads[r][m] =
-                Half<T>::pack(dh[n][2 * r] * of_a.slope(a), dh[n][2 * r + 1] * of_b.slope(b));
+            a = dh[4 * half + m][2 * r] * gelu_slope(a, beyond_a);
+            b = dh[4 * half + m][2 * r + 1] * gelu_slope(b, beyond_b);
+            hidden[r][m] = Half<T>::pack(h_a, h_b);
+            grads[r][m] = Half<T>::pack(a, b);
+          } else {
+            a = h_a;
+            b = h_b;
           }
-          operand[n / 2][n % 2 * 2 + r] = kBackward ? grads[r][m] : hidden[r][m];
         }
       }
       if constexpr (kBackward) {
@@ -133,20 +134,95 @@ struct MlpGroup {
       }
     }
   }
+  // Without a bias that of zeros: no branch while products are under way, or the compiler has them wait for each other.
+  __device__ void add_bias(float (&u)[8][4], int half, int64_t unit) const {
+    float4 low = make_float4(0.f, 0.f, 0.f, 0.f), high = low;
+    if (p.bias1 != nullptr) {
+      low = *reinterpret_cast<const float4*>(p.bias1 + unit);
+      high = *reinterpret_cast<const float4*>(p.bias1 + unit + 4);
+    }
+    const float b[8] = {low.x, low.y, low.z, low.w, high.x, high.y, high.z, high.w};
+#pragma unroll
+    for (int m = 0; m < 4; ++m) {
+#pragma unroll
+      for (int i = 0; i < 4; ++i) {
+        u[4 * half + m][i] += b[2 * m + i % 2];
+      }
+    }
+  }
+  __device__ uint32_t hidden_rows() const {
+    return block.base + Memory::kHidden + group * Memory::kBlock;
+  }
+  // Not before the products under way have read the last one: volatile, or the compiler makes it at once and has every product
+  // wait for the one before.
+  __device__ void make_operand(const float (&u)[8][4]) {
+#pragma unroll
+    for (int n = 0; n < 8; ++n) {
+#pragma unroll
+      for (int r = 0; r < 2; ++r) {
+        uint32_t& two = operand[n / 2][n % 2 * 2 + r];
+        if constexpr (std::is_same_v<T, __half>) {
+          asm volatile("cvt.rn.f16x2.f32 %0, %1, %2;"
+                       : "=r"(two)
+                       : "f"(u[n][2 * r + 1]), "f"(u[n][2 * r]));
+        } else {
+          asm volatile("cvt.rn.bf16x2.f32 %0, %1, %2;"
+                       : "=r"(two)
+                       : "f"(u[n][2 * r + 1]), "f"(u[n][2 * r]));
+        }
+      }
+    }
+  }
+  // The first chunk adds nothing.
+  __device__ void clear_operand() {
+    const float zeros[8][4] = {};
+    if constexpr (kBackward) {
+      make_operand(zeros);
+    } else {
+      write_operand(zeros);
+    }
+  }
+  // Forward, once the products that read the last ones are done in all warps.
+  __device__ void write_operand(const float (&u)[8][4]) const {
+    asm volatile("bar.sync %0, 128;" ::"r"(1 + kGroups + group) : "memory");
+    const int lane = static_cast<int>(threadIdx.x) % 32;
+    const uint32_t at = hidden_rows() + 16 * 128 * warp, own = tile_offset<64, kPairColumns>(lane);
+#pragma unroll
+    for (int s = 0; s < 4; ++s) {
+      const auto two = [&](int n, int r) { return Half<T>::pack(u[n][2 * r], u[n][2 * r + 1]); };
+      asm volatile("stmatrix.sync.aligned.m8n8.x4.shared.b16 [%0], {%1, %2, %3, %4};" ::"r"(
+                       at + (own ^ 32 * s)),
+                   "r"(two(2 * s, 0)), "r"(two(2 * s, 1)), "r"(two(2 * s + 1, 0)),
+                   "r"(two(2 * s + 1, 1))
+                   : "memory");
+    }
+    show_to_products();
+  }
   static __device__ void store(void* target, int64_t at, const uint32_t (&words)[4]) {
     *reinterpret_cast<uint4*>(static_cast<T*>(target) + at) =
         make_uint4(words[0], words[1], words[2], words[3]);
   }
 
   // Neighbouring lanes exchange halves of two blocks of eight columns: a quad then writes 32 bytes at a time.
-  __device__ void store_sum(int row) const {
+  __device__ void store_sum(int row) {
+    if (!kBackward && p.bias2 != nullptr) {
+#pragma unroll
+      for (int n = 0; n < 24; ++n) {
+        const float2 bias = *reinterpret_cast<const float2*>(p.bias2 + 8 * n + 2 * pair);
+#pragma unroll
+        for (int i = 0; i < 4; ++i) {
+          sum[n][i] += i % 2 == 0 ? bias.x : bias.y;
+        }
+      }
+    }
     const int odd = pair % 2;
 #pragma unroll
     for (int n = 0; n < 24; n += 2) {
       const int column = 8 * (n + odd) + 4 * (pair / 2);
 #pragma unroll
       for (int r = 0; r < 2; ++r) {
-        const uint32_t low = packed_sum(n, r), high = packed_sum(n + 1, r);
+        const uint32_t low = Half<T>::pack(sum[n][2 * r], sum[n][2 * r + 1]),
+                       high = Half<T>::pack(sum[n + 1][2 * r], sum[n + 1][2 * r + 1]);
         const uint32_t other = __shfl_xor_sync(~0u, odd ? low : high, 1);
         const int64_t own = row + 16 * warp + quad + 8 * r;
         if (own < p.rows) {
@@ -156,29 +232,36 @@ struct MlpGroup {
       }
     }
   }
-  __device__ uint32_t packed_sum(int n, int r) const {
-    float2 bias = make_float2(0.f, 0.f);
-    if (!kBackward && p.bias2 != nullptr) {
-      bias = *reinterpret_cast<const float2*>(p.bias2 + 8 * n + 2 * pair);
-    }
-    return Half<T>::pack(sum[n][2 * r] + bias.x, sum[n][2 * r + 1] + bias.y);
-  }
 
-  // A chunk's products with the last one of the chunk before; what these need must be there.
+  // A chunk's first products and the last one of the chunk before; what these need must be there. Returns once the first ones
+  // are done; backward, where there are registers for it, the last one may then still be under way.
   __device__ void multiply(float (&u)[8][4], float (&dh)[8][4]) {
     take_turn();
     hold(sum);
     hold(u);
     hold(dh);
     begin_products();
-    add_last();
-    begin_chunk(u, dh);
+    if constexpr (kBackward) {
+      begin_chunk(u, dh);
+      commit_products();
+      add_last();
+    } else {
+      add_last();
+      begin_chunk(u, dh);
+    }
     commit_products();
     give_turn();
-    wait_products();
-    hold(sum);
+    if constexpr (kBackward) {
+      asm volatile("wgmma.wait_group.sync.aligned 1;" ::: "memory");
+    } else {
+      wait_for_last();
+    }
     hold(u);
     hold(dh);
+  }
+  __device__ void wait_for_last() {
+    wait_products();
+    hold(sum);
   }
   __device__ void finish() {
     take_turn();
@@ -186,48 +269,56 @@ struct MlpGroup {
     begin_products();
     add_last();
     commit_products();
-    if (group == 0) {
+    if (group < kGroups - 1) {
       give_turn();
     }
-    wait_products();
-    hold(sum);
+    wait_for_last();
+  }
+
+  // `before`: the tile that `sum` is of, or -1.
+  __device__ void run_chunk(int row, int chunk, int before) {
+    float u[8][4], dh[8][4];
+    if (chunk == 0) {
+      rows.full().wait(rows.phase);
+    }
+    first.full().wait(first.phase);
+    (kBackward ? second : last).full().wait(kBackward ? second.phase : last.phase);
+    multiply(u, dh);
+    release(kBackward ? second : first);
+    if (chunk == block.chunks - 1) {
+      release(rows);
+      rows.advance();
+    }
+    activate(u, dh, row, chunk);
+    if constexpr (kBackward) {
+      wait_for_last();
+      make_operand(u);
+    } else {
+      write_operand(u);
+    }
+    if (before >= 0) {
+      release(last);
+      last.advance();
+    }
+    if (chunk == 0 && before >= 0) {
+      store_sum(before);
+    }
+    adds = chunk > 0;
+    first.advance();
+    second.advance();
   }
 
   __device__ void run() {
-    if (group == 1) {
+    if (group == kGroups - 1) {
       give_turn();
     }
-    int before = -1;  // the tile that `sum` is of
-    for (int tile = block.first_pair(); tile < block.pairs; tile += block.pair_step()) {
+    clear_operand();
+    int before = -1;
+    for (int tile = block.first_tile(); tile < block.tiles; tile += block.tile_step()) {
       const int row = block.row(tile, group);
       for (int chunk = 0; chunk < block.chunks; ++chunk) {
-        float u[8][4], dh[8][4];
-        if (chunk == 0) {
-          rows.full().wait(rows.phase);
-        }
-        first.full().wait(first.phase);
-        (kBackward ? second : last).full().wait(kBackward ? second.phase : last.phase);
-        multiply(u, dh);
-        release(kBackward ? second : first);
-        if (before >= 0) {
-          release(last);
-          last.advance();
-        }
-        if (chunk == block.chunks - 1) {
-          __syncwarp();
-          if (threadIdx.x % 32 == 0) {
-            rows.empty().arrive();
-          }
-          rows.advance();
-        }
-        if (chunk == 0 && before >= 0) {
-          store_sum(before);
-        }
+        run_chunk(row, chunk, before);
         before = row;
-        activate(u, dh, row, chunk);
-        adds = chunk > 0;
-        first.advance();
-        second.advance();
       }
     }
     last.full().wait(last.phase);
@@ -239,32 +330,52 @@ struct MlpGroup {
 #endif
 
 template <typename T, bool kBackward>
-__global__ void __launch_bounds__(kMlpThreads, 1)
+__global__ void __launch_bounds__(MlpRoles<kBackward>::kThreads, 1)
     mlp_kernel(const __grid_constant__ MlpParams p, const __grid_constant__ MlpMaps maps) {
 #ifdef __CUDA_ARCH_FEAT_SM90_ALL
+  using Roles = MlpRoles<kBackward>;
   extern __shared__ __align__(1024) char mlp_memory[];
   const MlpBlock<kBackward> block(p, mlp_memory);
   if (threadIdx.x == 0) {
     block.init_barriers();
   }
-  meet_cluster();
+  __syncthreads();
   const int warp = __shfl_sync(~0u, static_cast<int>(threadIdx.x) / 32, 0);
-  if (warp < 4 * kMlpGroups) {
-    asm volatile("setmaxnreg.inc.sync.aligned.u32 232;");
+  if (warp < 4 * Roles::kGroups) {
+    asm volatile("setmaxnreg.inc.sync.aligned.u32 %0;" ::"n"(Roles::kRegisters));
     MlpGroup<T, kBackward>(block, warp / 4).run();
   } else {
-    asm volatile("setmaxnreg.dec.sync.aligned.u32 40;");
+    asm volatile("setmaxnreg.dec.sync.aligned.u32 %0;" ::"n"(Roles::kCopierRegisters));
     if (threadIdx.x % 32 == 0) {
-      if (warp == 4 * kMlpGroups) {
+      if (warp == 4 * Roles::kGroups) {
         block.copy_weights(maps);
-      } else if (warp == 4 * kMlpGroups + 1) {
+      } else if (warp == 4 * Roles::kGroups + 1) {
         block.copy_rows(maps);
       }
     }
-    __syncwarp();
   }
-  meet_cluster();  // a block that has ended takes no arrivals
 #endif
+}
+
+// A thread has eight columns of a row of each of the weights.
+template <typename T>
+__global__ void arrange_kernel(const MlpWeights p) {
+  using Lane = Packed<T, 8>;
+  const int64_t at = 8 * (int64_t{blockIdx.x} * blockDim.x + threadIdx.x);
+  if (at >= p.units * kMlpWidth) {
+    return;
+  }
+  const int64_t row = at / kMlpWidth, unit = row / 32 * 32 + mlp_unit(static_cast<int>(row % 32));
+  const float* const first = p.first + unit * kMlpWidth + at % kMlpWidth;
+  const float* const second = p.second + at / 32 * 32;
+  Channels<8> x, y;
+#pragma unroll
+  for (int i = 0; i < 8; ++i) {
+    x.at[i] = first[i];
+    y.at[i] = second[mlp_unit(static_cast<int>(at % 32) + i)];
+  }
+  Lane::pack(x).store(static_cast<T*>(p.arranged_first) + at);
+  Lane::pack(y).store(static_cast<T*>(p.arranged_second) + at);
 }
 
 // [rows, columns] contiguous in boxes of `box` rows and 64 columns.
@@ -292,36 +403,27 @@ bool encode(CUtensorMap& map, const void* data, int64_t rows, int64_t columns, i
 template <typename T, bool kBackward>
 cudaError_t launch(const MlpParams& p, cudaStream_t stream) {
   using Memory = MlpMemory<kBackward>;
+  constexpr int64_t kTile = int64_t{MlpRoles<kBackward>::kGroups} * kMlpRows;
   MlpMaps maps{};
   if (!encode(maps.x, p.x, p.rows, kMlpWidth, kMlpRows) ||
       (kBackward && !encode(maps.grad_y, p.grad_y, p.rows, kMlpWidth, kMlpRows)) ||
-      !encode(maps.first, p.first, p.units, kMlpWidth, kMlpChunk / 2) ||
-      !encode(maps.second, p.second, kMlpWidth, p.units, kMlpWidth / 2)) {
+      !encode(maps.first, p.first, p.units, kMlpWidth, kMlpChunk) ||
+      !encode(maps.second, p.second, kMlpWidth, p.units, kMlpWidth)) {
     return cudaErrorInvalidConfiguration;
   }
-  int device = 0, processors = 2;
+  int device = 0, processors = 1;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  constexpr int64_t kPair = 2 * kMlpGroups * kMlpRows;
-  const int64_t pairs = std::min<int64_t>((p.rows + kPair - 1) / kPair, processors / 2);
   const auto kernel = mlp_kernel<T, kBackward>;
   const cudaError_t status =
       cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, Memory::kBytes);
   if (status != cudaSuccess) {
     return status;
   }
-  cudaLaunchAttribute cluster;
-  cluster.id = cudaLaunchAttributeClusterDimension;
-  cluster.val.clusterDim.x = 2;
-  cluster.val.clusterDim.y = cluster.val.clusterDim.z = 1;
-  cudaLaunchConfig_t config{};
-  config.gridDim = static_cast<unsigned>(2 * pairs);
-  config.blockDim = kMlpThreads;
-  config.dynamicSmemBytes = Memory::kBytes;
-  config.stream = stream;
-  config.attrs = &cluster;
-  config.numAttrs = 1;
-  return cudaLaunchKernelEx(&config, kernel, p, maps);
+  const auto blocks =
+      static_cast<unsigned>(std::min<int64_t>((p.rows + kTile - 1) / kTile, processors));
+  kernel<<<blocks, MlpRoles<kBackward>::kThreads, Memory::kBytes, stream>>>(p, maps);
+  return cudaGetLastError();
 }
 
 }  // namespace
@@ -330,9 +432,20 @@ bool mlp_takes(int device, Element element, int64_t rows, int64_t width, int64_t
   int major = 0, minor = 0;
   cudaDeviceGetAttribute(&major, cudaDevAttrComputeCapabilityMajor, device);
   cudaDeviceGetAttribute(&minor, cudaDevAttrComputeCapabilityMinor, device);
-  constexpr int64_t kMost = (int64_t{1} << 31) - 4 * kMlpGroups * kMlpRows;
+  constexpr int64_t kMost = (int64_t{1} << 31) - (int64_t{1} << 20);  // and a tile of each block
   return major == 9 && minor == 0 && element != Element::float32 && width == kMlpWidth &&
          units > 0 && units % kMlpChunk == 0 && rows > 0 && rows < kMost;
+}
+
+cudaError_t launch_mlp_arrange(Element element, const MlpWeights& p, cudaStream_t stream) {
+  constexpr int kThreads = 128;
+  const auto blocks = static_cast<unsigned>(p.units * kMlpWidth / 8 / kThreads);
+  if (element == Element::bfloat16) {
+    arrange_kernel<__nv_bfloat16><<<blocks, kThreads, 0, stream>>>(p);
+  } else {
+    arrange_kernel<__half><<<blocks, kThreads, 0, stream>>>(p);
+  }
+  return cudaGetLastError();
 }
 
 cudaError_t launch_mlp(Element element, const MlpParams& p, cudaStream_t stream) {

@@ -25,14 +25,6 @@ bool takes(const MlpProblem& p) {
          cuda::mlp_takes(p.x.get_device(), *element, p.x.size(0), p.x.size(1), p.weight1.size(0));
 }
 
-// The hidden units are dimension `dim` of the weights: see mlp_unit().
-at::Tensor arranged(const at::Tensor& weight, int64_t dim, at::ScalarType dtype) {
-  const at::Tensor out = at::empty(weight.sizes(), weight.options().dtype(dtype));
-  const auto groups = [&](const at::Tensor& x) { return x.unflatten(dim, {-1, 4, 4, 2}); };
-  groups(out).transpose(dim + 1, dim + 2).copy_(groups(weight));
-  return out;
-}
-
 // What the parameters hold keeps alive.
 struct Launch {
   at::Tensor first, second, bias1, bias2;
@@ -40,14 +32,20 @@ struct Launch {
 };
 
 Launch prepare(const MlpProblem& p) {
-  const auto wide = [](const at::Tensor& bias) {
-    return bias.defined() ? bias.to(at::kFloat).contiguous() : bias;
+  const auto wide = [](const at::Tensor& x) {
+    return x.defined() ? x.to(at::kFloat).contiguous() : x;
   };
-  Launch launch{arranged(p.weight1, 0, p.x.scalar_type()),
-                arranged(p.weight2, 1, p.x.scalar_type()),
+  const at::Tensor first = wide(p.weight1), second = wide(p.weight2);
+  Launch launch{at::empty(first.sizes(), p.x.options()),
+                at::empty(second.sizes(), p.x.options()),
                 wide(p.bias1),
                 wide(p.bias2),
                 {}};
+  C10_CUDA_CHECK(cuda::launch_mlp_arrange(
+      *cuda::element_of(p.x),
+      {first.const_data_ptr<float>(), second.const_data_ptr<float>(), launch.first.data_ptr(),
+       launch.second.data_ptr(), p.weight1.size(0)},
+      c10::cuda::getCurrentCUDAStream()));
   cuda::MlpParams& params = launch.params;
   params.x = p.x.const_data_ptr();
   params.first = launch.first.const_data_ptr();

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "kernels/block/element_kind.h"
+#include "kernels/host_device.h"
 
 #include <cstdint>
 
@@ -28,7 +29,17 @@ struct MlpParams {
 };
 
 // Which of 32 neighbouring units stands n-th in the weights: so that a thread's accumulators are eight neighbours.
-constexpr int mlp_unit(int n) { return n / 2 % 4 * 8 + n / 8 * 2 + n % 2; }
+COMBA_HOST_DEVICE constexpr int mlp_unit(int n) { return n / 2 % 4 * 8 + n / 8 * 2 + n % 2; }
+
+// The weights as the kernels read them; all of them contiguous and 16-byte aligned.
+struct MlpWeights {
+  const float* first = nullptr;   // [units, kMlpWidth]
+  const float* second = nullptr;  // [kMlpWidth, units]
+  void* arranged_first = nullptr;
+  void* arranged_second = nullptr;
+  int64_t units = 0;
+};
+cudaError_t launch_mlp_arrange(Element element, const MlpWeights& p, cudaStream_t stream);
 
 // sm_90; whole chunks.
 bool mlp_takes(int device, Element element, int64_t rows, int64_t width, int64_t units);

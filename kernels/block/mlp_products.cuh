@@ -24,8 +24,8 @@ __device__ inline uint64_t column_descriptor(uint32_t address, uint32_t bytes) {
   "%67, %68, %69, %70, %71, %72, %73, %74, %75, %76, %77, %78, %79, %80, %81, %82, %83, %84, " \
   "%85, %86, %87, %88, %89, %90, %91, %92, %93, %94, %95"
 
-// x = (add: +=) a b, with b's columns in rows of shared memory or (kColumns) the other way round. to_64: a [64, 16] in
-// shared memory and 64 columns; to_192: a in registers and 192 columns.
+// x = (add: +=) a b, with a [64, 16] in shared memory or registers, and b's columns in rows of shared memory or (kColumns) the
+// other way round: 64 or 192 of them.
 template <typename T>
 struct MlpProduct;
 #define COMBA_MLP_PRODUCT(T, type)                                                         \
@@ -39,6 +39,14 @@ struct MlpProduct;
           "}, %32, %33, p, 1, 1, 0, %35; }"                                                \
           : COMBA_32(x, 0)                                                                 \
           : "l"(a), "l"(b), "r"(add), "n"(kColumns));                                      \
+    }                                                                                      \
+    static __device__ void to_192(float (&x)[24][4], uint64_t a, uint64_t b, int add) {    \
+      asm volatile(                                                                        \
+          "{ .reg .pred p; setp.ne.b32 p, %98, 0; "                                        \
+          "wgmma.mma_async.sync.aligned.m64n192k16.f32." type "." type " {" COMBA_NAMES_96 \
+          "}, %96, %97, p, 1, 1, 0, 0; }"                                                  \
+          : COMBA_32(x, 0), COMBA_32(x, 8), COMBA_32(x, 16)                                \
+          : "l"(a), "l"(b), "r"(add));                                                     \
     }                                                                                      \
     template <int kColumns>                                                                \
     static __device__ void to_192(float (&x)[24][4], const uint32_t (&a)[4], uint64_t b,   \
