@@ -12,7 +12,7 @@ namespace comba::kernels {
 namespace {
 
 at::Tensor patch_rows_cpu(const at::Tensor& images, int64_t patch, at::ScalarType dtype) {
-  return compose_patch_rows(images, patch, dtype).contiguous();
+  return own_patch_rows(images, patch, dtype);
 }
 
 at::Tensor patch_rows_meta(const at::Tensor& images, int64_t patch, at::ScalarType dtype) {
@@ -34,6 +34,11 @@ at::Tensor compose_patch_rows(const at::Tensor& images, int64_t patch, at::Scala
       .permute({0, 2, 4, 1, 3, 5})
       .flatten(3)
       .flatten(1, 2);
+}
+
+at::Tensor own_patch_rows(const at::Tensor& images, int64_t patch, at::ScalarType dtype) {
+  const at::Tensor rows = compose_patch_rows(images, patch, dtype).contiguous();
+  return rows.is_alias_of(images) ? rows.clone() : rows;
 }
 
 at::Tensor patch_rows(const at::Tensor& images, int64_t patch, at::ScalarType dtype) {

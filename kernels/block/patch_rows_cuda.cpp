@@ -22,7 +22,7 @@ bool takes(const at::Tensor& images, int64_t patch, at::ScalarType dtype) {
 
 at::Tensor patch_rows_cuda(const at::Tensor& images, int64_t patch, at::ScalarType dtype) {
   if (!takes(images, patch, dtype)) {
-    return compose_patch_rows(images, patch, dtype).contiguous();
+    return own_patch_rows(images, patch, dtype);
   }
   const c10::cuda::CUDAGuard guard(images.device());
   const int64_t batch = images.size(0), channels = images.size(1), height = images.size(2),

@@ -6,5 +6,7 @@
 namespace comba::kernels {
 
 at::Tensor compose_patch_rows(const at::Tensor& images, int64_t patch, at::ScalarType dtype);
+// As an operator has to give it: memory of its own.
+at::Tensor own_patch_rows(const at::Tensor& images, int64_t patch, at::ScalarType dtype);
 
 }  // namespace comba::kernels

@@ -1,6 +1,7 @@
 // A step in parts against a step at once, and a recorded one against the same step launch by launch.
 #include "vision/engine/training_step.h"
 
+#include "vision/backbone.h"
 #include "vision/base/error.h"
 #include "vision/engine/side_stream.h"
 
@@ -72,26 +73,65 @@ class Regression final : public Task {
   int64_t step_ = 0;
 };
 
+// Blocks whose kernels are those of Comba-T.
+class Features final : public Task {
+ public:
+  explicit Features(const c10::Device& device) {
+    at::manual_seed(6);
+    BackboneConfig config;
+    config.image_size = 64;
+    config.depth = 2;
+    config.drop_path = 0.3;
+    model_ = Backbone(config);
+    model_->to(device);
+    images_ = at::randn({16, 8, 3, 64, 64}).to(device);
+  }
+  torch::nn::Module& model() override { return *model_; }
+  int64_t steps_per_epoch() const override { return 16; }
+  int64_t batch_size() const override { return 8; }
+  void start_epoch(int64_t, int64_t) override {}
+  std::vector<torch::Tensor> next_batch() override { return {images_[step_++]}; }
+  torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
+    return (model_->forward(batch[0]).to(at::kFloat) - 1).square().mean();
+  }
+  Metrics evaluate() override { return {}; }
+  std::string primary_metric() const override { return ""; }
+  std::string data_fingerprint() const override { return ""; }
+  std::map<std::string, std::string> weights_metadata() const override { return {}; }
+
+ private:
+  Backbone model_{nullptr};
+  at::Tensor images_;
+  int64_t step_ = 0;
+};
+
 struct Outcome {
   std::vector<at::Tensor> weights;
   double loss = 0;
 };
+
+Outcome train(Task& task, const OptimizerOptions& optimizer_options,
+              const TrainingStepOptions& options) {
+  Outcome outcome;
+  Optimizer optimizer(task.model(), optimizer_options);
+  TrainingStep step(task, optimizer, options);
+  for (int i = 0; i < 10; ++i) {
+    step.run(0.01 / (1 + i));
+  }
+  outcome.loss = step.take_loss(*alone());
+  EXPECT_EQ(step.take_loss(*alone()), 0.0);
+  for (const at::Tensor& weight : task.model().parameters()) {
+    outcome.weights.push_back(weight.detach().cpu());
+  }
+  return outcome;
+}
 
 Outcome train(const c10::Device& device, bool drops, const TrainingStepOptions& options,
               Batches kind = Batches::others) {
   Outcome outcome;
   SideStream(device, /*urgent=*/false).run_alone([&] {
     Regression task(device, drops, kind);
-    Optimizer optimizer(task.model(), {});
-    TrainingStep step(task, optimizer, options);
-    for (int i = 0; i < 10; ++i) {
-      step.run(0.01 / (1 + i));
-    }
-    outcome.loss = step.take_loss(*alone());
-    EXPECT_EQ(step.take_loss(*alone()), 0.0);
-    for (const at::Tensor& weight : task.model().parameters()) {
-      outcome.weights.push_back(weight.detach().cpu());
-    }
+    outcome = train(task, {}, options);
   });
   return outcome;
 }
@@ -127,6 +167,30 @@ TEST(TrainingStep, RecordedOnCudaHasTheBitsOfSingleLaunches) {
         EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
       }
     }
+  }
+}
+
+TEST(TrainingStep, RecordedOnCudaABackboneHasTheBitsOfSingleLaunches) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const auto run = [](bool record) {
+    Outcome outcome;
+    const c10::Device gpu(at::kCUDA, 0);
+    SideStream(gpu, /*urgent=*/false).run_alone([&] {
+      Features task(gpu);
+      OptimizerOptions optimizer;
+      optimizer.weight_decay = 0.05;
+      optimizer.clip_grad = 1.0;
+      outcome = train(task, optimizer, {.precision = Precision::bf16, .record = record});
+    });
+    return outcome;
+  };
+  const Outcome single = run(false), again = run(false), recorded = run(true);
+  EXPECT_EQ(recorded.loss, single.loss);
+  for (size_t i = 0; i < single.weights.size(); ++i) {
+    EXPECT_TRUE(at::equal(again.weights[i], single.weights[i])) << "tensor " << i;
+    EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
   }
 }
 
