@@ -42,7 +42,7 @@ struct Project : torch::autograd::Function<Project> {
     context->set_materialize_grads(false);
     context->saved_data["weights"] = static_cast<int64_t>(rows.scalar_type());
     const at::Tensor wide = kernels::wide_product(tokens, padded(c)).narrow(1, 0, raw.size(0));
-    variable_list out = {shaped(at::mm(tokens, a)), shaped(wide.contiguous())};
+    variable_list out = {shaped(at::mm(tokens, a)), shaped(wide)};
     if (b.defined()) {
       out.push_back(shaped(at::mm(tokens, b)));
     }
