@@ -66,7 +66,7 @@ at::Tensor total_norm_cuda(at::TensorList tensors) {
     }
     place += table.blocks;
   }
-  return sum_partials(sums).sqrt_().view({});
+  return sum_partials(sums).sqrt_().squeeze(0);
 }
 
 void adamw_cuda_(at::TensorList parameters, at::TensorList gradients, at::TensorList means,
