@@ -22,6 +22,14 @@ void check_parameter(const char* name, const at::Tensor& x, const at::Tensor& ra
               " (see kernels/gates.h)");
 }
 
+// Elements from a token to the next one, whichever sample's; 0 if they are not evenly apart or not dense in themselves.
+int64_t token_stride(const at::Tensor& raw) {
+  const int64_t dense = 2 * raw.size(3) * raw.size(4);
+  const int64_t stride = raw.size(1) > 1 ? raw.stride(1) : raw.size(0) > 1 ? raw.stride(0) : dense;
+  const bool even = raw.size(0) <= 1 || raw.size(1) <= 1 || raw.stride(0) == raw.size(1) * stride;
+  return even && stride >= dense && raw[0][0].is_contiguous() ? stride : 0;
+}
+
 GateProblem make_problem(const at::Tensor& raw, const at::Tensor& A_log, const at::Tensor& dt_bias,
                          const std::optional<at::Tensor>& decay, double feedback) {
   TORCH_CHECK(raw.dim() == 5 && raw.size(2) == 2 && (raw.size(3) == 1 || raw.size(3) == 2), kOp,
@@ -35,7 +43,12 @@ GateProblem make_problem(const at::Tensor& raw, const at::Tensor& A_log, const a
   check_parameter("dt_bias", dt_bias, raw);
   const auto accum = raw.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   const auto wide = [&](const at::Tensor& x) { return x.to(accum).contiguous(); };
-  GateProblem problem{wide(raw), wide(A_log), wide(dt_bias), {}, feedback};
+  GateProblem problem{raw.to(accum), wide(A_log), wide(dt_bias), {}, feedback};
+  problem.token_stride = raw.numel() > 0 ? token_stride(problem.raw) : 0;
+  if (problem.token_stride == 0) {
+    problem.raw = problem.raw.contiguous();
+    problem.token_stride = 2 * raw.size(3) * raw.size(4);
+  }
   if (decay && decay->defined()) {
     check_parameter("decay", *decay, raw);
     problem.decay = wide(*decay);

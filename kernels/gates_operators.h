@@ -10,11 +10,12 @@
 
 namespace comba::kernels {
 
-// The operators' tensors, checked; in the accumulation dtype, contiguous.
+// The operators' tensors, checked; in the accumulation dtype, contiguous but for the tokens of raw.
 struct GateProblem {
-  at::Tensor raw;                    // [B, T, 2, R, H]
+  at::Tensor raw;                    // [B, T, 2, R, H], tokens token_stride elements apart
   at::Tensor A_log, dt_bias, decay;  // [R, H]; decay may be undefined
   double feedback = 1;
+  int64_t token_stride = 0;
 
   at::IntArrayRef parameter_sizes() const { return A_log.sizes(); }
 };

@@ -152,7 +152,8 @@ Measured measure_steps(const std::string& path, const classify::RunConfig& confi
   vision::TrainingStep step(task, optimizer,
                             {.precision = vision::choose_precision(config.train.precision, device),
                              .parts = config.train.accumulate,
-                             .record = config.train.cuda_graph});
+                             .record = config.train.cuda_graph,
+                             .same_tensors = true});
   stream.follow_current();
   row.milliseconds = milliseconds_a_step(step, stream, repeats);
   row.peak_memory = vision::device_memory(device).peak_allocated;

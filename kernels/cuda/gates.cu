@@ -28,7 +28,7 @@ struct Column {
         share(p.decay != nullptr ? sigmoid(p.decay[column]) : 1.f) {}
 
   __device__ const float* row(const GateParams& p, int64_t token) const {
-    return p.raw + token * 2 * p.directions * p.heads;
+    return p.raw + token * p.stride;
   }
   __device__ int64_t gate(const GateParams& p, int64_t token) const {
     return (direction * p.tokens + token) * p.heads + head;

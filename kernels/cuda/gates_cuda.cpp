@@ -16,6 +16,7 @@ namespace {
 cuda::GateParams make_params(const GateProblem& p) {
   cuda::GateParams params;
   params.raw = p.raw.const_data_ptr<float>();
+  params.stride = p.token_stride;
   params.A_log = p.A_log.const_data_ptr<float>();
   params.dt_bias = p.dt_bias.const_data_ptr<float>();
   params.decay = p.decay.defined() ? p.decay.const_data_ptr<float>() : nullptr;

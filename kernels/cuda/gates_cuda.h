@@ -7,9 +7,10 @@
 
 namespace comba::kernels::cuda {
 
-// fp32, contiguous.
+// fp32, contiguous but for raw's tokens.
 struct GateParams {
   const float* raw = nullptr;                                          // [tokens, 2, R, H]
+  int64_t stride = 0;                                                  // of raw's tokens
   const float *A_log = nullptr, *dt_bias = nullptr, *decay = nullptr;  // [R, H]; decay or null
   float feedback = 1;
   int64_t tokens = 0, heads = 0;

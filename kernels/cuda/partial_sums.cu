@@ -13,7 +13,7 @@ __global__ void __launch_bounds__(kSide* kSide)
   const int64_t column = int64_t{blockIdx.x} * kSide + threadIdx.x;
   float sum = 0.f;
   if (column < columns) {
-#pragma unroll 4
+#pragma unroll 16
     for (int64_t row = threadIdx.y; row < partials; row += kSide) {
       sum += partial[row * stride + column];
     }

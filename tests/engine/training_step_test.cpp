@@ -1,6 +1,7 @@
 // A step in parts against a step at once, and a recorded one against the same step launch by launch.
 #include "vision/engine/training_step.h"
 
+#include "vision/backbone.h"
 #include "vision/base/error.h"
 #include "vision/engine/side_stream.h"
 
@@ -11,6 +12,7 @@
 
 #include <ATen/Context.h>
 #include <ATen/TensorOperators.h>
+#include <ATen/ops/empty.h>
 #include <ATen/ops/rand_like.h>
 #include <ATen/ops/randn.h>
 #include <gtest/gtest.h>
@@ -32,14 +34,18 @@ struct Net : torch::nn::Module {
   torch::nn::Linear first{nullptr}, second{nullptr};
 };
 
+// How batches come.
+enum class Batches { others, smaller, in_place };
+
 // Every batch another one.
 class Regression final : public Task {
  public:
-  Regression(const c10::Device& device, bool drops, bool changes) : changes_(changes) {
+  Regression(const c10::Device& device, bool drops, Batches kind) : kind_(kind) {
     at::manual_seed(5);
     net_ = std::make_shared<Net>(drops);
     net_->to(device);
     batches_ = at::randn({16, 8, 6}).to(device);
+    place_ = at::empty({8, 6}).to(device);
   }
   torch::nn::Module& model() override { return *net_; }
   int64_t steps_per_epoch() const override { return 16; }
@@ -47,7 +53,10 @@ class Regression final : public Task {
   void start_epoch(int64_t, int64_t) override {}
   std::vector<torch::Tensor> next_batch() override {
     const at::Tensor batch = batches_[step_++];
-    return {changes_ && step_ > 6 ? batch.narrow(0, 0, 4) : batch};
+    if (kind_ == Batches::in_place) {
+      return {place_.copy_(batch)};
+    }
+    return {kind_ == Batches::smaller && step_ > 6 ? batch.narrow(0, 0, 4) : batch};
   }
   torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
     return (net_->forward(batch[0]) - batch[0].sum(1, true)).square().mean().to(at::kFloat);
@@ -58,9 +67,41 @@ class Regression final : public Task {
   std::map<std::string, std::string> weights_metadata() const override { return {}; }
 
  private:
-  bool changes_;  // smaller batches from the seventh on
+  Batches kind_;  // smaller: from the seventh on
   std::shared_ptr<Net> net_;
-  at::Tensor batches_;
+  at::Tensor batches_, place_;
+  int64_t step_ = 0;
+};
+
+// Blocks whose kernels are those of Comba-T.
+class Features final : public Task {
+ public:
+  explicit Features(const c10::Device& device) {
+    at::manual_seed(6);
+    BackboneConfig config;
+    config.image_size = 64;
+    config.depth = 2;
+    config.drop_path = 0.3;
+    model_ = Backbone(config);
+    model_->to(device);
+    images_ = at::randn({16, 8, 3, 64, 64}).to(device);
+  }
+  torch::nn::Module& model() override { return *model_; }
+  int64_t steps_per_epoch() const override { return 16; }
+  int64_t batch_size() const override { return 8; }
+  void start_epoch(int64_t, int64_t) override {}
+  std::vector<torch::Tensor> next_batch() override { return {images_[step_++]}; }
+  torch::Tensor loss(const std::vector<torch::Tensor>& batch) override {
+    return (model_->forward(batch[0]).to(at::kFloat) - 1).square().mean();
+  }
+  Metrics evaluate() override { return {}; }
+  std::string primary_metric() const override { return ""; }
+  std::string data_fingerprint() const override { return ""; }
+  std::map<std::string, std::string> weights_metadata() const override { return {}; }
+
+ private:
+  Backbone model_{nullptr};
+  at::Tensor images_;
   int64_t step_ = 0;
 };
 
@@ -69,23 +110,30 @@ struct Outcome {
   double loss = 0;
 };
 
+Outcome train(Task& task, const OptimizerOptions& optimizer_options,
+              const TrainingStepOptions& options) {
+  Outcome outcome;
+  Optimizer optimizer(task.model(), optimizer_options);
+  TrainingStep step(task, optimizer, options);
+  for (int i = 0; i < 10; ++i) {
+    step.run(0.01 / (1 + i));
+  }
+  for (const StepFigures& figures : step.take_figures(*alone())) {
+    outcome.loss += figures.loss;
+  }
+  EXPECT_TRUE(step.take_figures(*alone()).empty());
+  for (const at::Tensor& weight : task.model().parameters()) {
+    outcome.weights.push_back(weight.detach().cpu());
+  }
+  return outcome;
+}
+
 Outcome train(const c10::Device& device, bool drops, const TrainingStepOptions& options,
-              bool changes = false) {
+              Batches kind = Batches::others) {
   Outcome outcome;
   SideStream(device, /*urgent=*/false).run_alone([&] {
-    Regression task(device, drops, changes);
-    Optimizer optimizer(task.model(), {});
-    TrainingStep step(task, optimizer, options);
-    for (int i = 0; i < 10; ++i) {
-      step.run(0.01 / (1 + i));
-    }
-    for (const StepFigures& figures : step.take_figures(*alone())) {
-      outcome.loss += figures.loss;
-    }
-    EXPECT_TRUE(step.take_figures(*alone()).empty());
-    for (const at::Tensor& weight : task.model().parameters()) {
-      outcome.weights.push_back(weight.detach().cpu());
-    }
+    Regression task(device, drops, kind);
+    outcome = train(task, {}, options);
   });
   return outcome;
 }
@@ -124,13 +172,53 @@ TEST(TrainingStep, RecordedOnCudaHasTheBitsOfSingleLaunches) {
   }
 }
 
+TEST(TrainingStep, RecordedOnCudaABackboneHasTheBitsOfSingleLaunches) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const auto run = [](bool record) {
+    Outcome outcome;
+    const c10::Device gpu(at::kCUDA, 0);
+    SideStream(gpu, /*urgent=*/false).run_alone([&] {
+      Features task(gpu);
+      OptimizerOptions optimizer;
+      optimizer.weight_decay = 0.05;
+      optimizer.clip_grad = 1.0;
+      outcome = train(task, optimizer, {.precision = Precision::bf16, .record = record});
+    });
+    return outcome;
+  };
+  const Outcome single = run(false), again = run(false), recorded = run(true);
+  EXPECT_EQ(recorded.loss, single.loss);
+  for (size_t i = 0; i < single.weights.size(); ++i) {
+    EXPECT_TRUE(at::equal(again.weights[i], single.weights[i])) << "tensor " << i;
+    EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
+  }
+}
+
+TEST(TrainingStep, RecordedOnCudaReadsTheSameTensorsWhereTheyAre) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  const c10::Device gpu(at::kCUDA, 0);
+  const Outcome single = train(gpu, true, {.record = false});
+  for (const bool same : {true, false}) {
+    const Outcome recorded =
+        train(gpu, true, {.record = true, .same_tensors = same}, Batches::in_place);
+    EXPECT_EQ(recorded.loss, single.loss);
+    for (size_t i = 0; i < single.weights.size(); ++i) {
+      EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;
+    }
+  }
+}
+
 TEST(TrainingStep, OnCudaAnotherShapeIsRecordedAnew) {
   if (!at::hasCUDA()) {
     GTEST_SKIP() << "no CUDA device";
   }
   const c10::Device gpu(at::kCUDA, 0);
-  const Outcome single = train(gpu, true, {.record = false}, /*changes=*/true);
-  const Outcome recorded = train(gpu, true, {.record = true}, /*changes=*/true);
+  const Outcome single = train(gpu, true, {.record = false}, Batches::smaller);
+  const Outcome recorded = train(gpu, true, {.record = true}, Batches::smaller);
   EXPECT_EQ(recorded.loss, single.loss);
   for (size_t i = 0; i < single.weights.size(); ++i) {
     EXPECT_TRUE(at::equal(recorded.weights[i], single.weights[i])) << "tensor " << i;

@@ -4,6 +4,7 @@
 #include "tests/kernels/compare.h"
 
 #include <string>
+#include <utility>
 #include <vector>
 
 #include <ATen/Context.h>
@@ -143,6 +144,34 @@ TEST_P(GateOperatorCuda, MatchesItsFormulas) {
 }
 INSTANTIATE_TEST_SUITE_P(All, GateOperatorCuda, testing::ValuesIn(kCases),
                          [](const auto& info) { return std::string(info.param.name); });
+
+void expect_same_of_rows_apart(at::Device device) {
+  for (const auto& [batch, length] : {std::pair<int64_t, int64_t>{3, 7}, {1, 7}, {3, 1}, {1, 1}}) {
+    const GateCase c{.name = "", .batch = batch, .length = length};
+    const GateInputs dense =
+        leaves(make_gate_inputs(c, at::kFloat), device, at::kFloat, at::kFloat);
+    GateInputs apart = dense;
+    const at::Tensor padded = at::cat(
+        {dense.raw.detach().flatten(2), at::full({batch, length, 4}, 9.F, dense.raw.options())}, 2);
+    apart.raw = padded.narrow(2, 0, 12).view(dense.raw.sizes()).set_requires_grad(true);
+    const std::vector<at::Tensor> grads(3, at::randn({2, batch, length, 3}, at::kDouble));
+    const GateResult got = with_gradients(apart, grads, gates),
+                     want = with_gradients(dense, grads, gates);
+    EXPECT_TRUE(same_bits(got.gates.log_alpha, want.gates.log_alpha));
+    EXPECT_TRUE(same_bits(got.gates.beta, want.gates.beta));
+    for (size_t i = 0; i < want.gradients.size(); ++i) {
+      EXPECT_TRUE(same_bits(got.gradients[i], want.gradients[i])) << "gradient " << i;
+    }
+  }
+}
+
+TEST(GateOperator, RowsOfTokensMayLieApart) { expect_same_of_rows_apart(at::kCPU); }
+TEST(GateOperator, OnCudaRowsOfTokensMayLieApart) {
+  if (!at::hasCUDA()) {
+    GTEST_SKIP() << "no CUDA device";
+  }
+  expect_same_of_rows_apart(at::Device(at::kCUDA, 0));
+}
 
 TEST(GateOperator, NoTokensGiveEmptyGatesAndZeroGradients) {
   const GateCase none{.name = "", .length = 0};

@@ -50,6 +50,16 @@ def scan_inputs(device, dtype, batch=2, length=9, heads=2, key_dim=16, value_dim
     return [x.to(device).requires_grad_() for x in tensors]
 
 
+def mlp_inputs(device, dtype, rows=5, width=4, hidden=6):
+    """x, weight1, bias1, weight2, bias2; all require gradients."""
+    generator = torch.Generator().manual_seed(4)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    shapes = [(rows, width), (hidden, width), (hidden,), (width, hidden), (width,)]
+    tensors = [torch.randn(*shape, generator=generator).to(wide) for shape in shapes]
+    tensors[0] = tensors[0].to(dtype)
+    return [x.to(device).requires_grad_() for x in tensors]
+
+
 def mixer_inputs(device, dtype, batch=2, length=9, heads=2, dim=16, taps=4):
     """qkv, taps, log_alpha, beta, c, d, gate, norm_weight; all require gradients."""
     generator = torch.Generator().manual_seed(2)
@@ -107,6 +117,9 @@ def calls(device, dtype):
     yield "add_norm without branch", ops.add_norm.default, [x, None, None, weight, None], {}
     yield "bias_gelu", ops.bias_gelu.default, [x, bias], {}
     yield "bias_gelu without bias", ops.bias_gelu.default, [x], {}
+    rows, *weights = mlp_inputs(device, dtype)
+    yield "mlp", ops.mlp.default, [rows, *weights], {}
+    yield "mlp without biases", ops.mlp.default, [rows, weights[0], None, weights[2], None], {}
 
 
 def backward_calls(device, dtype):
@@ -138,6 +151,14 @@ def backward_calls(device, dtype):
            [None, branch, x, None, weight, None], dict(eps=1e-6, centred=False, branch_dtype=None))
     yield "bias_gelu_backward", ops.bias_gelu_backward.default, [x, branch, bias], {}
     yield "column_sums", ops.column_sums.default, [x], {}
+    rows, *weights = (t.detach() for t in mlp_inputs(device, dtype))
+    yield "mlp_backward", ops.mlp_backward.default, [torch.ones_like(rows), rows, *weights], {}
+    yield ("mlp_backward without biases", ops.mlp_backward.default,
+           [torch.ones_like(rows), rows, weights[0], None, weights[2], None], {})
+    yield "join_columns", ops.join_columns.default, [x[0], branch[0].float(), 8], {}
+    images = torch.zeros(2, 3, 32, 16, device=device)
+    yield "patch_rows", ops.patch_rows.default, [images, 16, dtype], {}
+    yield "patch_rows of one patch", ops.patch_rows.default, [images[:, :1, :16], 16, torch.float32], {}
 
 
 def run_opchecks(device, dtype):
@@ -169,6 +190,7 @@ def expect_gradcheck():
     torch.autograd.gradcheck(lambda x, weight: torch.ops.comba.add_norm(x, None, None, weight, None)[1],
                              [x, weight])
     torch.autograd.gradcheck(torch.ops.comba.bias_gelu, [x, bias])
+    torch.autograd.gradcheck(torch.ops.comba.mlp, mlp_inputs("cpu", torch.float64))
 
 
 def expect_compiled_equals_eager(device):

@@ -40,11 +40,12 @@ std::vector<at::Tensor> part_of(const std::vector<at::Tensor>& batch, int64_t pa
 #ifdef COMBA_CUDA
 class RecordedStep {
  public:
-  // `compute` is run once, on the batch that replays read, and leaves no trace but the recording.
-  RecordedStep(const std::vector<at::Tensor>& batch,
+  // `compute` is run once, on the batch that replays read, and leaves no trace but the recording. `keep`: that is `batch`
+  // itself, not a copy.
+  RecordedStep(const std::vector<at::Tensor>& batch, bool keep,
                const std::function<void(const std::vector<at::Tensor>&)>& compute) {
     for (const at::Tensor& tensor : batch) {
-      batch_.push_back(tensor.clone());
+      batch_.push_back(keep ? tensor : tensor.clone());
     }
     // The graph's memory is its own; what the steps before have held goes back first.
     c10::cuda::device_synchronize();
@@ -71,7 +72,9 @@ class RecordedStep {
   void replay(const std::vector<at::Tensor>& batch) {
     const at::NoGradGuard no_grad;
     for (size_t i = 0; i < batch_.size(); ++i) {
-      batch_[i].copy_(batch[i], /*non_blocking=*/true);
+      if (!batch_[i].is_same(batch[i])) {
+        batch_[i].copy_(batch[i], /*non_blocking=*/true);
+      }
     }
     graph_.replay();
   }
@@ -90,7 +93,7 @@ class RecordedStep {
 #else
 class RecordedStep {
  public:
-  RecordedStep(const std::vector<at::Tensor>&,
+  RecordedStep(const std::vector<at::Tensor>&, bool,
                const std::function<void(const std::vector<at::Tensor>&)>&) {}
   bool takes(const std::vector<at::Tensor>&) const { return true; }
   void replay(const std::vector<at::Tensor>&) {}
@@ -131,7 +134,8 @@ void TrainingStep::run(double lr) {
 void TrainingStep::record(const std::vector<at::Tensor>& batch) {
   try {
     recorded_ = std::make_unique<RecordedStep>(
-        batch, [this](const std::vector<at::Tensor>& static_batch) { compute(static_batch); });
+        batch, options_.same_tensors,
+        [this](const std::vector<at::Tensor>& static_batch) { compute(static_batch); });
   } catch (const c10::OutOfMemoryError&) {
     throw;
   } catch (const std::exception& error) {

@@ -20,6 +20,8 @@ struct TrainingStepOptions {
   Precision precision = Precision::fp32;
   int64_t parts = 1;   // of a batch, one after another: their mean gradient is the step's
   bool record = true;  // on CUDA, on a stream other than the default one: see TrainingStep
+  // Every batch consists of the same tensors, whose numbers may change: a recorded step reads them where they are.
+  bool same_tensors = false;
 };
 
 // On CUDA the step is recorded as a graph, after a few that warm LibTorch up, and replayed from then on: the same kernels

@@ -2,6 +2,8 @@
 
 #include "kernels/block/add_norm.h"
 #include "kernels/block/bias_gelu.h"
+#include "kernels/block/mlp.h"
+#include "kernels/block/patch_rows.h"
 #include "vision/nn/batch_share.h"
 #include "vision/nn/linear.h"
 
@@ -118,6 +120,12 @@ MlpImpl::MlpImpl(int64_t width, int64_t hidden, bool bias)
       fc2(register_module("fc2", make_linear(hidden, width, bias))) {}
 
 torch::Tensor MlpImpl::forward(const torch::Tensor& x) {
+  const at::ScalarType dtype = product_dtype(x);
+  if (fc2->weight.size(0) == x.size(-1) &&
+      kernels::mlp_is_one_kernel(x, dtype, fc1->weight.size(0))) {
+    const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+    return kernels::mlp({x.to(dtype), fc1->weight, fc1->bias, fc2->weight, fc2->bias});
+  }
   return linear_with_bias(fc2, x.is_cuda()
                                    ? kernels::bias_gelu(at::linear(x, fc1->weight), fc1->bias)
                                    : at::gelu(linear_with_bias(fc1, x)));
@@ -129,14 +137,9 @@ PatchEmbedImpl::PatchEmbedImpl(int64_t channels, int64_t width, int64_t patch_si
                       torch::nn::Conv2dOptions(channels, width, patch_size).stride(patch_size)))) {}
 
 torch::Tensor PatchEmbedImpl::forward(const torch::Tensor& images) {
-  const int64_t p = proj->options.stride()->at(0), side = images.size(2) / p;
-  const torch::Tensor patches = images.to(product_dtype(images))
-                                    .unflatten(3, {images.size(3) / p, p})
-                                    .unflatten(2, {side, p})
-                                    .permute({0, 2, 4, 1, 3, 5})
-                                    .flatten(3)
-                                    .flatten(1, 2);
-  return at::linear(patches, proj->weight.flatten(1), proj->bias);
+  const torch::Tensor patches =
+      kernels::patch_rows(images, proj->options.stride()->at(0), product_dtype(images));
+  return linear_with_bias(patches, proj->weight.flatten(1), proj->bias);
 }
 
 torch::Tensor draw_share(int64_t batch, double rate, bool training,

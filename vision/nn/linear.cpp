@@ -1,6 +1,7 @@
 #include "vision/nn/linear.h"
 
 #include "kernels/block/column_sums.h"
+#include "kernels/block/wide_product.h"
 #include "vision/nn/layers.h"
 
 #include <ATen/autocast_mode.h>
@@ -30,25 +31,23 @@ struct LinearFunction : torch::autograd::Function<LinearFunction> {
     const auto dtype = static_cast<at::ScalarType>(context->saved_data["dtype"].toInt());
     const at::Tensor rows = saved[0].flatten(0, -2), grad = gradients[0].flatten(0, -2);
     const bool biased = context->saved_data["bias"].toBool();
-    return {at::mm(grad, saved[1]).view_as(saved[0]), wide_product(grad.t(), rows).to(dtype),
+    return {context->needs_input_grad(0) ? at::mm(grad, saved[1]).view_as(saved[0]) : Variable(),
+            kernels::wide_product(grad.t(), rows).to(dtype),
             biased ? kernels::column_sums(grad).to(dtype) : Variable()};
   }
 };
 
 }  // namespace
 
-at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b) {
-  if (a.scalar_type() != at::kHalf && a.scalar_type() != at::kBFloat16) {
-    return at::mm(a, b);
-  }
-  return a.is_cuda() ? at::mm(a, b, at::kFloat) : at::mm(a.to(at::kFloat), b.to(at::kFloat));
+torch::Tensor linear_with_bias(const torch::Tensor& x, const torch::Tensor& weight,
+                               const torch::Tensor& bias) {
+  const torch::Tensor rows = x.to(product_dtype(x));
+  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
+  return LinearFunction::apply(rows, weight, bias.defined() ? std::optional(bias) : std::nullopt);
 }
 
 torch::Tensor linear_with_bias(const torch::nn::Linear& linear, const torch::Tensor& x) {
-  const torch::Tensor rows = x.to(product_dtype(x));
-  const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  return LinearFunction::apply(rows, linear->weight,
-                               linear->bias.defined() ? std::optional(linear->bias) : std::nullopt);
+  return linear_with_bias(x, linear->weight, linear->bias);
 }
 
 }  // namespace comba::vision

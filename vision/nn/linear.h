@@ -8,8 +8,8 @@ namespace comba::vision {
 
 // As linear(x), whose own forward pass adds the bias in a pass after the product, in autocast's dtype where it is on.
 torch::Tensor linear_with_bias(const torch::nn::Linear& linear, const torch::Tensor& x);
-
-// a b in at least fp32: half-width factors on a GPU are multiplied as they are, and the product is not rounded.
-at::Tensor wide_product(const at::Tensor& a, const at::Tensor& b);
+// bias: [out] or undefined
+torch::Tensor linear_with_bias(const torch::Tensor& x, const torch::Tensor& weight,
+                               const torch::Tensor& bias);
 
 }  // namespace comba::vision

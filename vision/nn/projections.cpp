@@ -1,6 +1,7 @@
 #include "vision/nn/projections.h"
 
-#include "vision/nn/linear.h"
+#include "kernels/block/join_columns.h"
+#include "kernels/block/wide_product.h"
 
 #include <ATen/autocast_mode.h>
 #include <ATen/ops/cat.h>
@@ -19,11 +20,13 @@ bool is_half(const at::Tensor& x) {
   return x.scalar_type() == at::kHalf || x.scalar_type() == at::kBFloat16;
 }
 
-// [rows, n] with zero columns behind, so that rows of half-width numbers are whole vectors of 16 bytes: products of others
-// take twice the time.
+// Rows of half-width numbers should be whole vectors of 16 bytes: products of others take twice the time.
+int64_t multiple(const at::Tensor& x) { return is_half(x) && x.is_cuda() ? 8 : 1; }
+
+// [rows, n] with zero columns behind.
 at::Tensor padded(const at::Tensor& x) {
-  const int64_t missing = (8 - x.size(1) % 8) % 8;
-  return is_half(x) && x.is_cuda() && missing > 0 ? at::constant_pad_nd(x, {0, missing}) : x;
+  const int64_t whole = multiple(x), missing = (whole - x.size(1) % whole) % whole;
+  return missing > 0 ? at::constant_pad_nd(x, {0, missing}) : x;
 }
 
 struct Project : torch::autograd::Function<Project> {
@@ -38,8 +41,8 @@ struct Project : torch::autograd::Function<Project> {
     context->save_for_backward({tokens, a, c, b});
     context->set_materialize_grads(false);
     context->saved_data["weights"] = static_cast<int64_t>(rows.scalar_type());
-    const at::Tensor wide = wide_product(tokens, padded(c)).narrow(1, 0, raw.size(0));
-    variable_list out = {shaped(at::mm(tokens, a)), shaped(wide.contiguous())};
+    const at::Tensor wide = kernels::wide_product(tokens, padded(c)).narrow(1, 0, raw.size(0));
+    variable_list out = {shaped(at::mm(tokens, a)), shaped(wide)};
     if (b.defined()) {
       out.push_back(shaped(at::mm(tokens, b)));
     }
@@ -57,29 +60,33 @@ struct Project : torch::autograd::Function<Project> {
     };
     // Outputs are rows, raw, gate; inputs the tokens, then rows, gate, raw.
     const auto has = [&](size_t i) { return i < gradients.size() && gradients[i].defined(); };
-    variable_list out(4), few, factors;
+    variable_list out(4);
     at::Tensor grad_tokens;
     if (has(0)) {
       const at::Tensor grad = columns(gradients[0]);
       grad_tokens = at::mm(grad, saved[1].t());
-      out[1] = wide_product(grad.t(), tokens).to(dtype);
+      out[1] = kernels::wide_product(grad.t(), tokens).to(dtype);
     }
-    for (const size_t i : {1, 2}) {
-      if (has(i)) {
-        few.push_back(columns(gradients[i]));
-        factors.push_back(saved[i + 1]);
-      }
-    }
-    if (!few.empty()) {
-      const at::Tensor grad = padded(at::cat(few, 1)), factor = padded(at::cat(factors, 1)).t();
-      grad_tokens = grad_tokens.defined() ? grad_tokens.addmm_(grad, factor) : at::mm(grad, factor);
-      const at::Tensor by_weight = wide_product(grad.t(), tokens).to(dtype);
-      int64_t first = 0;
-      for (const size_t i : {1, 2}) {
+    if (has(1) || has(2)) {
+      std::vector<size_t> few;  // gate's columns, then raw's
+      variable_list factors;
+      for (const size_t i : {2, 1}) {
         if (has(i)) {
-          out[4 - i] = by_weight.narrow(0, first, saved[i + 1].size(1)).clone();
-          first += saved[i + 1].size(1);
+          few.push_back(i);
+          factors.push_back(saved[i + 1]);
         }
+      }
+      const at::Tensor grad =
+          few.size() == 1 ? padded(columns(gradients[few[0]]))
+                          : kernels::join_columns(columns(gradients[2]),
+                                                  gradients[1].flatten(0, -2), multiple(tokens));
+      const at::Tensor factor = padded(at::cat(factors, 1)).t();
+      grad_tokens = grad_tokens.defined() ? grad_tokens.addmm_(grad, factor) : at::mm(grad, factor);
+      const at::Tensor by_weight = kernels::wide_product(grad.t(), tokens).to(dtype);
+      int64_t first = 0;
+      for (const size_t i : few) {
+        out[4 - i] = by_weight.narrow(0, first, saved[i + 1].size(1)).clone();
+        first += saved[i + 1].size(1);
       }
     }
     if (grad_tokens.defined()) {
