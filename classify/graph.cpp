@@ -9,7 +9,7 @@
 namespace comba::classify {
 
 vision::GraphModel classifier_graph(const Classifier& model) {
-  const vision::BackboneConfig config = model->config();
+  const vision::BackboneConfig& config = model->config();
   vision::GraphModel graph;
   graph.name = "classifier";
   graph.model = model.ptr();
@@ -20,9 +20,10 @@ vision::GraphModel classifier_graph(const Classifier& model) {
     return {
         classifier->forward(inputs[0].to(classifier->head->weight.scalar_type())).to(at::kFloat)};
   };
-  graph.example = [config](int64_t batch) -> vision::Tensors {
-    return {vision::example_images(batch, config, config.image_size)};
-  };
+  graph.channels = config.in_channels;
+  graph.side = config.image_size;
+  graph.patch = config.patch_size;
+  graph.inputs_of = [](const at::Tensor& images) -> vision::Tensors { return {images}; };
   return graph;
 }
 

@@ -1,5 +1,6 @@
 // comba export: a trained model as files that other programs read.
 #include "classify/graph.h"
+#include "classify/predict.h"
 #include "tools/commands.h"
 #include "tools/onnx_check.h"
 #include "tracking/graph.h"
@@ -18,6 +19,7 @@
 #include <string>
 #include <vector>
 
+#include <ATen/ops/cat.h>
 #include <fmt/ranges.h>
 
 namespace comba::tools {
@@ -32,6 +34,7 @@ struct Arguments {
   std::string weights = "auto", config;
   int64_t image_size = 0;
   bool verify = false, external_data = false;
+  std::vector<std::string> pictures;
 };
 
 // A model in the form that is to be written.
@@ -41,6 +44,8 @@ struct Export {
   std::vector<vision::GraphModel> graphs;  // one, or the two parts of a tracker
   Metadata weights_metadata;               // of the safetensors file
   Metadata graph_metadata;                 // of the others
+  classify::RunConfig preparation;         // of pictures: transform, mean, std
+  at::Tensor pictures;                     // normalised, to verify with; or undefined
 };
 
 bool takes(const Arguments& arguments, const std::string& format) {
@@ -62,11 +67,32 @@ void check_side(const Arguments& arguments, const vision::BackboneConfig& config
   }
 }
 
-Export of_backbone(const vision::BackboneImpl& backbone, at::ScalarType dtype, Metadata metadata) {
+// [N, C, S, S]
+at::Tensor read_pictures(const std::vector<std::string>& paths, const classify::RunConfig& config) {
+  const classify::Inputs inputs = classify::collect_inputs(paths);
+  if (!inputs.missing.empty()) {
+    throw UsageError(fmt::format("--pictures {}: no such file, no image below such a folder, no match",
+                                 inputs.missing.front()));
+  }
+  const vision::Normaliser normalise(config.data.mean, config.data.std, at::kCPU);
+  std::vector<at::Tensor> pictures;
+  for (const fs::path& path : inputs.files) {
+    datasets::Batch batch;
+    batch.size = 1;
+    const datasets::Image image = classify::read_input(path, config);
+    batch.pixels.assign(image.pixels.begin(), image.pixels.end());
+    pictures.push_back(normalise(classify::pixels_of(batch, config.transform.image_size,
+                                                     config.transform.channels)));
+  }
+  return at::cat(pictures);
+}
+
+Export of_backbone(const vision::BackboneImpl& backbone, at::ScalarType dtype, Metadata metadata,
+                   const classify::RunConfig& preparation) {
   vision::Backbone model = vision::backbone_of(backbone);
   vision::round_parameters(*model, dtype);
   metadata.erase("comba.classes");
-  return {"backbone", model.ptr(), {vision::backbone_graph(model)}, {{"format", "pt"}}, metadata};
+  return {"backbone", model.ptr(), {vision::backbone_graph(model)}, {{"format", "pt"}}, metadata, preparation, {}};
 }
 
 Export of_classifier(const Arguments& arguments) {
@@ -80,14 +106,16 @@ Export of_classifier(const Arguments& arguments) {
   }
   const Metadata metadata = classify::graph_metadata(bundle);
   if (arguments.what == "backbone") {
-    return of_backbone(*bundle.model, dtype_of(arguments), metadata);
+    return of_backbone(*bundle.model, dtype_of(arguments), metadata, bundle.config);
   }
   vision::round_parameters(*bundle.model, dtype_of(arguments));
   return {"classifier",
           bundle.model.ptr(),
           {classify::classifier_graph(bundle.model)},
           classify::make_metadata(bundle.config, bundle.class_names),
-          metadata};
+          metadata,
+          bundle.config,
+          {}};
 }
 
 Export of_tracker(const Arguments& arguments) {
@@ -100,12 +128,16 @@ Export of_tracker(const Arguments& arguments) {
     bundle.config.data.crops.search_size = arguments.image_size;
   }
   const Metadata metadata = tracking::graph_metadata(bundle.config);
+  classify::RunConfig preparation;
+  preparation.transform.image_size = bundle.config.network.backbone.image_size;
+  preparation.data.mean = bundle.config.data.mean;
+  preparation.data.std = bundle.config.data.std;
   if (arguments.what == "backbone") {
-    return of_backbone(*bundle.network->backbone(), dtype_of(arguments), metadata);
+    return of_backbone(*bundle.network->backbone(), dtype_of(arguments), metadata, preparation);
   }
   vision::round_parameters(*bundle.network, dtype_of(arguments));
   return {"tracker", bundle.network.ptr(), tracking::tracker_graphs(bundle.network),
-          tracking::make_metadata(bundle.config), metadata};
+          tracking::make_metadata(bundle.config), metadata, preparation, {}};
 }
 
 Export load(const Arguments& arguments) {
@@ -118,6 +150,32 @@ Export load(const Arguments& arguments) {
                     arguments.what, arguments.weights_path, tracker ? "tracker" : "classifier"));
   }
   return tracker ? of_tracker(arguments) : of_classifier(arguments);
+}
+
+// Beyond this share of the largest answer, but at least of 1, a file is not what the model is.
+double tolerance(at::ScalarType dtype) {
+  return dtype == at::kFloat ? 1e-3 : dtype == at::kHalf ? 5e-2 : 3e-1;
+}
+
+double largest_of(const std::vector<vision::Example>& examples) {
+  double largest = 1;
+  for (const vision::Example& example : examples) {
+    for (const at::Tensor& output : example.outputs) {
+      largest = std::max(largest, output.abs().max().item<double>());
+    }
+  }
+  return largest;
+}
+
+// What is said of it; throws where the difference is too large, or no number.
+std::string judge(const fs::path& path, double difference, const Arguments& arguments,
+                  const std::vector<vision::Example>& examples, const std::string& by) {
+  const double largest = largest_of(examples), bound = tolerance(dtype_of(arguments)) * largest;
+  COMBA_CHECK(difference <= bound,
+              "verifying {}: run by {} it differs from the model by {:.1e}; expected at most {:.1e} "
+              "for answers of up to {:.1f}; do not use the file, and report this",
+              path.string(), by, difference, bound, largest);
+  return fmt::format("largest difference {:.1e} ({})", difference, by);
 }
 
 double difference(const at::Tensor& a, const at::Tensor& b) {
@@ -154,51 +212,54 @@ void write_safetensors(const Arguments& arguments, const Export& source) {
 }
 
 void write_torchscript(const Arguments& arguments, const Export& source,
-                       const vision::GraphModel& graph, const vision::Recording& recording) {
+                       const vision::GraphModel& graph, const vision::Recording& recording,
+                       const std::vector<vision::Example>& examples) {
   const fs::path path = fs::path(arguments.output) / (graph.name + ".torchscript");
   vision::save_torchscript(path, recording, source.graph_metadata);
-  std::string verdict;
-  if (arguments.verify) {
-    double largest = 0;
-    for (const vision::Example& example : vision::make_examples(graph)) {
-      const vision::Tensors outputs = vision::run_torchscript(path, example.inputs);
-      for (size_t i = 0; i < outputs.size(); ++i) {
-        largest = std::max(largest, difference(outputs[i], example.outputs.at(i)));
-      }
+  double largest = 0;
+  for (const vision::Example& example : examples) {
+    const vision::Tensors outputs = vision::run_torchscript(path, example.inputs);
+    for (size_t i = 0; i < outputs.size(); ++i) {
+      const double found = difference(outputs[i], example.outputs.at(i));
+      largest = found <= largest ? largest : found;  // NaN stays
     }
-    verdict = fmt::format("largest difference {:.1e} (LibTorch)", largest);
   }
-  report(path, verdict);
+  report(path, arguments.verify ? judge(path, largest, arguments, examples, "LibTorch") : "");
+}
+
+std::string verify_onnx(const fs::path& path, const Arguments& arguments,
+                        const vision::GraphModel& graph,
+                        const std::vector<vision::Example>& examples) {
+  const auto check = check_in_onnxruntime(path, graph, examples);
+  if (!check) {
+    log::warning(
+        "{} was written, but not run: no Python with onnxruntime was found. pip install "
+        "onnxruntime onnx, name that Python in COMBA_PYTHON and start again",
+        path.string());
+    return "not run: no Python with onnxruntime";
+  }
+  double largest = 0;
+  for (const auto& [name, value] : check->differences) {
+    largest = std::max(largest, value);
+  }
+  return judge(path, largest, arguments, examples,
+               check->runtime + (check->structure ? ", onnx.checker passed" : ""));
 }
 
 void write_onnx(const Arguments& arguments, const Export& source, const vision::GraphModel& graph,
-                const vision::Recording& recording) {
+                const vision::Recording& recording, const std::vector<vision::Example>& examples) {
   const fs::path path = fs::path(arguments.output) / (graph.name + ".onnx");
   vision::onnx::save_onnx(
       path, graph, recording, source.graph_metadata,
       {.producer_version = COMBA_VERSION, .external_data = arguments.external_data});
-  std::string verdict;
-  if (arguments.verify) {
-    if (const auto check = check_in_onnxruntime(path, graph, vision::make_examples(graph))) {
-      double largest = 0;
-      for (const auto& [name, value] : check->differences) {
-        largest = std::max(largest, value);
-      }
-      verdict = fmt::format("largest difference {:.1e} ({}{})", largest, check->runtime,
-                            check->structure ? ", onnx.checker passed" : "");
-    } else {
-      verdict = "not run: no Python with onnxruntime";
-      log::warning(
-          "{} was written, but not run: no Python with onnxruntime was found. pip install "
-          "onnxruntime onnx, name that Python in COMBA_PYTHON and start again",
-          path.string());
-    }
-  }
-  report(path, verdict);
+  report(path, arguments.verify ? verify_onnx(path, arguments, graph, examples) : "");
 }
 
 void run_export(const Arguments& arguments) {
-  const Export source = load(arguments);
+  Export source = load(arguments);
+  if (!arguments.pictures.empty()) {
+    source.pictures = read_pictures(arguments.pictures, source.preparation);
+  }
   fs::create_directories(arguments.output);
   if (takes(arguments, "safetensors")) {
     write_safetensors(arguments, source);
@@ -208,11 +269,13 @@ void run_export(const Arguments& arguments) {
   }
   for (const vision::GraphModel& graph : source.graphs) {
     const vision::Recording recording = vision::record(graph);
+    const auto examples = arguments.verify ? vision::make_examples(graph, source.pictures)
+                                           : std::vector<vision::Example>();
     if (takes(arguments, "torchscript")) {
-      write_torchscript(arguments, source, graph, recording);
+      write_torchscript(arguments, source, graph, recording, examples);
     }
     if (takes(arguments, "onnx")) {
-      write_onnx(arguments, source, graph, recording);
+      write_onnx(arguments, source, graph, recording, examples);
     }
   }
 }
@@ -245,8 +308,11 @@ void add_export_command(CLI::App& app) {
                    "of weights and products; inputs and outputs stay fp32")
       ->check(CLI::IsMember({"float32", "float16", "bfloat16"}));
   command->add_option("--output", arguments->output, "folder of the files (default: exported)");
-  command->add_flag("--verify", arguments->verify,
+  CLI::Option* verify = command->add_flag("--verify", arguments->verify,
                     "run what was written and print the largest difference from the model");
+  command->add_option("--pictures", arguments->pictures,
+                      "image files or folders: verify with these too, not with made-up images alone")
+      ->needs(verify);
   command->add_flag("--external-data", arguments->external_data,
                     "ONNX: weights in a file of their own, as always beyond 2 GiB");
   command

@@ -3,6 +3,8 @@
 #include "tracking/network_parts.h"
 #include "vision/io/graph_models.h"
 
+#include <algorithm>
+
 #include <ATen/core/grad_mode.h>
 #include <fmt/format.h>
 #include <nlohmann/json.hpp>
@@ -14,9 +16,17 @@ at::ScalarType dtype_of(const Network& network) {
   return network->backbone()->norm()->weight.scalar_type();
 }
 
-at::Tensor example_templates(const NetworkConfig& config, int64_t batch) {
-  return vision::example_images(batch * config.templates, config.backbone, config.template_size)
-      .unflatten(0, {batch, config.templates});
+// Templates are the centres of the images.
+at::Tensor templates_of(const NetworkConfig& config, const at::Tensor& images) {
+  const int64_t side = config.template_size, first = (images.size(2) - side) / 2;
+  const at::Tensor centre = images.narrow(2, first, side).narrow(3, first, side);
+  return centre.unsqueeze(1).repeat({1, config.templates, 1, 1, 1});
+}
+
+void describe_images(const NetworkConfig& config, vision::GraphModel& graph) {
+  graph.channels = config.backbone.in_channels;
+  graph.side = std::max(config.backbone.image_size, config.template_size);
+  graph.patch = config.backbone.patch_size;
 }
 
 vision::GraphModel template_graph(const Network& network) {
@@ -28,8 +38,9 @@ vision::GraphModel template_graph(const Network& network) {
   graph.run = [network](const vision::Tensors& inputs) -> vision::Tensors {
     return {embed_templates(*network, inputs[0].to(dtype_of(network))).to(at::kFloat)};
   };
-  graph.example = [config = network->config()](int64_t batch) -> vision::Tensors {
-    return {example_templates(config, batch)};
+  describe_images(network->config(), graph);
+  graph.inputs_of = [network](const at::Tensor& images) -> vision::Tensors {
+    return {templates_of(network->config(), images)};
   };
   return graph;
 }
@@ -45,12 +56,13 @@ vision::GraphModel search_graph(const Network& network) {
         find_target(*network, inputs[0].to(dtype_of(network)), inputs[1].to(dtype_of(network)));
     return {maps.score, maps.size, maps.offset};
   };
-  graph.example = [network](int64_t batch) -> vision::Tensors {
+  describe_images(network->config(), graph);
+  graph.inputs_of = [network](const at::Tensor& images) -> vision::Tensors {
     const at::NoGradGuard no_grad;
-    const NetworkConfig& config = network->config();
-    const at::Tensor templates = example_templates(config, batch).to(dtype_of(network));
+    const int64_t side = network->config().backbone.image_size;
+    const at::Tensor templates = templates_of(network->config(), images).to(dtype_of(network));
     return {embed_templates(*network, templates).to(at::kFloat),
-            vision::example_images(batch, config.backbone, config.backbone.image_size)};
+            images.narrow(2, 0, side).narrow(3, 0, side)};
   };
   return graph;
 }

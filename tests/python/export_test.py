@@ -11,7 +11,6 @@ import subprocess
 import sys
 import tempfile
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
 try:
     import onnx
     import onnxruntime
@@ -34,8 +33,8 @@ def check_torchscript(path, examples):
     with torch.no_grad():
         for n in sorted({name.split(".")[0] for name in examples}):
             names = [name for name in examples if name.startswith(f"{n}.input.")]
-            order = {i.debugName(): k for k, i in enumerate(model.graph.inputs())}
-            names.sort(key=lambda name: order[name.split(".", 2)[2]])
+            order = [argument.name for argument in model.forward.schema.arguments]
+            names.sort(key=lambda name: order.index(name.split(".", 2)[2]))
             outputs = model(*[examples[name] for name in names])
             outputs = outputs if isinstance(outputs, tuple) else (outputs,)
             expected = [x for name, x in examples.items() if name.startswith(f"{n}.output.")]

@@ -41,7 +41,7 @@ TEST_P(ExportedModel, AsTorchScriptAnswersAsTheModelForAnyBatch) {
     }
     save_torchscript(folder.path() / "m.torchscript", recording, {});
     for (const int64_t batch : {1, 2, 5}) {
-      const Tensors inputs = graph.example(batch);
+      const Tensors inputs = graph.inputs_of(example_images(graph, batch));
       expect_close(run_torchscript(folder.path() / "m.torchscript", inputs), graph.run(inputs),
                    2e-5, graph.name.c_str());
     }

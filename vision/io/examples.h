@@ -8,12 +8,16 @@
 
 namespace comba::vision {
 
+// Images as networks take them, in turn noise, one colour, black, one patch over and over. Equal patches are the hardest for
+// recurrences.
+at::Tensor example_images(const GraphModel& model, int64_t batch);
+
 struct Example {
   Tensors inputs, outputs;
 };
 
-// The model's own answers to batches of one and of five.
-std::vector<Example> make_examples(const GraphModel& model);
+// The model's own answers to batches of one and of five, of example_images() and of `pictures` [N, C, S, S] if defined.
+std::vector<Example> make_examples(const GraphModel& model, const at::Tensor& pictures = {});
 
 // As tools/check_onnx.py reads them: tensors N.input.NAME and N.output.NAME.
 void save_examples(const std::filesystem::path& path, const GraphModel& model,

@@ -5,17 +5,12 @@
 #include <algorithm>
 #include <array>
 
-#include <ATen/CPUGeneratorImpl.h>
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
-#include <ATen/ops/full.h>
-#include <ATen/ops/randn.h>
-#include <ATen/ops/stack.h>
 
 namespace comba::vision {
 namespace {
 
-constexpr double kBlack = -2.1;  // (0 - mean) / std of photographs, about
 constexpr const char* kPositions = "pos_embed";
 
 // Whether `name` is a parameter that only the recurrence reads, "blocks.3.mixer.A_log_b".
@@ -30,32 +25,8 @@ bool of_recurrence(std::string_view name) {
 
 }  // namespace
 
-at::Tensor example_images(int64_t batch, const BackboneConfig& config, int64_t side) {
-  const at::Generator generator = at::detail::createCPUGenerator(/*seed_val=*/7);
-  const int64_t channels = config.in_channels, patch = config.patch_size;
-  const auto options = at::TensorOptions().dtype(at::kFloat);
-  std::vector<at::Tensor> images;
-  for (int64_t i = 0; i < batch; ++i) {
-    switch (i % 4) {
-      case 1:
-        images.push_back(at::full({channels, side, side}, 0.4, options));
-        break;
-      case 2:
-        images.push_back(at::full({channels, side, side}, kBlack, options));
-        break;
-      case 3:
-        images.push_back(at::randn({channels, patch, patch}, generator, options)
-                             .repeat({1, side / patch, side / patch}));
-        break;
-      default:
-        images.push_back(at::randn({channels, side, side}, generator, options));
-    }
-  }
-  return at::stack(images);
-}
-
 GraphModel backbone_graph(const Backbone& backbone) {
-  const BackboneConfig config = backbone->config();
+  const BackboneConfig& config = backbone->config();
   GraphModel graph;
   graph.name = "backbone";
   graph.model = backbone.ptr();
@@ -68,9 +39,10 @@ GraphModel backbone_graph(const Backbone& backbone) {
         model->forward_tokens(inputs[0].to(model->norm()->weight.scalar_type()));
     return {tokens.transpose(1, 2).unflatten(2, {cells, cells}).to(at::kFloat)};
   };
-  graph.example = [config](int64_t batch) -> Tensors {
-    return {example_images(batch, config, config.image_size)};
-  };
+  graph.channels = config.in_channels;
+  graph.side = config.image_size;
+  graph.patch = config.patch_size;
+  graph.inputs_of = [](const at::Tensor& images) -> Tensors { return {images}; };
   return graph;
 }
 

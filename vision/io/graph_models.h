@@ -6,10 +6,6 @@
 
 namespace comba::vision {
 
-// Images as networks take them [B, C, S, S]: in turn noise, one colour, black, one patch over and over. Equal patches are the
-// hardest for recurrences.
-at::Tensor example_images(int64_t batch, const BackboneConfig& config, int64_t side);
-
 // images -> the map of patch tokens after the last norm, [B, d, S/p, S/p].
 GraphModel backbone_graph(const Backbone& backbone);
 

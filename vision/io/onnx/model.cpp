@@ -27,7 +27,8 @@ constexpr int kKey = 1, kValue = 2;                           // StringStringEnt
 constexpr int kOpsetVersion = 2;                              // OperatorSetIdProto
 }  // namespace field
 
-constexpr int64_t kExternalAlignment = 4096;
+constexpr uint64_t kExternalAlignment = 4096;
+constexpr size_t kInlineBytes = 1024;  // less stays in the model's file: shapes are read from there
 
 enum AttributeType : int64_t { kFloatType = 1, kIntType = 2, kStringType = 3, kIntsType = 7 };
 
@@ -108,13 +109,23 @@ Message tensor_head(const std::string& name, const at::Tensor& tensor) {
   return message;
 }
 
-// Writes the bytes of all initializers one after the other, and where they are into `graph`.
+void add_inline(const std::string& name, const at::Tensor& dense, Message& graph) {
+  Message message = tensor_head(name, dense);
+  message.add_bytes(field::kRawData, bytes_of(dense));
+  graph.add_message(field::kInitializer, message);
+}
+
+// Writes the bytes of the large initializers one after the other, and where they are into `graph`.
 void write_beside(const std::filesystem::path& path, const Model& model, Message& graph) {
   AtomicFile file(path);
-  const std::string padding(static_cast<size_t>(kExternalAlignment), '\0');
+  const std::string padding(kExternalAlignment, '\0');
   for (const auto& [name, tensor] : model.initializers) {
     const at::Tensor dense = tensor.contiguous();
-    file.write(padding.data(), static_cast<size_t>(-file.position() % kExternalAlignment));
+    if (dense.nbytes() < kInlineBytes) {
+      add_inline(name, dense, graph);
+      continue;
+    }
+    file.write(padding.data(), -file.position() % kExternalAlignment);
     Message message = tensor_head(name, dense);
     message.add_message(field::kExternal, entry("location", path.filename().string()));
     message.add_message(field::kExternal, entry("offset", std::to_string(file.position())));
@@ -165,10 +176,7 @@ void save(const std::filesystem::path& path, const Model& model, int64_t externa
     write_beside(path.string() + ".data", model, graph);
   } else {
     for (const auto& [name, tensor] : model.initializers) {
-      const at::Tensor dense = tensor.contiguous();
-      Message message = tensor_head(name, dense);
-      message.add_bytes(field::kRawData, bytes_of(dense));
-      graph.add_message(field::kInitializer, message);
+      add_inline(name, tensor.contiguous(), graph);
     }
   }
   for (const TensorInfo& info : model.inputs) {
