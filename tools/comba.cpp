@@ -38,6 +38,7 @@ int main(int argc, char** argv) {
   comba::tools::add_eval_command(app);
   comba::tools::add_predict_command(app);
   comba::tools::add_compare_command(app);
+  comba::tools::add_export_command(app);
   comba::tools::add_info_command(app);
   comba::tools::add_config_command(app);
   comba::tools::add_data_command(app);

@@ -10,7 +10,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 PACKAGES=(g++ cmake ninja-build ccache git python3 python3-venv libfmt-dev libcli11-dev nlohmann-json3-dev
   libtomlplusplus-dev libopencv-dev libjpeg-dev libzip-dev libgtest-dev clang
   xvfb xdotool) # the last three for tests alone: fuzzing, a window
-REQUIREMENTS=("torch==2.11.0" "numpy" "safetensors")
+REQUIREMENTS=("torch==2.11.0" "numpy" "safetensors" "onnx" "onnxruntime") # the last two for tests and comba export --verify
 # The pins keep the compiler and its PTX assembler of one release.
 COMPILER=("cuda-toolkit[nvcc,cccl,cudart]==13.0.2" "nvidia-nvvm==13.0.*" "nvidia-cuda-crt==13.0.*")
 NVJPEG=("nvidia-nvjpeg==13.0.*")

@@ -1,6 +1,10 @@
 #include "tracking/network.h"
 
+#include "tracking/network_parts.h"
 #include "vision/base/error.h"
+#include "vision/token_sequence.h"
+
+#include <ATen/ops/cat.h>
 
 namespace comba::tracking {
 
@@ -17,22 +21,35 @@ NetworkImpl::NetworkImpl(const NetworkConfig& config) : config_(config) {
 }
 
 CenterMaps NetworkImpl::forward(const torch::Tensor& templates, const torch::Tensor& search) {
-  TORCH_CHECK(templates.dim() == 5 && templates.size(1) == config_.templates &&
-                  templates.size(3) == config_.template_size &&
-                  search.size(2) == config_.backbone.image_size,
-              "tracker: templates: expected [B, ", config_.templates, ", C, ",
-              config_.template_size, ", ", config_.template_size, "] and search images of ",
-              config_.backbone.image_size, " px, got ", templates.sizes(), " and ", search.sizes());
-  std::vector<torch::Tensor> images;
-  for (int64_t n = 0; n < config_.templates; ++n) {
-    images.push_back(templates.select(1, n));
+  return find_target(*this, embed_templates(*this, templates), search);
+}
+
+torch::Tensor embed_templates(const NetworkImpl& network, const torch::Tensor& templates) {
+  const NetworkConfig& config = network.config();
+  TORCH_CHECK(templates.dim() == 5 && templates.size(1) == config.templates &&
+                  templates.size(3) == config.template_size,
+              "tracker: templates: expected [B, ", config.templates, ", C, ", config.template_size,
+              ", ", config.template_size, "], got ", templates.sizes());
+  std::vector<torch::Tensor> tokens;
+  for (int64_t n = 0; n < config.templates; ++n) {
+    tokens.push_back(vision::embed_patches(*network.backbone(), templates.select(1, n)));
   }
-  images.push_back(search);
-  const torch::Tensor tokens =
-      backbone_->forward_sequence(images, config_.asymmetric ? config_.templates : 0);
-  const int64_t cells = config_.cells(), own = cells * cells;
+  return at::cat(tokens, 1);
+}
+
+CenterMaps find_target(const NetworkImpl& network, const torch::Tensor& template_tokens,
+                       const torch::Tensor& search) {
+  const NetworkConfig& config = network.config();
+  TORCH_CHECK(search.dim() == 4 && search.size(2) == config.backbone.image_size,
+              "tracker: search: expected images of ", config.backbone.image_size, " px, got ",
+              search.sizes());
+  const torch::Tensor tokens = vision::run_blocks(
+      *network.backbone(),
+      at::cat({template_tokens, vision::embed_patches(*network.backbone(), search)}, 1),
+      config.asymmetric ? template_tokens.size(1) : 0);
+  const int64_t cells = config.cells(), own = cells * cells;
   const torch::Tensor map = tokens.narrow(1, tokens.size(1) - own, own).transpose(1, 2);
-  return head_->forward(map.unflatten(2, {cells, cells}));
+  return CenterHead(network.head())->forward(map.unflatten(2, {cells, cells}));
 }
 
 }  // namespace comba::tracking

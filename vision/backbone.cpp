@@ -3,8 +3,8 @@
 #include "vision/base/error.h"
 #include "vision/nn/mixer.h"
 #include "vision/nn/recompute.h"
+#include "vision/token_sequence.h"
 
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/upsample_bicubic2d.h>
 #include <ATen/ops/zeros.h>
@@ -163,7 +163,7 @@ torch::Tensor BackboneImpl::encode(const torch::Tensor& images) {
               images.sizes());
   torch::Tensor x = patch_embed_(images);
   if (cls_token_.defined()) {
-    x = at::cat({cls_token_.to(x.scalar_type()).expand({x.size(0), -1, -1}), x}, 1);
+    x = at::cat({cls_token_.to(x.scalar_type()).expand_as(x.narrow(1, 0, 1)), x}, 1);
   }
   if (pos_embed_.defined()) {
     x = x + pos_embed_;
@@ -172,12 +172,7 @@ torch::Tensor BackboneImpl::encode(const torch::Tensor& images) {
 }
 
 torch::Tensor BackboneImpl::run_blocks(torch::Tensor x, int64_t prefix) {
-  const bool again = config_.recompute && is_training() && at::GradMode::is_enabled();
-  TokenStream stream{std::move(x), {}, {}};
-  for (Block& block : blocks_) {
-    block->forward(stream, prefix, again);
-  }
-  return norm_->take(stream);
+  return vision::run_blocks(*this, std::move(x), prefix);
 }
 
 torch::Tensor BackboneImpl::positions(int64_t side) const {
@@ -200,15 +195,7 @@ torch::Tensor BackboneImpl::forward_sequence(const std::vector<torch::Tensor>& i
   int64_t prefix = 0;
   std::vector<torch::Tensor> tokens;
   for (const torch::Tensor& x : images) {
-    TORCH_CHECK(x.dim() == 4 && x.size(1) == config_.in_channels && x.size(2) == x.size(3) &&
-                    x.size(2) > 0 && x.size(2) % config_.patch_size == 0,
-                "backbone: images: expected [B, ", config_.in_channels,
-                ", S, S] with S a multiple of ", config_.patch_size, " (model.patch_size), got ",
-                x.sizes());
-    tokens.push_back(patch_embed_(x));
-    if (pos_embed_.defined()) {
-      tokens.back() = tokens.back() + positions(x.size(2) / config_.patch_size);
-    }
+    tokens.push_back(embed_patches(*this, x));
     if (static_cast<int64_t>(tokens.size()) <= prefix_images) {
       prefix += tokens.back().size(1);
     }

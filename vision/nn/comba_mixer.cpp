@@ -188,7 +188,7 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
   for (size_t r = 0; r < directions.size() && !directions[r].q_conv.is_empty(); ++r) {
     const torch::Tensor& x = r == 1 ? second : qkv;
     const torch::Tensor y = causal_conv(x.flatten(2), taps(directions[r]), /*reverse=*/r == 1);
-    parts.push_back(at::silu(y).view(qkv.sizes()));
+    parts.push_back(at::silu(y).view_as(qkv));
   }
   if (parts.empty() && apart) {
     parts = {qkv, second};

@@ -36,7 +36,7 @@ struct Project : torch::autograd::Function<Project> {
     const auto factor = [&](const Variable& weight) {  // [d, n]
       return weight.defined() ? weight.to(x.scalar_type()).t() : weight;
     };
-    const auto shaped = [&](const at::Tensor& y) { return y.view({x.size(0), x.size(1), -1}); };
+    const auto shaped = [&](const at::Tensor& y) { return y.unflatten(0, {-1, x.size(1)}); };
     const at::Tensor a = factor(rows), b = factor(gate.value_or(at::Tensor())), c = factor(raw);
     context->save_for_backward({tokens, a, c, b});
     context->set_materialize_grads(false);

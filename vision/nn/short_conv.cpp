@@ -1,5 +1,7 @@
 #include "vision/nn/short_conv.h"
 
+#include "kernels/composed/composed_operators.h"
+
 #include <algorithm>
 #include <cmath>
 
@@ -63,7 +65,9 @@ struct CausalConv : torch::autograd::Function<CausalConv> {
 
 torch::Tensor causal_conv(const torch::Tensor& x, const torch::Tensor& weight, bool reverse) {
   const torch::Tensor rows = weight.to(x.scalar_type()).squeeze(1).t().contiguous();  // [taps, C]
-  return CausalConv::apply(x, rows, reverse);
+  // Its shifted slices are written in place, which a recorded graph cannot say to every program.
+  return kernels::is_recording() ? kernels::composed_causal_conv(x, rows, reverse)
+                                 : CausalConv::apply(x, rows, reverse);
 }
 
 ShortConvImpl::ShortConvImpl(int64_t channels, int64_t taps)

@@ -15,10 +15,9 @@ SoftmaxMixer::SoftmaxMixer(const BackboneConfig& config)
       heads_(config.heads()) {}
 
 torch::Tensor attend(const torch::Tensor& qkv, int64_t heads, int64_t prefix) {
-  const int64_t batch = qkv.size(0), length = qkv.size(1), width = qkv.size(2) / 3;
+  const int64_t length = qkv.size(1), width = qkv.size(2) / 3;
   // [B, T, 3d] -> three of [B, H, T, head_dim]
-  const auto parts =
-      qkv.view({batch, length, 3, heads, width / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
+  const auto parts = qkv.unflatten(2, {3, heads, width / heads}).permute({2, 0, 3, 1, 4}).unbind(0);
   const auto attention = [&](int64_t first, int64_t queries, int64_t keys) {
     return at::scaled_dot_product_attention(parts[0].narrow(2, first, queries),
                                             parts[1].narrow(2, 0, keys),
@@ -28,7 +27,7 @@ torch::Tensor attend(const torch::Tensor& qkv, int64_t heads, int64_t prefix) {
       prefix == 0
           ? at::scaled_dot_product_attention(parts[0], parts[1], parts[2])
           : at::cat({attention(0, prefix, prefix), attention(prefix, length - prefix, length)}, 2);
-  return mixed.transpose(1, 2).reshape({batch, length, width});
+  return mixed.transpose(1, 2).flatten(2);
 }
 
 torch::Tensor SoftmaxMixer::forward(const torch::Tensor& x, int64_t prefix) {

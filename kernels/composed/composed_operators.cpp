@@ -1,0 +1,135 @@
+#include "kernels/composed/composed_operators.h"
+
+#include <ATen/TensorOperators.h>
+#include <ATen/TracerMode.h>
+#include <ATen/ops/cat.h>
+#include <ATen/ops/constant_pad_nd.h>
+#include <ATen/ops/exp.h>
+#include <ATen/ops/rsqrt.h>
+#include <ATen/ops/sigmoid.h>
+#include <ATen/ops/silu.h>
+#include <ATen/ops/softplus.h>
+#include <ATen/ops/stack.h>
+
+namespace comba::kernels {
+namespace {
+
+using Optional = std::optional<at::Tensor>;
+
+at::Tensor widened(const at::Tensor& x) {
+  return x.scalar_type() == at::kDouble ? x : x.to(at::kFloat);
+}
+
+// [R, B, T, H] of raw [B, T, 2, R, H]
+std::tuple<at::Tensor, at::Tensor, at::Tensor> gates(const at::Tensor& raw, const at::Tensor& A_log,
+                                                     const at::Tensor& dt_bias,
+                                                     const Optional& decay, double feedback) {
+  const at::Tensor terms = widened(raw).permute({2, 3, 0, 1, 4});
+  const auto per_head = [](const at::Tensor& x) { return widened(x).unsqueeze(1).unsqueeze(1); };
+  const at::Tensor a = terms.select(0, 0) + per_head(dt_bias);
+  const at::Tensor beta = at::sigmoid(terms.select(0, 1));
+  const at::Tensor log_alpha = at::softplus(a, 1, 40) * (at::exp(per_head(A_log)) * -1.0);
+  const bool scaled = decay && decay->defined();
+  const at::Tensor c = scaled            ? beta * (at::sigmoid(per_head(*decay)) * feedback)
+                       : feedback == 1.0 ? beta * 1.0
+                                         : beta * feedback;
+  return {log_alpha, beta, c};
+}
+
+// [2, B, T, H, D] of part 0 to 2 of each direction's rows [B, T, 3, H, D], normalised or not
+at::Tensor of_both(const std::vector<at::Tensor>& rows, int64_t part, bool normalize) {
+  std::vector<at::Tensor> both;
+  for (const at::Tensor& x : rows) {
+    const at::Tensor u = x.select(2, part);
+    both.push_back(normalize ? u * at::rsqrt((u * u).sum(-1, true) + 1e-6) : u);
+  }
+  return at::stack(both);
+}
+
+at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
+  return x * at::rsqrt((x * x).mean(-1, true) + eps) * widened(weight);
+}
+
+struct MixerCall {
+  at::Tensor qkv, taps, log_alpha, beta, c;
+  Optional d, gate;
+  at::Tensor norm_weight;
+  double scale;
+  bool decayed_feedback, normalize;
+  std::string_view merge;
+  double norm_eps;
+};
+
+std::tuple<at::Tensor, at::Tensor> mixer(ChunkedScan& scan, const MixerCall& call) {
+  const at::Tensor x = widened(call.qkv).flatten(2);  // [B, T, 3 H D]
+  const int64_t heads = call.qkv.size(3), dim = call.qkv.size(4);
+  std::vector<at::Tensor> rows;
+  for (int64_t r = 0; r < 2; ++r) {
+    const at::Tensor taps = widened(call.taps.select(0, r)).flatten(0, 2).t();
+    rows.push_back(at::silu(composed_causal_conv(x, taps, r == 1)).unflatten(2, {3, heads, dim}));
+  }
+  ScanInputs inputs;
+  inputs.q = of_both(rows, 0, call.normalize);
+  inputs.k = of_both(rows, 1, call.normalize);
+  inputs.v = of_both(rows, 2, false);
+  inputs.log_alpha = call.log_alpha;
+  inputs.beta = call.beta;
+  inputs.c = call.c;
+  inputs.d = call.d.value_or(at::Tensor());
+  inputs.scale = call.scale;
+  inputs.decayed_feedback = call.decayed_feedback;
+  const at::Tensor o = scan.bidirectional(inputs, call.merge);
+  at::Tensor y = rms_norm(o, call.norm_weight, call.norm_eps);
+  if (call.gate && call.gate->defined()) {
+    y = y * at::sigmoid(widened(*call.gate));
+  }
+  return {y.to(call.qkv.scalar_type()), o.to(call.qkv.scalar_type())};
+}
+
+}  // namespace
+
+at::Tensor composed_causal_conv(const at::Tensor& x, const at::Tensor& rows, bool reverse) {
+  const int64_t last = rows.size(0) - 1, length = x.size(1);
+  const at::Tensor padded =
+      last == 0 ? x : at::constant_pad_nd(x, {0, 0, reverse ? 0 : last, reverse ? last : 0});
+  at::Tensor y = x * rows.select(0, last);
+  for (int64_t shift = 1; shift <= last; ++shift) {
+    y = y + padded.narrow(1, reverse ? shift : last - shift, length) * rows.select(0, last - shift);
+  }
+  return y;
+}
+
+ComposedOperators::ComposedOperators()
+    : library_(torch::Library::IMPL, "comba", c10::DispatchKey::Tracer, __FILE__, __LINE__) {
+  library_.impl("gates", &gates);
+  library_.impl("scan",
+                [this](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+                       const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
+                       const Optional& d, const Optional& initial_state, double scale,
+                       bool decayed_feedback, bool reverse) {
+                  return scan_.scan({q, k, v, log_alpha, beta, c, d.value_or(at::Tensor()),
+                                     initial_state.value_or(at::Tensor()), scale, decayed_feedback},
+                                    reverse);
+                });
+  library_.impl(
+      "bidirectional_scan",
+      [this](const at::Tensor& q, const at::Tensor& k, const at::Tensor& v,
+             const at::Tensor& log_alpha, const at::Tensor& beta, const at::Tensor& c,
+             const Optional& d, double scale, bool decayed_feedback, std::string_view merge) {
+        return scan_.bidirectional(
+            {q, k, v, log_alpha, beta, c, d.value_or(at::Tensor()), {}, scale, decayed_feedback},
+            merge);
+      });
+  library_.impl("mixer", [this](const at::Tensor& qkv, const at::Tensor& taps,
+                                const at::Tensor& log_alpha, const at::Tensor& beta,
+                                const at::Tensor& c, const Optional& d, const Optional& gate,
+                                const at::Tensor& norm_weight, double scale, bool decayed_feedback,
+                                bool normalize, std::string_view merge, double norm_eps) {
+    return mixer(scan_, {qkv, taps, log_alpha, beta, c, d, gate, norm_weight, scale,
+                         decayed_feedback, normalize, merge, norm_eps});
+  });
+}
+
+bool is_recording() { return at::tracer::impl::is_dispatch_enabled(); }
+
+}  // namespace comba::kernels
