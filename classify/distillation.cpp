@@ -23,18 +23,20 @@ void check_teacher(const Bundle& teacher, const RunConfig& student,
                    const std::vector<std::string>& classes) {
   const vision::BackboneConfig &theirs = teacher.config.model, &ours = student.model;
   if (theirs.image_size != ours.image_size || theirs.in_channels != ours.in_channels) {
-    throw UsageError(fmt::format(
-        "distill.teacher = \"{}\": it takes {} x {} px with {} channels, the student {} x {} with {}; "
-        "expected the same, see model.image_size",
-        student.distill.teacher, theirs.image_size, theirs.image_size, theirs.in_channels,
-        ours.image_size, ours.image_size, ours.in_channels));
+    throw UsageError(
+        fmt::format("distill.teacher = \"{}\": it takes {} x {} px with {} channels, the student "
+                    "{} x {} with {}; "
+                    "expected the same, see model.image_size",
+                    student.distill.teacher, theirs.image_size, theirs.image_size,
+                    theirs.in_channels, ours.image_size, ours.image_size, ours.in_channels));
   }
   const auto count = static_cast<size_t>(teacher.model->classes());
   if (count != classes.size() || (!teacher.class_names.empty() && teacher.class_names != classes)) {
-    throw UsageError(fmt::format(
-        "distill.teacher = \"{}\": it knows {} classes, the data has {}, or their names differ; expected "
-        "a teacher that was trained on the same classes",
-        student.distill.teacher, count, classes.size()));
+    throw UsageError(
+        fmt::format("distill.teacher = \"{}\": it knows {} classes, the data has {}, or their "
+                    "names differ; expected "
+                    "a teacher that was trained on the same classes",
+                    student.distill.teacher, count, classes.size()));
   }
 }
 

@@ -30,7 +30,8 @@ class Teacher {
 
  private:
   Classifier model_{nullptr};
-  at::Tensor scale_, shift_;  // [C, 1, 1] from the student's normalisation to the teacher's; undefined: the same
+  at::Tensor scale_,
+      shift_;  // [C, 1, 1] from the student's normalisation to the teacher's; undefined: the same
 };
 
 }  // namespace comba::classify

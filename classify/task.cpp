@@ -83,8 +83,8 @@ std::vector<torch::Tensor> ClassifyTask::next_batch() {
 torch::Tensor ClassifyTask::loss(const std::vector<torch::Tensor>& batch) {
   const at::Tensor logits = model_->forward(batch[0]).to(at::kFloat);
   const at::Tensor loss = label_loss(logits, batch[1]);
-  return teacher_ ? at::lerp(loss, distillation_loss(logits, teacher_->logits(batch[0]),
-                                                     config_.distill),
+  return teacher_ ? at::lerp(loss,
+                             distillation_loss(logits, teacher_->logits(batch[0]), config_.distill),
                              config_.distill.weight)
                   : loss;
 }

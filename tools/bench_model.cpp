@@ -162,8 +162,8 @@ Measured measure_steps(const std::string& path, const classify::RunConfig& confi
 
 void print_row(const Measured& row) {
   const double peak = static_cast<double>(row.peak_memory) / (1 << 30);
-  std::cout << fmt::format("{:<16} {:>8} {:>6} {:>10.2f} {:>10.0f} {:>10}\n", row.config,
-                           row.batch, row.size, row.milliseconds, row.images_per_second(),
+  std::cout << fmt::format("{:<16} {:>8} {:>6} {:>10.2f} {:>10.0f} {:>10}\n", row.config, row.batch,
+                           row.size, row.milliseconds, row.images_per_second(),
                            row.peak_memory > 0 ? fmt::format("{:.2f}", peak) : "-")
             << std::flush;
 }
@@ -202,13 +202,16 @@ std::string plots_of(const std::vector<Measured>& rows) {
     add(rates, row.images_per_second());
     add(memory, static_cast<double>(row.peak_memory) / (1 << 20) / batch);
   }
-  return vision::standalone_svg(
-      {vision::line_plot_svg({.title = "Images a second", .x_label = "side of the images, px",
-                              .y_label = "images/s", .log_y = true},
-                             rates),
-       vision::line_plot_svg({.title = "Memory an image", .x_label = "side of the images, px",
-                              .y_label = "MiB", .log_y = true},
-                             memory)});
+  return vision::standalone_svg({vision::line_plot_svg({.title = "Images a second",
+                                                        .x_label = "side of the images, px",
+                                                        .y_label = "images/s",
+                                                        .log_y = true},
+                                                       rates),
+                                 vision::line_plot_svg({.title = "Memory an image",
+                                                        .x_label = "side of the images, px",
+                                                        .y_label = "MiB",
+                                                        .log_y = true},
+                                                       memory)});
 }
 
 // As many pixels at once at every size as `batch` images of 224 px have; a multiple of 8 where there are so many.

@@ -85,8 +85,7 @@ const std::vector<double>& column(const Table& table, const std::string& name,
     for (const auto& [other, values] : table) {
       known += (known.empty() ? "" : ", ") + other;
     }
-    throw UsageError(
-        fmt::format("--metric {}: the results of {} have {}", name, run, known));
+    throw UsageError(fmt::format("--metric {}: the results of {} have {}", name, run, known));
   }
   return found->second;
 }
@@ -123,8 +122,8 @@ void run_compare(const Arguments& arguments) {
   for (const std::string& run : arguments.runs) {
     width = std::max(width, run.size());
   }
-  std::cout << fmt::format("{:<{}} {:>12} {:>8} {:>12} {:>8} {:>10} {:>10}\n", "run", width,
-                           "best", "epoch", "last", "epochs", "time", "img/s");
+  std::cout << fmt::format("{:<{}} {:>12} {:>8} {:>12} {:>8} {:>10} {:>10}\n", "run", width, "best",
+                           "epoch", "last", "epochs", "time", "img/s");
   std::vector<vision::Series> curves;
   for (const std::string& run : arguments.runs) {
     const Table table = read_results(run);
@@ -137,11 +136,11 @@ void run_compare(const Arguments& arguments) {
                       column(table, "epoch", run), values});
   }
   if (!arguments.plot.empty()) {
-    write_file_atomic(arguments.plot, vision::standalone_svg({vision::line_plot_svg(
-                                          {.title = arguments.metric,
-                                           .x_label = "epoch",
-                                           .y_label = arguments.metric},
-                                          curves)}));
+    write_file_atomic(
+        arguments.plot,
+        vision::standalone_svg({vision::line_plot_svg(
+            {.title = arguments.metric, .x_label = "epoch", .y_label = arguments.metric},
+            curves)}));
     log::info("the plot is in {}", arguments.plot);
   }
 }

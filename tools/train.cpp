@@ -311,7 +311,8 @@ void add_train_command(CLI::App& app) {
   command->footer(
       "A run folder holds config.toml, log.txt, results.csv, metrics.jsonl, report.html and\n"
       "checkpoints/{best,last,step-N}. Ctrl-C saves a checkpoint and ends; --resume goes on.\n"
-      "Several hosts: torchrun --nnodes 2 --nproc-per-node 8 ... --no-python -- comba train CONFIG.\n"
+      "Several hosts: torchrun --nnodes 2 --nproc-per-node 8 ... --no-python -- comba train "
+      "CONFIG.\n"
       "Every key: comba config.   Example: comba train configs/mnist5k.toml --set seed=1");
   command->callback([arguments] { run_train(*arguments); });
 }

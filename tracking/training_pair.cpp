@@ -115,7 +115,8 @@ std::optional<TrainingPair> make_pair(const PairDraw& draw, PairFrames frames, c
     return box;
   };
   TrainingPair pair;
-  pair.name = fmt::format("{} {} {}", draw.video->name, fmt::join(draw.templates, "+"), draw.search);
+  pair.name =
+      fmt::format("{} {} {}", draw.video->name, fmt::join(draw.templates, "+"), draw.search);
   for (size_t n = 0; n < frames.templates.size(); ++n) {
     const Box box = prepare(frames.templates[n], draw.video->truth[draw.templates[n]]);
     auto crop = cut(frames.templates[n], box,

@@ -31,7 +31,7 @@ void declare(ConfigTable& table, CropOptions& options);
 struct TrainingPair {
   std::vector<datasets::Image> templates;  // [template_size, template_size, 3]
   datasets::Image search;
-  Box target;  // in shares of the search crop; may reach beyond it
+  Box target;        // in shares of the search crop; may reach beyond it
   std::string name;  // of video and frames, for messages
 };
 

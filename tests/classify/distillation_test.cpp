@@ -90,8 +90,8 @@ TEST(Distillation, ATasksLossIsMixedFromTheLabelsAndTheTeachers) {
 
 TEST(Distillation, TheTeacherSeesImagesNormalisedItsWay) {
   const TemporaryFolder folder;
-  const std::string path = write_teacher(
-      folder, tiny_config({"data.mean=[0.5,0.4,0.3]", "data.std=[0.2,0.3,0.4]"}));
+  const std::string path =
+      write_teacher(folder, tiny_config({"data.mean=[0.5,0.4,0.3]", "data.std=[0.2,0.3,0.4]"}));
   RunConfig config = tiny_config({"distill.teacher=" + path});
   const Bundle bundle = load_bundle(path, "raw", at::kCPU);
   Teacher teacher(config, bundle.class_names, at::kCPU);

@@ -37,8 +37,7 @@ TEST(EventFile, IsNamedAsTensorBoardLooksForIt) {
 
 TEST(EventFile, AFailureIsWarnedOfOnce) {
   int warnings = 0;
-  const log::Sink previous =
-      log::set_sink([&](log::Level, std::string_view) { ++warnings; });
+  const log::Sink previous = log::set_sink([&](log::Level, std::string_view) { ++warnings; });
   EventFile events("/dev/full", 0, kTime);
   events.add(1, {{"train/loss", 1.0}});
   events.add(2, {{"train/loss", 1.0}});

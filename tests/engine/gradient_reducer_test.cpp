@@ -50,6 +50,16 @@ void expect_gradients(const Net& net, const Net& whole) {
   }
 }
 
+// The optimizer's kernels read gradients in vectors only where they may.
+void expect_aligned(const Net& net) {
+  for (const auto& item : net.named_parameters()) {
+    const at::Tensor& gradient = item.value().grad();
+    COMBA_CHECK(!gradient.defined() ||
+                    reinterpret_cast<uintptr_t>(gradient.const_data_ptr()) % 16 == 0,
+                "{}: the gradient does not lie at a multiple of 16 bytes", item.key());
+  }
+}
+
 // Buckets that hold one parameter each, several, all.
 class GradientReducerTest : public testing::TestWithParam<int64_t> {};
 
@@ -67,6 +77,7 @@ TEST_P(GradientReducerTest, GradientsAreThoseOfTheWholeBatchStepAfterStep) {
       net.loss(part(batch(step), ranks)).backward();
       reducer.finish();
       expect_gradients(net, whole);
+      expect_aligned(net);
     });
     EXPECT_EQ(errors, std::vector<std::string>(kRanks));
   }

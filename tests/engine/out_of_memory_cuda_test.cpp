@@ -1,9 +1,8 @@
 // A batch that is too large, and the one that the message names.
-#include "vision/engine/out_of_memory.h"
-
 #include "tests/base/temporary_folder.h"
 #include "vision/base/error.h"
 #include "vision/engine/device_memory.h"
+#include "vision/engine/out_of_memory.h"
 #include "vision/engine/trainer.h"
 
 #include <regex>

@@ -43,7 +43,8 @@ TEST(StepWatch, AJumpIsASpikeAndTheStepsAfterItAreNot) {
 TEST(StepWatch, TwoJumpsInARowAreBothSeen) {
   StepWatch watch(8.0);
   for (int64_t step = 1; step <= 200; ++step) {
-    watch.see(step, {step == 150 || step == 151 ? 9.0 : 2.0 + 0.1 * static_cast<double>(step % 2), 1.0});
+    watch.see(step,
+              {step == 150 || step == 151 ? 9.0 : 2.0 + 0.1 * static_cast<double>(step % 2), 1.0});
   }
   EXPECT_EQ(watch.take_spikes().size(), 2U);
 }

@@ -10,10 +10,9 @@ namespace {
 TEST_F(Cli, BenchTrainAndModelMeasureEveryConfiguration) {
   std::ofstream(folder_ / "tiny.toml") << "[model]\nwidth = 32\nhead_dim = 32\ndepth = 1\n";
   for (const std::string verb : {"train", "model"}) {
-    const Outcome bench =
-        run({"bench", verb, "tiny.toml", "tiny.toml", "--device", "cpu", "--batch", "2", "--size",
-             "32", "--size", "48", "--repeats", "1", "--json", "figures.json", "--plot",
-             "figures.svg"});
+    const Outcome bench = run({"bench", verb, "tiny.toml", "tiny.toml", "--device", "cpu",
+                               "--batch", "2", "--size", "32", "--size", "48", "--repeats", "1",
+                               "--json", "figures.json", "--plot", "figures.svg"});
     EXPECT_EQ(bench.code, 0) << bench.err;
     const auto figures = nlohmann::json::parse(read_file(folder_ / "figures.json"));
     ASSERT_EQ(figures["rows"].size(), 4U);
@@ -25,9 +24,9 @@ TEST_F(Cli, BenchTrainAndModelMeasureEveryConfiguration) {
     }
   }
   EXPECT_EQ(count(read_file(folder_ / "figures.svg"), "<svg"), 3U);  // rate and memory in one
-  const Outcome scaled = run({"bench", "model", "tiny.toml", "--device", "cpu", "--batch", "2",
-                              "--size", "112", "--size", "448", "--same-pixels", "--repeats", "1",
-                              "--json", "figures.json"});
+  const Outcome scaled =
+      run({"bench", "model", "tiny.toml", "--device", "cpu", "--batch", "2", "--size", "112",
+           "--size", "448", "--same-pixels", "--repeats", "1", "--json", "figures.json"});
   EXPECT_EQ(scaled.code, 0) << scaled.err;
   const auto rows = nlohmann::json::parse(read_file(folder_ / "figures.json"))["rows"];
   EXPECT_EQ(rows[0]["batch"], 8);

@@ -192,8 +192,7 @@ TEST_F(TrackerCli, TrainingOnAPackOfVideosGivesTheSameWeights) {
            "data.train=[\"pack:val.pack\"]", "--set", "data.eval=[\"pack:val.pack\"]"});
   ASSERT_EQ(trained.code, 0) << trained.err;
   const std::string weights = "checkpoints/last/model.safetensors";
-  EXPECT_EQ(read_file(folder_ / "packed" / weights),
-            read_file(folder_ / "run" / weights));
+  EXPECT_EQ(read_file(folder_ / "packed" / weights), read_file(folder_ / "run" / weights));
   EXPECT_SAYS(run({"data", "check", "pack", "val.pack"}).out, "2 sequences, 0 with problems");
   const Outcome shrunk = run({"data", "pack", "got10k:val", "small.pack", "--short-side", "64"});
   EXPECT_EQ(shrunk.code, 2);

@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <cstdlib>
 #include <filesystem>
 #include <fstream>
 #include <sstream>
@@ -258,6 +259,26 @@ TEST_F(TrainRanks, RanksStartedByOthersNoticeTheEndOfRankZero) {
   EXPECT_EQ(other.code, 1);
   EXPECT_SAYS(other.err, "rank 0");
   EXPECT_SAYS(other.err, "has died");
+}
+
+// As the README says it; behind -- torchrun leaves our options alone.
+TEST_F(TrainRanks, TorchrunStartsRanksThatTrainAsOurLauncherDoes) {
+  const std::string python = COMBA_TEST_PYTHON;
+  const std::string probe = "'" + python + "' -c 'import torch.distributed.run' >/dev/null 2>&1";
+  if (python.empty() || std::system(probe.c_str()) != 0) {
+    GTEST_SKIP() << "needs a Python with torch";
+  }
+  const Strings keys = {"train.max_steps=6", "train.batch_size=40"};
+  std::string command = "cd '" + folder_.string() + "' && '" + python +
+                        "' -m torch.distributed.run --standalone --nproc-per-node 2 --no-python "
+                        "-- '" COMBA_BINARY "'";
+  for (const std::string& argument : train("theirs", keys)) {
+    command += " '" + argument + "'";
+  }
+  EXPECT_EQ(std::system((command + " > theirs.txt 2>&1").c_str()), 0)
+      << comba::read_file(folder_ / "theirs.txt");
+  EXPECT_EQ(run("ours", train("ours", keys, {"--gpus", "2"})).code, 0);
+  EXPECT_EQ(last_weights("theirs"), last_weights("ours"));
 }
 
 TEST_F(TrainRanks, WhatCannotBeSharedOutIsRefused) {

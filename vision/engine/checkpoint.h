@@ -29,7 +29,7 @@ struct CheckpointState {
   int64_t ema_updates = 0;
   double epoch_loss_sum = 0.0;   // of the steps done in this epoch whose loss was finite
   int64_t epoch_loss_steps = 0;  // their number
-  double best_metric = -1e300;  // larger is better
+  double best_metric = -1e300;   // larger is better
   int64_t best_epoch = -1;
   std::string best_weights = "raw";  // raw | ema: which of the two the best metric belongs to
   std::string data_fingerprint;

@@ -16,7 +16,8 @@ DeviceMemory device_memory([[maybe_unused]] const c10::Device& device) {
   if (device.is_cuda()) {
     at::globalContext().lazyInitDevice(at::kCUDA);  // or the allocator knows no device yet
     const c10::cuda::CUDAGuard guard(device);
-    const auto stats = c10::cuda::CUDACachingAllocator::getDeviceStats(guard.current_device().index());
+    const auto stats =
+        c10::cuda::CUDACachingAllocator::getDeviceStats(guard.current_device().index());
     memory.allocated = stats.allocated_bytes[0].current;
     memory.peak_allocated = stats.allocated_bytes[0].peak;
     memory.reserved = stats.reserved_bytes[0].current;

@@ -8,9 +8,11 @@
 namespace comba::vision {
 
 struct DeviceMemory {
-  int64_t allocated = 0;       // bytes of tensors
-  int64_t peak_allocated = 0;  // at the worst moment since reset_peak_memory(), as torch.cuda.max_memory_allocated()
-  int64_t reserved = 0;        // bytes taken from the device, those kept for later and of CUDA graphs among them
+  int64_t allocated = 0;  // bytes of tensors
+  int64_t peak_allocated =
+      0;  // at the worst moment since reset_peak_memory(), as torch.cuda.max_memory_allocated()
+  int64_t reserved =
+      0;  // bytes taken from the device, those kept for later and of CUDA graphs among them
   int64_t free = 0, total = 0;  // of the device, whoever uses it
 };
 

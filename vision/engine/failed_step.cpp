@@ -74,8 +74,10 @@ std::string report_of(const FailedStep& failed, const Findings& findings,
     text += line + "\n";
   }
   if (findings.lines.empty()) {
-    text += "no input, weight or gradient of this pass is without value: the failure depends on what is drawn "
-            "anew (stochastic depth)\n";
+    text +=
+        "no input, weight or gradient of this pass is without value: the failure depends on what "
+        "is drawn "
+        "anew (stochastic depth)\n";
   }
   for (size_t rank = 0; rank < names.size(); ++rank) {
     text += fmt::format("\nsamples of rank {}:\n{}", rank, names[rank]);
@@ -94,7 +96,7 @@ void write(const fs::path& folder, Task& task, const std::vector<at::Tensor>& ba
     }
     save_safetensors(folder / "batch.safetensors", tensors);
     save_safetensors(folder / "model.safetensors", weights_of(task.model()),
-                      task.weights_metadata());
+                     task.weights_metadata());
   } catch (const std::exception& error) {
     log::warning("keeping the batch of the failed step: {}", error.what());
   }

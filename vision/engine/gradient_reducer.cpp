@@ -6,11 +6,22 @@
 
 #include <ATen/core/grad_mode.h>
 #include <ATen/ops/_foreach_copy.h>
-#include <ATen/ops/empty.h>
+#include <ATen/ops/zeros.h>
 #include <torch/csrc/autograd/function_hook.h>
 #include <torch/csrc/autograd/variable.h>
 
 namespace comba::vision {
+
+namespace {
+
+// Elements from the beginning of one gradient to that of the next: they begin where vectors of 16 bytes may, or the optimizer's
+// kernels would read them one by one.
+int64_t room_for(const at::Tensor& parameter) {
+  constexpr int64_t kAligned = 32;
+  return (parameter.numel() + kAligned - 1) / kAligned * kAligned;
+}
+
+}  // namespace
 
 // Unlike a hook of the node that accumulates the gradient it keeps no such node alive, which would bind it to the stream of
 // the first step.
@@ -65,14 +76,14 @@ void GradientReducer::fill_buckets(const std::vector<at::Tensor>& parameters,
     Bucket& bucket = buckets_[i];
     int64_t count = 0;
     for (const at::Tensor& parameter : bucket.parameters) {
-      count += parameter.numel();
+      count += room_for(parameter);
     }
-    bucket.memory = at::empty({count}, bucket.parameters.front().options().requires_grad(false));
+    bucket.memory = at::zeros({count}, bucket.parameters.front().options().requires_grad(false));
     int64_t first = 0;
     for (const at::Tensor& parameter : bucket.parameters) {
       bucket.parts.push_back(
           bucket.memory.narrow(0, first, parameter.numel()).view(parameter.sizes()));
-      first += parameter.numel();
+      first += room_for(parameter);
       torch::autograd::impl::set_post_acc_grad_hooks(parameter, std::make_unique<Hook>(*this, i));
     }
     bucket.missing = bucket.parameters.size();

@@ -81,12 +81,12 @@ std::optional<int64_t> find_fitting(Task& task, Precision precision, const StepS
 
 int64_t images_that_fit(int64_t available, int64_t small, int64_t small_bytes, int64_t large,
                         int64_t large_bytes) {
-  const double slope = std::max(1.0, static_cast<double>(large_bytes - small_bytes) /
-                                         static_cast<double>(large - small));
+  const double slope = std::max(
+      1.0, static_cast<double>(large_bytes - small_bytes) / static_cast<double>(large - small));
   const double fixed =
       std::max(0.0, static_cast<double>(small_bytes) - slope * static_cast<double>(small));
-  return std::max<int64_t>(
-      0, static_cast<int64_t>((static_cast<double>(available) - fixed) / slope));
+  return std::max<int64_t>(0,
+                           static_cast<int64_t>((static_cast<double>(available) - fixed) / slope));
 }
 
 std::string smaller_steps(const StepSize& size, std::optional<int64_t> fitting) {
@@ -110,7 +110,8 @@ std::string out_of_memory_message(Task& task, Precision precision, const StepSiz
   const DeviceMemory memory = device_memory(device);
   const int64_t others = memory.total - memory.free - memory.reserved;
   return fmt::format(
-      "training: {} images at once do not fit into the memory of {} ({:.1f} GiB, {:.1f} of them not LibTorch's to "
+      "training: {} images at once do not fit into the memory of {} ({:.1f} GiB, {:.1f} of them "
+      "not LibTorch's to "
       "use). {}",
       size.images / size.parts, device.str(), gib(memory.total), gib(others),
       smaller_steps(size, find_fitting(task, precision, size, device)));

@@ -12,8 +12,9 @@
 namespace comba::vision {
 
 struct StepFigures {
-  double loss = 0.0;           // the mean of all ranks' shares
-  double gradient_norm = 0.0;  // before clipping; the optimizer leaves out a step whose norm is not finite
+  double loss = 0.0;  // the mean of all ranks' shares
+  double gradient_norm =
+      0.0;  // before clipping; the optimizer leaves out a step whose norm is not finite
   bool finite() const { return std::isfinite(loss) && std::isfinite(gradient_norm); }
 };
 

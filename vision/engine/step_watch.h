@@ -21,7 +21,7 @@ class StepWatch {
 
   void see(int64_t step, const StepFigures& figures);
 
-  int64_t skipped() const { return skipped_; }        // steps that were not finite, so far
+  int64_t skipped() const { return skipped_; }          // steps that were not finite, so far
   int64_t skipped_in_a_row() const { return in_row_; }  // up to the last step seen
   // Those seen since the last call.
   std::vector<LossSpike> take_spikes();

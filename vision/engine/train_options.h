@@ -38,10 +38,11 @@ struct TrainOptions {
   int64_t checkpoint_every = 0;    // steps; 0: at the end of every epoch
   int64_t keep = 2;                // step-N checkpoints kept beside last and best
   int64_t log_every = 50;          // steps between log lines
-  int64_t max_skipped = 20;        // steps in a row without a finite loss and gradient that end the run; 0: never
-  double loss_spike = 8.0;         // deviations above the usual loss that are worth a warning; 0: none
-  bool tensorboard = true;         // event files beside metrics.jsonl
-  double bucket_mib = 25.0;        // of gradients that several ranks exchange at once
+  int64_t max_skipped =
+      20;  // steps in a row without a finite loss and gradient that end the run; 0: never
+  double loss_spike = 8.0;   // deviations above the usual loss that are worth a warning; 0: none
+  bool tensorboard = true;   // event files beside metrics.jsonl
+  double bucket_mib = 25.0;  // of gradients that several ranks exchange at once
 
   // The peak learning rate after scaling by the batch.
   double peak_lr() const {

@@ -179,8 +179,7 @@ Trainer::Trainer(Task& task, const TrainOptions& options, const RunOptions& run)
   set_batch_share(
       {ranks_.rank(), ranks_.size(), [this](const at::Tensor& tensor) { ranks_.sum(tensor); }});
   if (ranks_.size() > 1) {
-    reducer_.emplace(task.model(), run.ranks,
-                     static_cast<int64_t>(options.bucket_mib * (1 << 20)));
+    reducer_.emplace(task.model(), run.ranks, static_cast<int64_t>(options.bucket_mib * (1 << 20)));
     step_.set_reducer(&*reducer_);
   }
 }
@@ -326,13 +325,15 @@ void Trainer::give_up() {
                           .epoch_step = state_.epoch_step - here};
   const auto folder = run_.folder / fmt::format("failed-step-{}", failed.step);
   const std::string found = dump_failed_step(task_, failed, step_.precision(), folder, ranks_);
-  throw Error(fmt::format(
-      "training: the loss or the gradients of {} steps in a row, {} to {}, were not finite; they were skipped. "
-      "Of step {}: {} (samples, batch and weights: {}). Lower train.lr, set train.clip_grad, or look at the "
-      "data (comba data check); train.max_skipped = 0 goes on regardless. {}",
-      row, state_.step - row + 1, state_.step, failed.step, found, folder.string(),
-      saved ? "The state is saved: --resume goes on behind these steps"
-            : "Earlier checkpoints are in " + checkpoints_->folder().string()));
+  throw Error(
+      fmt::format("training: the loss or the gradients of {} steps in a row, {} to {}, were not "
+                  "finite; they were skipped. "
+                  "Of step {}: {} (samples, batch and weights: {}). Lower train.lr, set "
+                  "train.clip_grad, or look at the "
+                  "data (comba data check); train.max_skipped = 0 goes on regardless. {}",
+                  row, state_.step - row + 1, state_.step, failed.step, found, folder.string(),
+                  saved ? "The state is saved: --resume goes on behind these steps"
+                        : "Earlier checkpoints are in " + checkpoints_->folder().string()));
 }
 
 void Trainer::fail_for_memory() {
@@ -372,7 +373,8 @@ void Trainer::report(const IntervalRecord& record) {
           ? fmt::format("  memory {:.1f} GiB", static_cast<double>(record.memory) / (1 << 30))
           : "";
   log::info(
-      "epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  norm {:.3g}{}  data wait "
+      "epoch {}/{} [{}/{}]  loss {:.4f} ({:.4f})  {:.0f} img/s  lr {:.3g}  norm {:.3g}{}  data "
+      "wait "
       "{:.1f} %{}  ETA {}",
       state_.epoch + 1, options_.epochs, state_.epoch_step, steps_per_epoch_, record.loss,
       epoch_loss(), record.images_per_second, record.lr, record.gradient_norm, memory,

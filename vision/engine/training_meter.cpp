@@ -58,8 +58,9 @@ IntervalRecord TrainingMeter::close() {
 }
 
 double TrainingMeter::seconds_for(int64_t steps) const {
-  return run_steps_ > 0 ? static_cast<double>(steps) * run_seconds_ / static_cast<double>(run_steps_)
-                        : 0.0;
+  return run_steps_ > 0
+             ? static_cast<double>(steps) * run_seconds_ / static_cast<double>(run_steps_)
+             : 0.0;
 }
 
 double TrainingMeter::rate(int64_t steps, double seconds) const {

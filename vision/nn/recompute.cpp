@@ -44,7 +44,8 @@ struct AutocastGuard {
 
 // The inputs, of which some may be undefined, among the tensors that a node of the graph has, of which none may.
 struct Held final : torch::CustomClassHolder {
-  Held(TensorFunction function, const std::vector<at::Tensor>& inputs, const AutocastState& autocast)
+  Held(TensorFunction function, const std::vector<at::Tensor>& inputs,
+       const AutocastState& autocast)
       : function(std::move(function)), autocast(autocast) {
     for (const at::Tensor& input : inputs) {
       defined.push_back(input.defined());
