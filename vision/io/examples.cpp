@@ -34,9 +34,8 @@ at::Tensor example_images(const GraphModel& model, int64_t batch) {
         images.push_back(at::full(sizes, kBlack, options));
         break;
       case 3:
-        images.push_back(
-            at::randn({model.channels, model.patch, model.patch}, generator, options)
-                .repeat({1, model.side / model.patch, model.side / model.patch}));
+        images.push_back(at::randn({model.channels, model.patch, model.patch}, generator, options)
+                             .repeat({1, model.side / model.patch, model.side / model.patch}));
         break;
       default:
         images.push_back(at::randn(sizes, generator, options));

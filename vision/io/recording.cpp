@@ -72,7 +72,8 @@ std::shared_ptr<jit::Graph> trace(const GraphModel& model, jit::Module& module, 
     return {c10::ivalue::Tuple::create(std::vector<c10::IValue>(outputs.begin(), outputs.end()))};
   };
   const auto traced = jit::tracer::trace(
-      to_stack(model.inputs_of(example_images(model, batch))), run, [](const at::Tensor&) { return ""; },
+      to_stack(model.inputs_of(example_images(model, batch))), run,
+      [](const at::Tensor&) { return ""; },
       /*strict=*/true, /*force_outplace=*/true, &module, model.inputs);
   const std::shared_ptr<jit::Graph> graph = traced.first->graph;
   jit::EliminateDeadCode(graph);

@@ -20,12 +20,14 @@ using Tensors = std::vector<at::Tensor>;
 
 // What is recorded. Inputs and outputs are fp32; their dimension 0 is the batch, of any size.
 struct GraphModel {
-  std::string name;                          // "classifier"
-  std::shared_ptr<torch::nn::Module> model;  // whose parameters `run` uses; on the CPU, in eval mode
+  std::string name;  // "classifier"
+  std::shared_ptr<torch::nn::Module>
+      model;  // whose parameters `run` uses; on the CPU, in eval mode
   std::vector<std::string> inputs, outputs;  // their names
   std::function<Tensors(const Tensors&)> run;
   int64_t channels = 3, side = 0, patch = 1;  // of the images it is for, and of their patches
-  std::function<Tensors(const at::Tensor& images)> inputs_of;  // from such images [B, C, S, S], normalised
+  std::function<Tensors(const at::Tensor& images)>
+      inputs_of;  // from such images [B, C, S, S], normalised
 };
 
 struct Recording {
