@@ -45,6 +45,10 @@ at::Tensor decay_between(const at::Tensor& rows, const at::Tensor& g) {
 
 }  // namespace
 
+at::Tensor join_directions(const at::Tensor& first, const at::Tensor& second, int64_t dim) {
+  return at::cat({first, at::flip(second, {1})}, dim);
+}
+
 // What the walk over the chunks needs of each, all [B, H, N, .., ..].
 struct ChunkedScan::Chunks {
   at::Tensor write;   // [C, Dv] M diag(beta) V
@@ -156,23 +160,24 @@ std::tuple<at::Tensor, at::Tensor> ChunkedScan::scan(const ScanInputs& inputs, b
   return {at::flip(o, {1}), state};
 }
 
-// The second direction's heads stand beside the first's, turned round.
 at::Tensor ChunkedScan::bidirectional(const ScanInputs& inputs, std::string_view merge) {
-  const auto joined = [](const at::Tensor& first, const at::Tensor& second) {
-    return at::cat({first, at::flip(second, {1})}, 2);
-  };
   ScanInputs both = inputs;
   for (at::Tensor* x : {&both.q, &both.k, &both.v}) {
-    *x = x->dim() == 5 ? joined(x->select(0, 0), x->select(0, 1)) : joined(*x, *x);
+    *x = x->dim() == 5 ? join_directions(x->select(0, 0), x->select(0, 1), 2)
+                       : join_directions(*x, *x, 2);
   }
   for (at::Tensor* x : {&both.log_alpha, &both.beta, &both.c}) {
-    *x = joined(x->select(0, 0), x->select(0, 1));
+    *x = join_directions(x->select(0, 0), x->select(0, 1), 2);
   }
   if (inputs.d.defined()) {
     both.d = inputs.d.dim() == 2 ? inputs.d.flatten() : at::cat({inputs.d, inputs.d});
   }
-  const at::Tensor o = std::get<0>(forward(both, /*final_state=*/false));
-  const int64_t heads = inputs.log_alpha.size(-1);
+  return joined(both, merge);
+}
+
+at::Tensor ChunkedScan::joined(const ScanInputs& inputs, std::string_view merge) {
+  const at::Tensor o = std::get<0>(forward(inputs, /*final_state=*/false));
+  const int64_t heads = inputs.log_alpha.size(-1) / 2;
   const at::Tensor first = o.narrow(2, 0, heads), second = at::flip(o.narrow(2, heads, heads), {1});
   if (merge == "none") {
     return at::stack({first, second});

@@ -14,6 +14,9 @@
 
 namespace comba::kernels {
 
+// The second direction's heads beside the first's, turned round: both are then read in the order of t. [B, T, H, ..] along `dim`.
+at::Tensor join_directions(const at::Tensor& first, const at::Tensor& second, int64_t dim);
+
 // As the arguments of scan() and bidirectional_scan() (kernels/scan.h), which have the same results; any floating dtype,
 // computed in fp32 (fp64 for fp64 inputs). Differentiable as its operations are.
 struct ScanInputs {
@@ -29,6 +32,8 @@ class ChunkedScan {
  public:
   std::tuple<at::Tensor, at::Tensor> scan(const ScanInputs& inputs, bool reverse);
   at::Tensor bidirectional(const ScanInputs& inputs, std::string_view merge);
+  // The same of joined directions (below): q, k, v [B, T, 2 H, D], gates [B, T, 2 H], d [2 H] or undefined.
+  at::Tensor joined(const ScanInputs& inputs, std::string_view merge);
 
  private:
   struct Chunks;

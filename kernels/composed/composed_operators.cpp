@@ -36,16 +36,6 @@ std::tuple<at::Tensor, at::Tensor, at::Tensor> gates(const at::Tensor& raw, cons
   return {log_alpha, beta, c};
 }
 
-// [2, B, T, H, D] of part 0 to 2 of each direction's rows [B, T, 3, H, D], normalised or not
-at::Tensor of_both(const std::vector<at::Tensor>& rows, int64_t part, bool normalize) {
-  std::vector<at::Tensor> both;
-  for (const at::Tensor& x : rows) {
-    const at::Tensor u = x.select(2, part);
-    both.push_back(normalize ? u * at::rsqrt((u * u).sum(-1, true) + 1e-6) : u);
-  }
-  return at::stack(both);
-}
-
 at::Tensor rms_norm(const at::Tensor& x, const at::Tensor& weight, double eps) {
   return x * at::rsqrt((x * x).mean(-1, true) + eps) * widened(weight);
 }
@@ -60,25 +50,33 @@ struct MixerCall {
   double norm_eps;
 };
 
+// Both directions joined from the convolutions on, so that everything is done once.
 std::tuple<at::Tensor, at::Tensor> mixer(ChunkedScan& scan, const MixerCall& call) {
   const at::Tensor x = widened(call.qkv).flatten(2);  // [B, T, 3 H D]
   const int64_t heads = call.qkv.size(3), dim = call.qkv.size(4);
-  std::vector<at::Tensor> rows;
-  for (int64_t r = 0; r < 2; ++r) {
+  const auto convolved = [&](int64_t r) {
     const at::Tensor taps = widened(call.taps.select(0, r)).flatten(0, 2).t();
-    rows.push_back(at::silu(composed_causal_conv(x, taps, r == 1)).unflatten(2, {3, heads, dim}));
+    return composed_causal_conv(x, taps, r == 1).unflatten(2, {3, heads, dim});
+  };
+  const at::Tensor rows = at::silu(join_directions(convolved(0), convolved(1), 3));
+  at::Tensor qk = rows.narrow(2, 0, 2);
+  if (call.normalize) {
+    qk = qk * at::rsqrt((qk * qk).sum(-1, true) + 1e-6);
   }
+  const auto gate = [](const at::Tensor& both) {
+    return join_directions(both.select(0, 0), both.select(0, 1), 2);
+  };
   ScanInputs inputs;
-  inputs.q = of_both(rows, 0, call.normalize);
-  inputs.k = of_both(rows, 1, call.normalize);
-  inputs.v = of_both(rows, 2, false);
-  inputs.log_alpha = call.log_alpha;
-  inputs.beta = call.beta;
-  inputs.c = call.c;
-  inputs.d = call.d.value_or(at::Tensor());
+  inputs.q = qk.select(2, 0);
+  inputs.k = qk.select(2, 1);
+  inputs.v = rows.select(2, 2);
+  inputs.log_alpha = gate(call.log_alpha);
+  inputs.beta = gate(call.beta);
+  inputs.c = gate(call.c);
+  inputs.d = call.d && call.d->defined() ? call.d->flatten() : at::Tensor();
   inputs.scale = call.scale;
   inputs.decayed_feedback = call.decayed_feedback;
-  const at::Tensor o = scan.bidirectional(inputs, call.merge);
+  const at::Tensor o = scan.joined(inputs, call.merge);
   at::Tensor y = rms_norm(o, call.norm_weight, call.norm_eps);
   if (call.gate && call.gate->defined()) {
     y = y * at::sigmoid(widened(*call.gate));

@@ -66,6 +66,7 @@ TEST(ComposedScan, EqualKeysUnderTheStrongestFeedbackLoseNoDigits) {
 }
 
 TEST(ComposedCausalConv, IsLibTorchsDepthwiseConvolutionInEitherDirection) {
+  constexpr int64_t kOne[] = {1}, kNone[] = {0};
   for (const int64_t taps : {1, 2, 4, 9}) {
     for (const int64_t length : {1, 3, 20}) {
       const at::Tensor x = at::randn({2, length, 6}, at::kDouble);
@@ -74,7 +75,8 @@ TEST(ComposedCausalConv, IsLibTorchsDepthwiseConvolutionInEitherDirection) {
         const at::Tensor in_order = reverse ? at::flip(x, {1}) : x;
         const at::Tensor y =
             at::conv1d(at::constant_pad_nd(in_order.transpose(1, 2), {taps - 1, 0}),
-                       rows.t().unsqueeze(1), {}, 1, 0, 1, 6)
+                       rows.t().unsqueeze(1), at::Tensor(), at::IntArrayRef(kOne),
+                       at::IntArrayRef(kNone), at::IntArrayRef(kOne), 6)
                 .transpose(1, 2);
         EXPECT_TRUE(at::allclose(composed_causal_conv(x, rows, reverse),
                                  reverse ? at::flip(y, {1}) : y, 1e-12, 1e-12))
