@@ -1,58 +1,26 @@
 // Ranks on two GPUs; skipped where there are fewer.
+#include "rank_net.h"
 #include "rank_threads.h"
 #include "vision/base/error.h"
 #include "vision/engine/gradient_reducer.h"
 #include "vision/engine/rank_checks.h"
 
 #include <ATen/Context.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/cuda/CUDAContext.h>
 #include <ATen/cuda/CUDAGraph.h>
-#include <ATen/ops/arange.h>
 #include <ATen/ops/full.h>
 #include <ATen/ops/zeros.h>
 #include <c10/cuda/CUDAGuard.h>
 #include <gtest/gtest.h>
-#include <torch/nn/modules/linear.h>
 
 namespace comba::vision {
 namespace {
 
-constexpr int64_t kRanks = 2, kBatch = 8;
-
-struct Net : torch::nn::Module {
-  Net() {
-    first = register_module("first", torch::nn::Linear(6, 64));
-    second = register_module("second", torch::nn::Linear(64, 1));
-    const at::NoGradGuard no_grad;
-    int64_t seed = 1;
-    for (at::Tensor parameter : parameters()) {
-      parameter.copy_(at::arange(parameter.numel()).add(seed++).sin().mul(0.3).view_as(parameter));
-    }
-  }
-  at::Tensor loss(const at::Tensor& x) {
-    return second->forward(first->forward(x).tanh()).square().mean();
-  }
-  torch::nn::Linear first{nullptr}, second{nullptr};
-};
-
-at::Tensor batch(int64_t number) {
-  return at::arange(kBatch * 6).add(100 * number).mul(0.37).sin().view({kBatch, 6});
-}
-
-at::Tensor part(int64_t number, const Ranks& ranks) {
-  const int64_t share = kBatch / ranks.size();
-  return batch(number).narrow(0, ranks.rank() * share, share).to(ranks.device());
-}
-
-void expect_gradients(const Net& net, int64_t number) {
-  Net whole;
+// Of the batch of that number.
+void expect_gradients_of(const RankNet& net, int64_t number) {
+  RankNet whole;
   whole.loss(batch(number)).backward();
-  const auto wanted = whole.named_parameters();
-  for (const auto& item : net.named_parameters()) {
-    COMBA_CHECK(at::allclose(item.value().grad().cpu(), wanted[item.key()].grad(), 1e-5, 1e-6),
-                "{}: the gradient is not that of the whole batch {}", item.key(), number);
-  }
+  expect_gradients(net, whole, 1e-5);
 }
 
 class RanksOnGpus : public testing::Test {
@@ -82,7 +50,7 @@ TEST_F(RanksOnGpus, SumMeanAndBroadcastGiveAllTheSame) {
     COMBA_CHECK(first.eq(1).all().item<bool>(), "the broadcast is wrong");
     COMBA_CHECK(host.eq(1).all().item<bool>(), "the broadcast from the host is wrong");
     COMBA_CHECK(ranks.sum(std::vector<double>{own}) == std::vector<double>{3.0}, "numbers");
-    Net net;
+    RankNet net;
     net.to(ranks.device());
     check_equal_weights(ranks, net, "at first");
   });
@@ -90,14 +58,14 @@ TEST_F(RanksOnGpus, SumMeanAndBroadcastGiveAllTheSame) {
 
 TEST_F(RanksOnGpus, GradientsAreThoseOfTheWholeBatch) {
   expect([](Ranks& ranks) {
-    Net net;
+    RankNet net;
     net.to(ranks.device());
     GradientReducer reducer(net, std::shared_ptr<Ranks>(&ranks, [](Ranks*) {}), 300);
     for (int64_t number = 0; number < 3; ++number) {
       net.zero_grad();
       net.loss(part(number, ranks)).backward();
       reducer.finish();
-      expect_gradients(net, number);
+      expect_gradients_of(net, number);
     }
   });
 }
@@ -105,7 +73,7 @@ TEST_F(RanksOnGpus, GradientsAreThoseOfTheWholeBatch) {
 TEST_F(RanksOnGpus, AStepWithItsMeansReplaysAsACudaGraph) {
   expect([](Ranks& ranks) {
     const c10::cuda::CUDAStreamGuard stream(c10::cuda::getStreamFromPool());
-    Net net;
+    RankNet net;
     net.to(ranks.device());
     GradientReducer reducer(net, std::shared_ptr<Ranks>(&ranks, [](Ranks*) {}), 300);
     const at::Tensor input = part(0, ranks).clone();
@@ -124,7 +92,7 @@ TEST_F(RanksOnGpus, AStepWithItsMeansReplaysAsACudaGraph) {
     for (int64_t number = 0; number < 3; ++number) {
       input.copy_(part(number, ranks));
       graph.replay();
-      expect_gradients(net, number);
+      expect_gradients_of(net, number);
     }
     c10::cuda::getCurrentCUDAStream().synchronize();
   });
