@@ -18,10 +18,10 @@ using torch::autograd::variable_list;
 
 // Autocast as it was when this was made; the backward pass runs on threads that have none.
 struct AutocastState {
-  explicit AutocastState(c10::DeviceType type)
-      : type(type),
-        enabled(at::autocast::is_autocast_enabled(type)),
-        dtype(at::autocast::get_autocast_dtype(type)) {}
+  explicit AutocastState(c10::DeviceType of)
+      : type(of),
+        enabled(at::autocast::is_autocast_enabled(of)),
+        dtype(at::autocast::get_autocast_dtype(of)) {}
   void restore() const {
     at::autocast::set_autocast_enabled(type, enabled);
     at::autocast::set_autocast_dtype(type, dtype);
@@ -44,9 +44,8 @@ struct AutocastGuard {
 
 // The inputs, of which some may be undefined, among the tensors that a node of the graph has, of which none may.
 struct Held final : torch::CustomClassHolder {
-  Held(TensorFunction function, const std::vector<at::Tensor>& inputs,
-       const AutocastState& autocast)
-      : function(std::move(function)), autocast(autocast) {
+  Held(TensorFunction what, const std::vector<at::Tensor>& inputs, const AutocastState& under)
+      : function(std::move(what)), autocast(under) {
     for (const at::Tensor& input : inputs) {
       defined.push_back(input.defined());
     }
@@ -59,7 +58,7 @@ struct Held final : torch::CustomClassHolder {
     }
     return function(inputs);
   }
-  size_t inputs() const { return static_cast<size_t>(std::ranges::count(defined, true)); }
+  size_t count() const { return static_cast<size_t>(std::ranges::count(defined, true)); }
   TensorFunction function;
   std::vector<bool> defined;
   AutocastState autocast;
@@ -78,7 +77,7 @@ struct Recompute : torch::autograd::Function<Recompute> {
     const auto held =
         c10::static_intrusive_pointer_cast<Held>(context->saved_data["held"].toCapsule());
     variable_list tensors = context->get_saved_variables();
-    for (size_t i = 0; i < held->inputs(); ++i) {  // the graph before them is not this pass's
+    for (size_t i = 0; i < held->count(); ++i) {  // the graph before them is not this pass's
       tensors[i] = tensors[i].detach().requires_grad_(tensors[i].requires_grad());
     }
     variable_list outputs;

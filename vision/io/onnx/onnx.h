@@ -10,7 +10,7 @@
 namespace comba::vision::onnx {
 
 struct OnnxOptions {
-  std::string producer_version;
+  std::string producer_version = {};
   bool external_data = false;  // weights into PATH.data also where one file could hold them
 };
 
