@@ -119,14 +119,18 @@ Row summary(const Table& table, const std::vector<double>& values, bool smallest
 
 void run_compare(const Arguments& arguments) {
   size_t width = 3;
+  std::vector<Table> tables;  // all are read before a line is printed
   for (const std::string& run : arguments.runs) {
     width = std::max(width, run.size());
+    tables.push_back(read_results(run));
+    column(tables.back(), arguments.metric, run);
   }
   std::cout << fmt::format("{:<{}} {:>12} {:>8} {:>12} {:>8} {:>10} {:>10}\n", "run", width, "best",
                            "epoch", "last", "epochs", "time", "img/s");
   std::vector<vision::Series> curves;
-  for (const std::string& run : arguments.runs) {
-    const Table table = read_results(run);
+  for (size_t i = 0; i < tables.size(); ++i) {
+    const std::string& run = arguments.runs[i];
+    const Table& table = tables[i];
     const std::vector<double>& values = column(table, arguments.metric, run);
     const Row row = summary(table, values, arguments.smallest, run);
     std::cout << fmt::format("{:<{}} {:>12.5g} {:>8} {:>12.5g} {:>8} {:>10} {:>10.0f}\n", run,

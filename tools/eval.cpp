@@ -3,6 +3,7 @@
 #include "classify/evaluate.h"
 #include "tools/commands.h"
 #include "tools/eval_tracker.h"
+#include "tools/weights_options.h"
 #include "tracking/bundle.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
@@ -134,10 +135,7 @@ void add_eval_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand(
       "eval", "Measure trained weights on labelled images, or a tracker on a benchmark");
   auto arguments = std::make_shared<Arguments>();
-  command
-      ->add_option("RUN_OR_WEIGHTS", arguments->weights_path,
-                   "run folder (its best checkpoint), checkpoint folder or .safetensors file")
-      ->required();
+  add_weights_options(*command, arguments->weights_path, arguments->weights, arguments->config);
   command->add_option(
       "--data", arguments->data,
       "pack or folder of class folders (default: the run's own); a tracker's benchmark");
@@ -145,15 +143,8 @@ void add_eval_command(CLI::App& app) {
                       "split of the data (default: the run's data.eval_split)");
   command->add_option("--json", arguments->json,
                       "also write the result, with the confusion matrix, here");
-  command
-      ->add_option("--weights", arguments->weights,
-                   "raw, ema (averaged), or auto: those with the best result in training")
-      ->check(CLI::IsMember({"auto", "raw", "ema"}));
   command->add_option("--batch", arguments->batch, "images per batch (default: as in training)")
       ->check(CLI::Range(1, 1000000));
-  command->add_option(
-      "--config", arguments->config,
-      "the model's configuration, for weights of another program (timm's tensor names)");
   command->add_option("--device", arguments->device,
                       "auto (CUDA if there is one), cpu, cuda or cuda:N; "
                       "for a tracker also several, cuda:0,cuda:1");

@@ -3,6 +3,7 @@
 #include "classify/predict.h"
 #include "tools/commands.h"
 #include "tools/onnx_check.h"
+#include "tools/weights_options.h"
 #include "tracking/graph.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
@@ -299,10 +300,7 @@ void add_export_command(CLI::App& app) {
   CLI::App* command =
       app.add_subcommand("export", "Write trained weights as files for other programs");
   auto arguments = std::make_shared<Arguments>();
-  command
-      ->add_option("RUN_OR_WEIGHTS", arguments->weights_path,
-                   "run folder (its best checkpoint), checkpoint folder or .safetensors file")
-      ->required();
+  add_weights_options(*command, arguments->weights_path, arguments->weights, arguments->config);
   command
       ->add_option("--format", arguments->formats,
                    "safetensors, onnx, torchscript; several with commas between them")
@@ -330,13 +328,6 @@ void add_export_command(CLI::App& app) {
       ->needs(verify);
   command->add_flag("--external-data", arguments->external_data,
                     "ONNX: weights in a file of their own, as always beyond 2 GiB");
-  command
-      ->add_option("--weights", arguments->weights,
-                   "raw, ema (averaged), or auto: those with the best result in training")
-      ->check(CLI::IsMember({"auto", "raw", "ema"}));
-  command->add_option(
-      "--config", arguments->config,
-      "the model's configuration, for weights of another program (timm's tensor names)");
   command->footer(
       "Graphs take any batch of normalised fp32 images [N, C, S, S]; labels, mean, std and crop "
       "are in their metadata.\n"

@@ -2,6 +2,7 @@
 #include "classify/predict.h"
 
 #include "tools/commands.h"
+#include "tools/weights_options.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
 #include "vision/engine/precision.h"
@@ -125,10 +126,7 @@ void run_predict(const Arguments& arguments) {
 void add_predict_command(CLI::App& app) {
   CLI::App* command = app.add_subcommand("predict", "Classify images with trained weights");
   auto arguments = std::make_shared<Arguments>();
-  command
-      ->add_option("RUN_OR_WEIGHTS", arguments->weights_path,
-                   "run folder (its best checkpoint), checkpoint folder or .safetensors file")
-      ->required();
+  add_weights_options(*command, arguments->weights_path, arguments->weights, arguments->config);
   command
       ->add_option("INPUT", arguments->inputs,
                    "image files, folders (searched below), or quoted globs")
@@ -137,13 +135,6 @@ void add_predict_command(CLI::App& app) {
       ->check(CLI::Range(1, 100000));
   command->add_option("--logits", arguments->logits,
                       "also write the logits [images, classes] here (safetensors)");
-  command
-      ->add_option("--weights", arguments->weights,
-                   "raw, ema (averaged), or auto: those with the best result in training")
-      ->check(CLI::IsMember({"auto", "raw", "ema"}));
-  command->add_option(
-      "--config", arguments->config,
-      "the model's configuration, for weights of another program (timm's tensor names)");
   command->add_option("--device", arguments->device,
                       "auto (CUDA if there is one), cpu, cuda or cuda:N");
   command->footer(
