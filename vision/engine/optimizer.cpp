@@ -1,14 +1,12 @@
 #include "vision/engine/optimizer.h"
 
+#include "kernels/optimizer/adamw.h"
 #include "vision/base/error.h"
 
 #include <array>
 #include <string_view>
 
 #include <ATen/core/grad_mode.h>
-#include <ATen/ops/_foreach_mul.h>
-#include <ATen/ops/_foreach_norm.h>
-#include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 #include <ATen/ops/zeros_like.h>
 
@@ -92,22 +90,22 @@ void Optimizer::step() {
   }
   COMBA_CHECK(!gradients.empty(),
               "optimizer step: no parameter has a gradient; call backward() first");
-  norm_.copy_(at::stack(at::_foreach_norm(gradients, 2)).norm());
+  norm_.copy_(kernels::total_norm(gradients));
+  at::Tensor factor;
   if (options_.clip_grad > 0) {
-    const at::Tensor factor =
-        norm_.add(kNormEps).reciprocal().mul(options_.clip_grad).clamp_max(1.0);
-    at::_foreach_mul_(gradients, factor);
+    factor = norm_.add(kNormEps).reciprocal().mul(options_.clip_grad).clamp_max(1.0);
   }
   const at::Tensor skip = norm_.isfinite().logical_not().to(at::kFloat);
   steps_.add_(1.0).sub_(skip);
   skipped_.add_(skip);
   for (const auto& [decay, lr_scale] : groups_) {
-    update(skip, decay, lr_scale);
+    update(skip, factor, decay, lr_scale);
   }
   zero_grad();
 }
 
-void Optimizer::update(const at::Tensor& skip, bool decay, double lr_scale) {
+void Optimizer::update(const at::Tensor& skip, const at::Tensor& factor, bool decay,
+                       double lr_scale) {
   UpdateGroup group;
   for (const Slot& slot : slots_) {
     if (slot.decay == decay && slot.lr_scale == lr_scale && slot.parameter.grad().defined()) {
@@ -125,6 +123,7 @@ void Optimizer::update(const at::Tensor& skip, bool decay, double lr_scale) {
   const UpdateStep step{.lr = lr_scale == 1.0 ? lr_ : lr_ * lr_scale,
                         .steps = steps_,
                         .skip = skip,
+                        .factor = factor,
                         .weight_decay = decay ? options_.weight_decay : 0.0};
   update_parameters(options_.rule, group, step, options_.update);
 }

@@ -65,7 +65,7 @@ class Optimizer {
     bool decay;
     double lr_scale;
   };
-  void update(const at::Tensor& skip, bool decay, double lr_scale);
+  void update(const at::Tensor& skip, const at::Tensor& factor, bool decay, double lr_scale);
 
   OptimizerOptions options_;
   std::vector<Slot> slots_;

@@ -1,5 +1,6 @@
 #include "vision/engine/update_rules.h"
 
+#include "kernels/optimizer/adamw.h"
 #include "vision/base/error.h"
 
 #include <ATen/TensorOperators.h>
@@ -9,7 +10,6 @@
 #include <ATen/ops/_foreach_norm.h>
 #include <ATen/ops/_foreach_sqrt.h>
 #include <ATen/ops/_foreach_sub.h>
-#include <ATen/ops/_fused_adamw.h>
 #include <ATen/ops/_fused_sgd.h>
 #include <ATen/ops/nan_to_num.h>
 #include <ATen/ops/ones_like.h>
@@ -21,11 +21,9 @@ namespace comba::vision {
 namespace {
 
 void update_adamw(const UpdateGroup& group, const UpdateStep& step, const UpdateOptions& options) {
-  const std::vector<at::Tensor> steps(group.parameters.size(), step.steps);
-  at::_fused_adamw_(group.parameters, group.gradients, group.means, group.squares, {}, steps,
-                    step.lr, options.beta1, options.beta2, step.weight_decay, options.eps,
-                    /*amsgrad=*/false, /*maximize=*/false, /*grad_scale=*/{},
-                    /*found_inf=*/step.skip);
+  kernels::adamw_(group.parameters, group.gradients, group.means, group.squares,
+                  {step.lr, step.steps, step.skip, step.factor},
+                  {options.beta1, options.beta2, options.eps, step.weight_decay});
 }
 
 void update_sgd(const UpdateGroup& group, const UpdateStep& step, const UpdateOptions& options) {
@@ -82,6 +80,9 @@ UpdateRule update_rule_of(const std::string& name) {
 
 void update_parameters(UpdateRule rule, const UpdateGroup& group, const UpdateStep& step,
                        const UpdateOptions& options) {
+  if (rule != UpdateRule::adamw && step.factor.defined()) {
+    at::_foreach_mul_(group.gradients, step.factor);
+  }
   switch (rule) {
     case UpdateRule::adamw:
       return update_adamw(group, step, options);

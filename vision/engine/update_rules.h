@@ -31,8 +31,9 @@ struct UpdateGroup {
 // 0-d fp32 tensors on the parameters' device.
 struct UpdateStep {
   at::Tensor lr;
-  at::Tensor steps;  // done, this one counted if it is not skipped
-  at::Tensor skip;   // 1: nothing changes; gradients may then be anything
+  at::Tensor steps;   // done, this one counted if it is not skipped
+  at::Tensor skip;    // 1: nothing changes; gradients may then be anything
+  at::Tensor factor;  // what gradients are multiplied by first; may be undefined
   double weight_decay = 0.0;
 };
 
