@@ -1,6 +1,8 @@
 #include "vision/engine/device_memory.h"
 
 #ifdef COMBA_CUDA
+#include <algorithm>
+
 #include <ATen/Context.h>
 #include <c10/cuda/CUDACachingAllocator.h>
 #include <c10/cuda/CUDAFunctions.h>
@@ -23,8 +25,11 @@ DeviceMemory device_memory([[maybe_unused]] const c10::Device& device) {
     memory.reserved = stats.reserved_bytes[0].current;
     size_t free = 0, total = 0;
     C10_CUDA_CHECK(cudaMemGetInfo(&free, &total));
-    memory.free = static_cast<int64_t>(free);
     memory.total = static_cast<int64_t>(total);
+    const double share =
+        c10::cuda::CUDACachingAllocator::getMemoryFraction(guard.current_device().index());
+    const auto limit = static_cast<int64_t>(share * static_cast<double>(total));
+    memory.free = std::clamp<int64_t>(limit - memory.reserved, 0, static_cast<int64_t>(free));
   }
 #endif
   return memory;

@@ -13,7 +13,8 @@ struct DeviceMemory {
       0;  // at the worst moment since reset_peak_memory(), as torch.cuda.max_memory_allocated()
   int64_t reserved =
       0;  // bytes taken from the device, those kept for later and of CUDA graphs among them
-  int64_t free = 0, total = 0;  // of the device, whoever uses it
+  int64_t free = 0;   // of the device, as far as the allocator's limit allows it to be taken
+  int64_t total = 0;  // of the device, whoever uses it
 };
 
 DeviceMemory device_memory(const c10::Device& device);
