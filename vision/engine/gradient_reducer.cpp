@@ -111,8 +111,9 @@ void GradientReducer::send(Bucket& bucket) {
     if (!gradient.defined()) {
       bucket.parts[i].zero_();
     } else if (!gradient.is_alias_of(bucket.parts[i])) {
-      from.push_back(gradient);
-      to.push_back(bucket.parts[i]);
+      // In one dimension, or strides of a dimension of one element keep the copies from being made together.
+      from.push_back(gradient.contiguous().view(-1));
+      to.push_back(bucket.parts[i].view(-1));
     }
   }
   if (!from.empty()) {
