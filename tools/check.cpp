@@ -1,261 +1,39 @@
-// comba check: the machine, the libraries, and every operator on every device against the
-// recurrence walked token by token in fp64. Its output is meant for bug reports.
-#include "kernels/scan.h"
+// comba check: the machine, the libraries, every operator on every device against its formula in fp64, the shipped weights
+// against what they gave where they were made, and speed beside machines that were measured. Its output is meant for bug
+// reports.
+#include "tools/check_models.h"
+#include "tools/check_operators.h"
 #include "tools/commands.h"
 #include "tools/machine.h"
-#include "tools/recurrence.h"
+#include "tools/shipped_file.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 
 #include <algorithm>
-#include <cmath>
 #include <iostream>
 #include <memory>
-#include <random>
 #include <string>
 #include <vector>
 
-#include <ATen/Context.h>
-#include <ATen/TensorOperators.h>
-#include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/detail/CUDAHooksInterface.h>
-#include <ATen/ops/from_blob.h>
-#include <ATen/ops/stack.h>
 #include <fmt/ranges.h>
 #include <nlohmann/json.hpp>
-#include <torch/csrc/autograd/autograd.h>
 
 namespace comba::tools {
 namespace {
 
-constexpr size_t kLength = 197, kDim = 64,
-                 kHeads = 2;  // one image of 14 x 14 patches and a class token
-
 struct Arguments {
-  std::string json;
-  bool operators_only = false;
+  std::string json, record;
+  bool operators_only = false, all = false;
 };
 
-// One tensor's errors: percentiles of |x - reference| / rms(reference), and their rms against the
-// bound.
-struct Row {
-  std::string device, op, dtype, tensor;
-  double p50 = 0, p99 = 0, max = 0, rms = 0, allowed = 0;
-  bool pass() const { return rms <= allowed; }  // false for NaN
+struct Findings {
+  std::vector<Registration> operators;
+  std::vector<ErrorRow> errors;
+  std::vector<CanaryRow> canary;
+  std::vector<SpeedRow> speed;
+  std::vector<std::string> problems;
 };
-
-struct Registration {
-  std::string op;
-  std::vector<std::string> present, missing;
-};
-
-std::vector<Registration> registrations() {
-  std::vector<std::pair<c10::DispatchKey, c10::DispatchKey>> keys = {
-      {c10::DispatchKey::CPU, c10::DispatchKey::CPU},
-      {c10::DispatchKey::Meta, c10::DispatchKey::Meta},
-      {c10::DispatchKey::Autograd, c10::DispatchKey::AutogradCPU}};
-#ifdef COMBA_CUDA
-  keys.push_back({c10::DispatchKey::CUDA, c10::DispatchKey::CUDA});
-#endif
-  std::vector<Registration> all;
-  for (const char* name : {"comba::scan", "comba::scan_backward", "comba::bidirectional_scan",
-                           "comba::bidirectional_scan_backward", "comba::mixer",
-                           "comba::mixer_backward", "comba::gates", "comba::gates_backward"}) {
-    Registration one{name, {}, {}};
-    const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
-    for (const auto& [key, alias] : keys) {
-      const bool there =
-          op && (op->hasKernelForDispatchKey(key) || op->hasKernelForDispatchKey(alias));
-      (there ? one.present : one.missing).push_back(c10::toString(key));
-    }
-    all.push_back(std::move(one));
-  }
-  return all;
-}
-
-// Inputs of one operator in the dtype under test, and per head the same rounded values for the
-// recurrence.
-struct Problem {
-  bool bidirectional = false;
-  double scale = 0;
-  at::Tensor q, k, v, log_alpha, beta, c, d,
-      grad_o;  // CPU; q, k, v, grad_o in the dtype, the rest fp32
-};
-
-at::Tensor draw(std::mt19937_64& engine, at::IntArrayRef sizes) {
-  std::normal_distribution<double> normal;
-  int64_t count = 1;
-  for (const int64_t size : sizes) {
-    count *= size;
-  }
-  std::vector<double> values(static_cast<size_t>(count));
-  std::generate(values.begin(), values.end(), [&] { return normal(engine); });
-  return at::from_blob(values.data(), sizes, at::kDouble).clone();
-}
-
-at::Tensor unit_rows(const at::Tensor& x) { return x / x.pow(2).sum(-1, true).sqrt(); }
-
-Problem make_problem(bool bidirectional, at::ScalarType dtype) {
-  std::mt19937_64 engine(2506);
-  constexpr int64_t t = kLength, h = kHeads, dim = kDim;
-  const std::vector<int64_t> rows{1, t, h, dim};
-  const std::vector<int64_t> gates =
-      bidirectional ? std::vector<int64_t>{2, 1, t, h} : std::vector<int64_t>{1, t, h};
-  Problem p;
-  p.bidirectional = bidirectional;
-  p.scale = 1 / std::sqrt(static_cast<double>(kDim));
-  p.q = unit_rows(draw(engine, rows)).to(dtype);
-  p.k = unit_rows(draw(engine, rows)).to(dtype);
-  p.v = draw(engine, rows).to(dtype);
-  p.grad_o = draw(engine, rows).to(dtype);
-  p.log_alpha = (-0.1 * draw(engine, gates).exp()).to(at::kFloat);
-  p.beta = draw(engine, gates).sigmoid().to(at::kFloat);
-  p.c = draw(engine, gates).sigmoid().to(at::kFloat);
-  p.d = draw(engine, {h}).to(at::kFloat);
-  return p;
-}
-
-std::vector<double> values_of(const at::Tensor& x, bool flip) {
-  const at::Tensor plain = (flip ? x.flip(0) : x).to(at::kDouble).contiguous();
-  const double* p = plain.const_data_ptr<double>();
-  return {p, p + plain.numel()};
-}
-
-at::Tensor tensor_of(const std::vector<double>& x, bool flip) {
-  const int64_t rows = kLength, columns = static_cast<int64_t>(x.size()) / rows;
-  const at::Tensor out =
-      at::from_blob(const_cast<double*>(x.data()), {rows, columns}, at::kDouble).clone();
-  return flip ? out.flip(0) : out;
-}
-
-constexpr const char* kTensorNames[] = {"o",         "grad_q", "grad_k", "grad_v", "grad_log_alpha",
-                                        "grad_beta", "grad_c"};
-
-// The reference of direction r and head h, in kTensorNames' order, each [T, columns].
-std::vector<at::Tensor> reference_of_head(const Problem& p, int64_t r, int64_t h) {
-  const bool flip = r == 1;
-  const auto row = [&](const at::Tensor& x) { return values_of(x.select(2, h)[0], flip); };
-  const auto gate = [&](const at::Tensor& x) {
-    return values_of((p.bidirectional ? x[r] : x).select(2, h)[0], flip);
-  };
-  Recurrence one;
-  one.length = kLength;
-  one.key_dim = one.value_dim = kDim;
-  one.q = row(p.q);
-  one.k = row(p.k);
-  one.v = row(p.v);
-  one.log_alpha = gate(p.log_alpha);
-  one.beta = gate(p.beta);
-  one.c = gate(p.c);
-  one.d = p.d[h].item<double>();
-  one.scale = p.scale;
-  one.decayed_feedback = p.bidirectional;  // so that both forms are covered
-  std::vector<double> down = row(p.grad_o);
-  for (double& x : down) {
-    x *= p.bidirectional ? 0.5 : 1.0;  // the operator returns the mean of both directions
-  }
-  const RecurrenceResult x = solve_recurrence(one, down);
-  std::vector<at::Tensor> out;
-  for (const auto* part : {&x.o, &x.q, &x.k, &x.v, &x.log_alpha, &x.beta, &x.c}) {
-    out.push_back(tensor_of(*part, flip));
-  }
-  if (p.bidirectional) {
-    out[0].mul_(0.5);
-  }
-  return out;
-}
-
-// The operator's outcome in kTensorNames' order, fp64 on the CPU.
-std::vector<at::Tensor> run_on(const Problem& p, const at::Device& device) {
-  std::vector<at::Tensor> leaves;
-  for (const at::Tensor* x : {&p.q, &p.k, &p.v, &p.log_alpha, &p.beta, &p.c}) {
-    leaves.push_back(x->to(device).detach().requires_grad_(true));
-  }
-  const at::Tensor d = p.d.to(device);
-  const at::Tensor o =
-      p.bidirectional
-          ? kernels::bidirectional_scan(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4],
-                                        leaves[5], d, p.scale, true, "mean")
-          : std::get<0>(kernels::scan(leaves[0], leaves[1], leaves[2], leaves[3], leaves[4],
-                                      leaves[5], d, {}, {p.scale, false, false}));
-  std::vector<at::Tensor> out = torch::autograd::grad({o}, leaves, {p.grad_o.to(device)});
-  out.insert(out.begin(), o.detach());
-  for (at::Tensor& x : out) {
-    x = x.to(at::kCPU, at::kDouble);
-  }
-  return out;
-}
-
-// rms(error) / rms(reference), as in the tests of the kernels.
-double allowed_error(const std::string& tensor, at::ScalarType dtype) {
-  if (dtype == at::kFloat) {
-    return 1e-5;
-  }
-  const double bf16 = tensor == "o"                                 ? 6e-3
-                      : tensor == "grad_log_alpha"                  ? 1.5e-2
-                      : tensor == "grad_beta" || tensor == "grad_c" ? 1e-2
-                                                                    : 8e-3;
-  return dtype == at::kHalf ? bf16 / 6 : bf16;
-}
-
-void measure(const at::Tensor& x, const at::Tensor& reference, Row& row) {
-  const double size = reference.pow(2).mean().sqrt().item<double>();
-  const at::Tensor error = (x - reference).abs().div(size).flatten().contiguous();
-  std::vector<double> sorted(error.const_data_ptr<double>(),
-                             error.const_data_ptr<double>() + error.numel());
-  row.rms = error.pow(2).mean().sqrt().item<double>();
-  if (std::isnan(row.rms)) {
-    row.p50 = row.p99 = row.max = row.rms;
-    return;
-  }
-  std::sort(sorted.begin(), sorted.end());
-  const auto at = [&](double part) {
-    return sorted[static_cast<size_t>(part * (sorted.size() - 1))];
-  };
-  row.p50 = at(0.5);
-  row.p99 = at(0.99);
-  row.max = sorted.back();
-}
-
-// The reference in the shapes of the operator's results.
-std::vector<at::Tensor> reference_of(const Problem& p) {
-  std::vector<std::vector<at::Tensor>> directions;  // [direction][tensor] = [T, H, columns]
-  for (int64_t r = 0; r < (p.bidirectional ? 2 : 1); ++r) {
-    std::vector<std::vector<at::Tensor>> heads;
-    for (int64_t h = 0; h < static_cast<int64_t>(kHeads); ++h) {
-      heads.push_back(reference_of_head(p, r, h));
-    }
-    directions.emplace_back();
-    for (size_t i = 0; i < heads[0].size(); ++i) {
-      directions.back().push_back(at::stack({heads[0][i], heads[1][i]}, 1));
-    }
-  }
-  std::vector<at::Tensor> out = directions[0];
-  for (size_t i = 0; p.bidirectional && i < out.size(); ++i) {
-    const bool gate = i >= 4;  // one per direction; the rest is shared and adds up
-    out[i] = gate ? at::stack({out[i], directions[1][i]}) : out[i] + directions[1][i];
-  }
-  return out;
-}
-
-void check_operator(bool bidirectional, at::ScalarType dtype,
-                    const std::vector<at::Device>& devices, std::vector<Row>& rows) {
-  const Problem problem = make_problem(bidirectional, dtype);
-  const std::vector<at::Tensor> reference = reference_of(problem);
-  for (const at::Device& device : devices) {
-    const std::vector<at::Tensor> result = run_on(problem, device);
-    for (size_t i = 0; i < result.size(); ++i) {
-      Row row{device.str(), bidirectional ? "bidirectional_scan" : "scan",
-              dtype == at::kFloat  ? "fp32"
-              : dtype == at::kHalf ? "fp16"
-                                   : "bf16",
-              kTensorNames[i]};
-      row.allowed = allowed_error(row.tensor, dtype);
-      measure(result[i].reshape_as(reference[i]), reference[i], row);
-      rows.push_back(row);
-    }
-  }
-}
 
 std::vector<at::Device> devices() {
   std::vector<at::Device> all{at::Device(at::kCPU)};
@@ -275,43 +53,102 @@ void print_facts(const char* title, const Facts& facts) {
   }
 }
 
-// Returns whether every operator has all its kernels.
-bool print_registrations(const std::vector<Registration>& all) {
+void see_registrations(Findings& findings) {
+  findings.operators = registrations();
   std::cout << "operators\n";
-  bool complete = true;
-  for (const Registration& one : all) {
+  for (const Registration& one : findings.operators) {
     std::cout << fmt::format("  {:<35} {}", one.op, fmt::join(one.present, " "));
     if (!one.missing.empty()) {
-      std::cout << "  FAIL: missing " << fmt::format("{}", fmt::join(one.missing, " "));
-      complete = false;
+      std::cout << fmt::format("  FAIL: missing {}", fmt::join(one.missing, " "));
+      findings.problems.push_back(
+          fmt::format("{} has no kernel for {}", one.op, fmt::join(one.missing, ", ")));
     }
     std::cout << "\n";
   }
-  return complete;
 }
 
-bool print_rows(const std::vector<Row>& rows) {
+void print_row(const ErrorRow& row) {
   std::cout << fmt::format(
-      "errors relative to the rms of the recurrence in fp64 (T {}, D {}, H {})\n"
-      "  {:<7} {:<18} {:<5} {:<14} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
-      kLength, kDim, kHeads, "device", "operator", "dtype", "tensor", "p50", "p99", "max", "rms",
-      "allowed");
-  size_t failed = 0;
-  for (const Row& row : rows) {
-    std::cout << fmt::format(
-        "  {:<7} {:<18} {:<5} {:<14} {:>8.1e} {:>8.1e} {:>8.1e} {:>8.1e} {:>8.1e}  {}\n",
-        row.device, row.op, row.dtype, row.tensor, row.p50, row.p99, row.max, row.rms, row.allowed,
-        row.pass() ? "PASS" : "FAIL");
-    failed += row.pass() ? 0 : 1;
-  }
-  std::cout << fmt::format("{}: {} of {} within bounds\n", failed == 0 ? "PASS" : "FAIL",
-                           rows.size() - failed, rows.size());
-  return failed == 0;
+      "  {:<7} {:<18} {:<5} {:<16} {:>8.1e} {:>8.1e} {:>8.1e} {:>8.1e} {:>8.1e}  {}\n", row.device,
+      row.op, row.dtype, row.tensor, row.p50, row.p99, row.max, row.rms, row.allowed,
+      row.pass() ? "PASS" : "FAIL");
 }
 
-nlohmann::ordered_json to_json(const std::vector<Registration>& operators,
-                               const std::vector<Row>& rows, bool pass) {
-  nlohmann::ordered_json json{{"pass", pass}};
+// Of each operator and dtype the tensor that is nearest to its bound, and all beyond it; or every one.
+void see_errors(Findings& findings, bool all) {
+  std::cout << fmt::format(
+                   "errors relative to the rms of the formula in fp64 ({})\n"
+                   "  {:<7} {:<18} {:<5} {:<16} {:>8} {:>8} {:>8} {:>8} {:>8}\n",
+                   all ? "outputs and gradients"
+                       : "of outputs and gradients the worst; --all prints every one",
+                   "device", "operator", "dtype", "tensor", "p50", "p99", "max", "rms", "allowed")
+            << std::flush;
+  findings.errors = check_operators(devices());
+  const auto& rows = findings.errors;
+  const auto group = [](const ErrorRow& row) { return std::tie(row.device, row.op, row.dtype); };
+  for (auto first = rows.begin(); first != rows.end();) {
+    const auto last = std::find_if(
+        first, rows.end(), [&](const ErrorRow& row) { return group(row) != group(*first); });
+    const auto worst = std::max_element(first, last, [](const ErrorRow& a, const ErrorRow& b) {
+      return a.rms / a.allowed < b.rms / b.allowed;
+    });
+    for (auto row = first; row != last; ++row) {
+      if (all || row == worst || !row->pass()) {
+        print_row(*row);
+      }
+      if (!row->pass()) {
+        findings.problems.push_back(fmt::format("{} of {} in {} is out of bounds on {}",
+                                                row->tensor, row->op, row->dtype, row->device));
+      }
+    }
+    first = last;
+  }
+  const auto passed = std::ranges::count_if(rows, &ErrorRow::pass);
+  std::cout << fmt::format("  {}: {} of {} within bounds\n",
+                           passed == std::ssize(rows) ? "PASS" : "FAIL", passed, rows.size());
+}
+
+void see_canary(Findings& findings) {
+  std::cout << "shipped tracker, six made-up frames: largest difference from what it gave where it "
+               "was made\n"
+            << std::flush;
+  try {
+    findings.canary =
+        check_canary(shipped_tracker(), shipped_file("tracking/weights/canary.json"), devices());
+  } catch (const std::exception& error) {
+    std::cout << fmt::format("  FAIL: {}\n", error.what());
+    findings.problems.push_back("the shipped tracker could not be checked");
+    return;
+  }
+  for (const CanaryRow& row : findings.canary) {
+    std::cout << fmt::format("  {:<7} box {:.3f} px (allowed {}), score {:.4f} (allowed {})  {}\n",
+                             row.device, row.box, row.box_allowed, row.score, row.score_allowed,
+                             row.pass() ? "PASS" : "FAIL");
+    if (!row.pass()) {
+      findings.problems.push_back(
+          fmt::format("the shipped tracker answers differently on {}", row.device));
+    }
+  }
+}
+
+void see_speed(Findings& findings) {
+  std::cout << "speed, medians (scan: 256 images of Comba-T in bf16 on a GPU, 320 tokens in fp32 "
+               "on two CPU threads)\n"
+            << std::flush;
+  if (findings.canary.empty()) {
+    return;  // the weights could not be read
+  }
+  findings.speed = measure_speed(shipped_tracker(), devices());
+  for (const SpeedRow& row : findings.speed) {
+    std::cout << fmt::format(
+        "  {:<7} {:<32} {:>8.3f} ms   {} ms on {}{}\n", row.device, row.what, row.milliseconds,
+        row.nearest, row.measured_on,
+        row.slow() ? "  SLOW: is something else running? is its power limited?" : "");
+  }
+}
+
+nlohmann::ordered_json to_json(const Findings& findings) {
+  nlohmann::ordered_json json{{"pass", findings.problems.empty()}, {"problems", findings.problems}};
   for (const auto& [title, facts] : {std::pair{"machine", machine_facts()},
                                      {"libraries", library_facts()},
                                      {"gpus", gpu_facts()}}) {
@@ -319,12 +156,12 @@ nlohmann::ordered_json to_json(const std::vector<Registration>& operators,
       json[title][name] = value;
     }
   }
-  for (const Registration& one : operators) {
+  for (const Registration& one : findings.operators) {
     json["operators"].push_back(
         {{"name", one.op}, {"present", one.present}, {"missing", one.missing}});
   }
-  json["errors"] = nlohmann::ordered_json::array();
-  for (const Row& row : rows) {  // NaN becomes null
+  json["errors"] = json["canary"] = json["speed"] = nlohmann::ordered_json::array();
+  for (const ErrorRow& row : findings.errors) {  // NaN becomes null
     json["errors"].push_back({{"device", row.device},
                               {"operator", row.op},
                               {"dtype", row.dtype},
@@ -336,51 +173,68 @@ nlohmann::ordered_json to_json(const std::vector<Registration>& operators,
                               {"allowed", row.allowed},
                               {"pass", row.pass()}});
   }
+  for (const CanaryRow& row : findings.canary) {
+    json["canary"].push_back(
+        {{"device", row.device}, {"box_px", row.box}, {"score", row.score}, {"pass", row.pass()}});
+  }
+  for (const SpeedRow& row : findings.speed) {
+    json["speed"].push_back({{"device", row.device},
+                             {"what", row.what},
+                             {"ms", row.milliseconds},
+                             {"known_ms", row.nearest},
+                             {"known_of", row.measured_on},
+                             {"slow", row.slow()}});
+  }
   return json;
 }
 
 void run_check(const Arguments& arguments) {
+  if (!arguments.record.empty()) {
+    record_canary(shipped_tracker(), arguments.record);
+    std::cout << "recorded  " << arguments.record << std::endl;
+    return;
+  }
   if (!arguments.operators_only) {
     print_facts("machine", machine_facts());
     print_facts("libraries", library_facts());
     print_facts("GPUs", gpu_facts());
   }
-  const std::vector<Registration> operators = registrations();
-  bool pass = print_registrations(operators);
-  std::vector<Row> rows;
-  if (pass && !arguments.operators_only) {
-    for (const bool bidirectional : {false, true}) {
-      for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {
-        check_operator(bidirectional, dtype, devices(), rows);
-      }
-    }
-    pass = print_rows(rows) && pass;
+  Findings findings;
+  see_registrations(findings);
+  if (findings.problems.empty() && !arguments.operators_only) {
+    see_errors(findings, arguments.all);
+    see_canary(findings);
+    see_speed(findings);
   }
-  std::cout.flush();
   if (!arguments.json.empty()) {
-    write_file_atomic(arguments.json, to_json(operators, rows, pass).dump(2) + "\n");
+    write_file_atomic(arguments.json, to_json(findings).dump(2) + "\n");
   }
-  if (!pass) {
-    throw Error(
-        "checking the operators: expected every one to be registered and within its bound, got the "
-        "lines "
-        "marked FAIL above; please report them together with the machine's lines");
-  }
+  COMBA_CHECK(findings.problems.empty(),
+              "checking this machine: {}; see the lines marked FAIL above, and please report all "
+              "of the output",
+              fmt::join(findings.problems, "; "));
+  std::cout << "PASS: all is well" << std::endl;
 }
 
 }  // namespace
 
 void add_check_command(CLI::App& app) {
-  CLI::App* command =
-      app.add_subcommand("check", "Describe the machine and test every operator on every device");
+  CLI::App* command = app.add_subcommand(
+      "check", "Describe the machine; test operators, shipped weights and speed on every device");
   auto arguments = std::make_shared<Arguments>();
   command->add_option("--json", arguments->json, "also write everything here");
+  command->add_flag("--all", arguments->all, "print every tensor's errors");
   command->add_flag("--operators", arguments->operators_only,
                     "only list the operators and their kernels");
+  command->add_option("--record", arguments->record,
+                      "only write what the shipped tracker gives here, in fp32 on the CPU (for "
+                      "those who ship one)");
   command->footer(
-      "Compares forward and gradients with the recurrence walked token by token in fp64, and exits "
-      "with 1 if\n"
-      "one is out of bounds. The output is made to be pasted into a bug report.\n"
+      "Compares outputs and gradients with plain formulas in fp64 (the recurrence token by token), "
+      "and exits with 1 if\n"
+      "one is out of bounds or the shipped weights answer differently. Slowness is told, but no "
+      "failure.\n"
+      "The output is made to be pasted into a bug report.\n"
       "Example: comba check --json check.json");
   command->callback([arguments] { run_check(*arguments); });
 }

@@ -102,6 +102,16 @@ Facts library_facts() {
   return facts;
 }
 
+std::string gpu_name([[maybe_unused]] const c10::Device& device) {
+#ifdef COMBA_CUDA
+  cudaDeviceProp gpu{};
+  if (device.is_cuda() && cudaGetDeviceProperties(&gpu, device.index()) == cudaSuccess) {
+    return gpu.name;
+  }
+#endif
+  return "";
+}
+
 Facts gpu_facts() {
 #ifdef COMBA_CUDA
   int count = 0;

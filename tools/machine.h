@@ -5,6 +5,8 @@
 #include <utility>
 #include <vector>
 
+#include <c10/core/Device.h>
+
 namespace comba::tools {
 
 using Facts = std::vector<std::pair<std::string, std::string>>;
@@ -12,6 +14,7 @@ using Facts = std::vector<std::pair<std::string, std::string>>;
 Facts machine_facts();
 Facts library_facts();
 Facts gpu_facts();
+std::string gpu_name(const c10::Device& device);  // "" if it cannot be queried
 
 // Of this process, all that is shared included.
 struct ResidentMemory {

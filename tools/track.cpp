@@ -1,6 +1,7 @@
 // comba track and comba webcam: a video, folder, stream or camera in; boxes, a video and a window out.
 #include "datasets/decode.h"
 #include "tools/commands.h"
+#include "tools/shipped_file.h"
 #include "tools/track_session.h"
 #include "tracking/box_file.h"
 #include "vision/base/error.h"
@@ -35,15 +36,6 @@ tracking::Box parse_box(const std::string& text) {
   return boxes[0];
 }
 
-// The weights that come with the program: beside it in a bundle, or in the source tree it was built from.
-std::string shipped_weights() {
-  constexpr const char* kName = "tracking/weights/comba_t_synthetic.safetensors";
-  std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  const fs::path beside = self.parent_path().parent_path() / kName;
-  return (!error && fs::exists(beside) ? beside : fs::path(COMBA_SOURCE_FOLDER) / kName).string();
-}
-
 // The frames of a folder as a video.
 class FolderReader final : public datasets::VideoReader {
  public:
@@ -66,7 +58,7 @@ class FolderReader final : public datasets::VideoReader {
 void follow(const Arguments& arguments, datasets::VideoReader& reader) {
   const c10::Device device = vision::choose_device(arguments.device);
   const std::string weights =
-      arguments.weights_path.empty() ? shipped_weights() : arguments.weights_path;
+      arguments.weights_path.empty() ? shipped_tracker().string() : arguments.weights_path;
   tracking::Tracker tracker(tracking::load_tracker(weights, arguments.weights, device), device,
                             arguments.tracker);
   std::vector<tracking::Box> boxes;
