@@ -56,14 +56,16 @@ def main():
             shown = run("-m", "pip", "show", "-f", "comba_ops", PYTHONPATH=str(folder / "from_wheel"))
             assert "Requires: torch" in shown and "comba_ops/libcomba_ops.so" in shown, shown
 
-        def refuses_an_older_torch():
-            old = "import torch; torch.__version__ = '1.13.1+cpu'; import comba_ops"
-            message = run_in(target, old, expect=1)
-            for words in ("ImportError", f"needs torch {RELEASE} or newer", "found torch 1.13.1+cpu in", "pip install"):
-                assert words in message, f"{words} not in: {message}"
+        def refuses_another_torch():
+            major, minor = RELEASE.split(".")
+            for version in ("1.13.1+cpu", f"{major}.{int(minor) + 1}.0", f"{major}.{minor}0.0a0+git1"):
+                message = run_in(target, f"import torch; torch.__version__ = '{version}'; import comba_ops", expect=1)
+                for words in ("ImportError", f"needs torch {RELEASE},", f"found torch {version} in",
+                              f"pip install 'torch=={RELEASE}.*', or build Comba against this torch"):
+                    assert words in message, f"{words} not in: {message}"
 
-        def takes_a_newer_torch():
-            run_in(target, f"import torch; torch.__version__ = '{RELEASE.split('.')[0]}.100.0a0+git1'; " + use)
+        def takes_another_patch_release():
+            run_in(target, f"import torch; torch.__version__ = '{RELEASE}.7+cpu'; " + use)
 
         def takes_a_second_copy():
             two = f"import sys, comba_ops; del sys.modules['comba_ops']; sys.path[0:0] = ['{folder / 'from_wheel'}']; {use}"
@@ -74,10 +76,10 @@ def main():
             for body, words in ((b"<html>" * 100, "invalid ELF header"), (None, "No such file")):
                 library.write_bytes(body) if body else library.unlink()
                 message = run_in(folder / "from_wheel", "import comba_ops", expect=1)
-                for word in ("ImportError", str(library), words, f"torch {torch.__version__}", "build Comba against this one"):
+                for word in ("ImportError", str(library), words, f"torch {torch.__version__}", "build Comba against this torch"):
                     assert word in message, f"{word} not in: {message}"
 
-        for body in (installs_from_the_folder, installs_from_a_wheel, refuses_an_older_torch, takes_a_newer_torch,
+        for body in (installs_from_the_folder, installs_from_a_wheel, refuses_another_torch, takes_another_patch_release,
                      takes_a_second_copy, names_a_damaged_library):
             check(body.__name__.replace("_", " "), body)
     return finish()
