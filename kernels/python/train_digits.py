@@ -63,8 +63,8 @@ def read_digits(split):
     return normalised(pixels[:, None]), torch.tensor([record[3] for record in records])
 
 
-def train(model, images, labels, steps, network=None):
-    """AdamW on random batches of 64; -> the loss of every step. `network`: the model as it is to be called, if compiled."""
+def train(model, images, labels, steps):
+    """AdamW on random batches of 64; -> the loss of every step."""
     device = images.device.type
     optimizer = torch.optim.AdamW(model.parameters(), weight_decay=0.05)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, max_lr=4e-3, total_steps=steps)
@@ -72,7 +72,7 @@ def train(model, images, labels, steps, network=None):
     for step in range(1, steps + 1):
         batch = torch.randint(len(images), (64,), device=device)
         with torch.autocast(device, torch.bfloat16, enabled=device == "cuda"):
-            loss = F.cross_entropy((network or model)(images[batch]), labels[batch])
+            loss = F.cross_entropy(model(images[batch]), labels[batch])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
@@ -92,7 +92,7 @@ def main():
     device = "cuda" if torch.cuda.is_available() else "cpu"
     images, labels, test_images, test_labels = (x.to(device) for split in ("train", "test") for x in read_digits(split))
     model = digits_classifier().to(device)
-    train(model, images, labels, options.steps, torch.compile(model, fullgraph=True) if options.compile else None)
+    train(torch.compile(model, fullgraph=True) if options.compile else model, images, labels, options.steps)
     with torch.no_grad():
         right = (model(test_images).argmax(1) == test_labels).float().mean().item()
     print(f"{100 * right:.1f} % of {len(test_labels)} test digits on {device}")

@@ -63,8 +63,7 @@ def one_direction(p, end, x):
     """x [T, width] in the order of the scan -> o [T, H, D]."""
     heads = WIDTH // HEAD_DIM
     q, k, v = (short_conv(x @ p[f"{n}_proj.weight"].T, p[f"{n}_conv1d{end}.weight"]).view(-1, heads, HEAD_DIM) for n in "qkv")
-    q, k = unit(q) * HEAD_DIM ** -0.5, unit(k)
-    scaled_k = k * HEAD_DIM ** -0.5
+    q, k = unit(q), unit(k)
     rate = torch.log1p((x @ p[f"a_proj{end}.weight"].T + p["dt_bias" + end]).exp())
     alpha, beta = (-p["A_log" + end].exp() * rate).exp(), torch.sigmoid(x @ p[f"b_proj{end}.weight"].T)
     b = torch.sigmoid(p["decay" + end])
@@ -74,7 +73,7 @@ def one_direction(p, end, x):
         for t in range(len(x)):
             turned = alpha[t, h] * torch.eye(HEAD_DIM, dtype=x.dtype) - b[h] * beta[t, h] * torch.outer(k[t, h], k[t, h])
             state = state @ turned + beta[t, h] * torch.outer(v[t, h], k[t, h])
-            o[t, h] = state @ (q[t, h] - p["D" + end][h] * scaled_k[t, h])
+            o[t, h] = state @ (q[t, h] - p["D" + end][h] * k[t, h]) * HEAD_DIM ** -0.5
     return o
 
 
@@ -89,7 +88,8 @@ def reference_mixer(p, x):
 
 
 def reference_block(p, x):
-    x = x + reference_mixer({name[6:]: value for name, value in p.items() if name.startswith("mixer.")}, rms(x, p["norm1.weight"]))
+    mixer = {name.removeprefix("mixer."): value for name, value in p.items()}
+    x = x + reference_mixer(mixer, rms(x, p["norm1.weight"]))
     hidden = rms(x, p["norm2.weight"]) @ p["mlp.fc1.weight"].T
     return x + (0.5 * hidden * (1 + torch.erf(hidden / 2 ** 0.5))) @ p["mlp.fc2.weight"].T
 

@@ -57,7 +57,7 @@ def expect_same_logits(model, make, config, pictures, inputs):
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
         save_file({name: x.contiguous() for name, x in model.state_dict().items()}, folder / "python.safetensors")
-        comba("export", folder / "python.safetensors", "--config", config, "--format", "safetensors", "--output", folder / "exported")
+        comba("export", folder / "python.safetensors", "--config", config, "--output", folder / "exported")
         (exported,) = (folder / "exported").glob("*.safetensors")
         comba("predict", exported, *pictures, "--logits", folder / "logits.safetensors", "--device", "cpu")
         expected = load_file(folder / "logits.safetensors")["logits"]
@@ -85,7 +85,8 @@ def expect_comba_t():
         files, inputs = [], []
         for digit in (3, 8):
             grey = train_digits.grey_png((train_digits.SAMPLES / "digits" / f"{digit}.png").read_bytes())
-            pixels = grey.repeat_interleave(8, 0).repeat_interleave(8, 1)[..., None] * torch.tensor([1, 0, 1], dtype=torch.uint8)
+            large = grey.repeat_interleave(8, 0).repeat_interleave(8, 1)
+            pixels = torch.stack([large, 255 - large, large // 2], -1)
             files.append(pathlib.Path(folder) / f"{digit}.png")
             files[-1].write_bytes(png(pixels))
             inputs.append(((pixels / 255 - mean) / std).permute(2, 0, 1))
