@@ -3,6 +3,7 @@
 # the C library. On the other machine (Python with torch 2.11, or COMBA_TORCH=folder of the torch package):
 #   DIR/comba train ...          the program
 #   DIR/run bin/kernels_test     any other program of the bundle
+#   pip install DIR/python       the operators for its Python
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -12,11 +13,12 @@ build="${COMBA_BUNDLE_BUILD:-$COMBA_BUILD}"
 [ -x "$build/bin/comba" ] || die "$build/bin/comba is not built; run tools/demo.sh or cmake --build --preset release"
 
 rm -rf "$target"
-mkdir -p "$target/bin" "$target/lib" "$target/tests"
+mkdir -p "$target/bin" "$target/lib" "$target/tests" "$target/kernels"
 programs=(comba)
 if [ "${2:-}" = --with-tests ]; then
   for test in "$build"/bin/*_test "$build/bin/classify_tests"; do programs+=("$(basename "$test")"); done
   cp -r "$COMBA_ROOT"/tests/python "$target/tests/"
+  cp -r "$COMBA_ROOT"/kernels/python "$target/kernels/"
 fi
 for program in "${programs[@]}"; do
   strip --strip-unneeded -o "$target/bin/$program" "$build/bin/$program"
@@ -24,6 +26,8 @@ done
 for library in libcomba_ops.so libcomba_imgcodecs.so; do
   strip --strip-unneeded -o "$target/lib/$library" "$build/lib/$library"
 done
+cmake --install "$build" --component python --prefix "$target/python" >/dev/null
+ln -sf ../../lib/libcomba_ops.so "$target/python/comba_ops/libcomba_ops.so"
 
 # OpenCV's imgcodecs links GDAL and GDCM (geo rasters, DICOM), 130 MB with all they need. datasets/decode.cpp lets no such
 # file through, so here libraries of the same names stand in for them, whose functions return zero.

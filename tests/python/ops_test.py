@@ -13,20 +13,9 @@ except ImportError as error:
     print(f"SKIP everything: no torch in this Python ({error})")
     sys.exit(77)
 
+from checks import check, expect_error, finish
+
 OPCHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-failures = 0
-
-
-def check(name, body):
-    """Runs one check; body returns None, or the reason why it does not apply."""
-    global failures
-    try:
-        reason = body()
-    except Exception as error:  # a failed check must not hide the others
-        failures += 1
-        print(f"FAIL {name}: {type(error).__name__}: {str(error).strip()[:2000]}")
-        return
-    print(f"SKIP {name}: {reason}" if reason else f"PASS {name}")
 
 
 def unit(x):
@@ -122,6 +111,27 @@ def calls(device, dtype):
     yield "mlp without biases", ops.mlp.default, [rows, weights[0], None, weights[2], None], {}
 
 
+def image_calls(device):
+    """Training images, which have no gradients: two images of 6 x 5 px -> 4 x 4 px; of the batch then one box is erased and both
+    are mixed."""
+    ops = torch.ops.comba
+    generator = torch.Generator().manual_seed(5)
+
+    def bytes_of(*shape):
+        return torch.randint(256, shape, generator=generator, dtype=torch.uint8).to(device)
+
+    images = torch.tensor([[0, 6, 5, 1, 0, 4, 4, 1], [90, 6, 5, 0, 0, 6, 5, 0]], dtype=torch.float64)
+    steps = torch.tensor([[[3, 0.5, 0, 0, 0, 0, 0], [4, 0, 0, 0, 0, 0, 0]], [[0] * 7] * 2], dtype=torch.float64)
+    yield "augment_images", ops.augment_images.default, [bytes_of(180), images, steps], dict(size=[4, 4])
+    pixels = bytes_of(2, 4, 4, 3)
+    scale, shift = torch.rand(3, generator=generator).to(device), torch.rand(3, generator=generator).to(device)
+    erased = dict(boxes=torch.tensor([[[1, 1, 2, 2]], [[0, 0, 0, 0]]]), streams=torch.arange(12).view(2, 6),
+                  noise=torch.randn(4096, generator=generator),
+                  mixes=torch.tensor([[1, 0.7, 0, 0, 0, 0], [0, 0.7, 0, 0, 0, 0]], dtype=torch.float64))
+    yield "normalise_images", ops.normalise_images.default, [pixels, scale, shift], erased
+    yield "normalise_images alone", ops.normalise_images.default, [pixels, scale, shift], dict(dtype=torch.bfloat16)
+
+
 def backward_calls(device, dtype):
     """The operators of the gradients, which nobody differentiates again."""
     ops = torch.ops.comba
@@ -167,10 +177,17 @@ def run_opchecks(device, dtype):
         for test in OPCHECKS:
             check(f"opcheck {name} {test} {label}",
                   lambda: torch.library.opcheck(op, args, kwargs, test_utils=test) and None)
-    for name, op, args, kwargs in backward_calls(device, dtype):
+    for name, op, args, kwargs in [*backward_calls(device, dtype), *image_calls(device)]:
         for test in ("test_schema", "test_faketensor"):
             check(f"opcheck {name} {test} {label}",
                   lambda: torch.library.opcheck(op, args, kwargs, test_utils=test) and None)
+
+
+def expect_all_are_checked():
+    checked = {op._schema.name for calls_of in (calls, backward_calls) for _, op, *_ in calls_of("cpu", torch.float32)}
+    checked |= {op._schema.name for _, op, *_ in image_calls("cpu")}
+    registered = {name for name in torch._C._dispatch_get_all_op_names() if name.startswith("comba::")}
+    assert checked == registered, f"not checked: {registered - checked}; not registered: {checked - registered}"
 
 
 def expect_gradcheck():
@@ -216,16 +233,6 @@ def expect_token_recurrence(device):
         row = 0.25 * torch.einsum("bhkv,bhk->bhv", state, q[:, t] - d[None, :, None] * k[:, t])
         torch.testing.assert_close(o[:, t].double(), row, rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(last.double(), state, rtol=1e-4, atol=1e-5)
-
-
-def expect_error(words, call):
-    try:
-        call()
-    except RuntimeError as error:
-        missing = [word for word in words if word not in str(error)]
-        assert not missing, f"{missing} not in: {error}"
-        return
-    raise AssertionError("no RuntimeError")
 
 
 def run_error_checks(device):
@@ -274,6 +281,7 @@ def main():
         return 2
     print(f"torch {torch.__version__}, library {sys.argv[1]}")
     torch.ops.load_library(sys.argv[1])
+    check("every operator is among those checked", expect_all_are_checked)
     check("gradcheck", expect_gradcheck)
     check("double backward throws", expect_double_backward_throws)
     check("torch.export", expect_export)
@@ -286,8 +294,7 @@ def main():
             run_opchecks(device, dtype)
         check(f"torch.compile {device}", lambda: expect_compiled_equals_eager(device))
         run_error_checks(device)
-    print("FAILED" if failures else "all passed", f"({failures} failures)" if failures else "")
-    return 1 if failures else 0
+    return finish()
 
 
 if __name__ == "__main__":
