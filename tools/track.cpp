@@ -35,13 +35,18 @@ tracking::Box parse_box(const std::string& text) {
   return boxes[0];
 }
 
-// The weights that come with the program: beside it in a bundle, or in the source tree it was built from.
+// The weights that come with the program: beside it in a bundle, below share/ where it is installed, or in the source tree
+// it was built from.
 std::string shipped_weights() {
   constexpr const char* kName = "tracking/weights/comba_t_synthetic.safetensors";
   std::error_code error;
-  const fs::path self = fs::read_symlink("/proc/self/exe", error);
-  const fs::path beside = self.parent_path().parent_path() / kName;
-  return (!error && fs::exists(beside) ? beside : fs::path(COMBA_SOURCE_FOLDER) / kName).string();
+  const fs::path prefix = fs::read_symlink("/proc/self/exe", error).parent_path().parent_path();
+  for (const fs::path& beside : {prefix / kName, prefix / "share/comba" / kName}) {
+    if (!error && fs::exists(beside)) {
+      return beside.string();
+    }
+  }
+  return (fs::path(COMBA_SOURCE_FOLDER) / kName).string();
 }
 
 // The frames of a folder as a video.

@@ -83,8 +83,8 @@ class Checkers(unittest.TestCase):
 
     def test_torch_is_found_behind_the_libraries_of_a_torch_free_one(self):
         targets = {"comba_tracking_base": ("tracking", ("comba_datasets",)),
-                   "comba_datasets": ("datasets", ("helper",)), "helper": ("elsewhere", ("comba_torch",)),
-                   "comba_tracking": ("tracking", ("comba_torch",))}
+                   "comba_datasets": ("datasets", ("helper",)), "helper": ("elsewhere", ("Comba::torch",)),
+                   "comba_tracking": ("tracking", ("Comba::torch",))}
         findings = layers.check_links(targets)
         self.assertEqual(len(findings), 2, findings)
         self.assertTrue(all("LibTorch" in finding for finding in findings))

@@ -11,7 +11,7 @@ STANDS_ON = {
     "tools": ("vision/base", "kernels", "vision", "datasets", "classify", "tracking"),
     "tests": ("vision/base", "kernels", "vision", "datasets", "classify", "tracking", "tools"),
 }
-TORCH_TARGETS = ("comba_torch", "Comba::torch")
+TORCH_TARGET = "Comba::torch"
 # Folders with no torch at all, and the part of tracking/ that is built without it.
 NO_TORCH_FOLDERS = ("vision/base", "datasets")
 NO_TORCH_TARGETS = ("comba_tracking_base",)
@@ -52,7 +52,7 @@ def read_links(path):
 
 
 def reaches_torch(name, targets, seen):
-    if name in TORCH_TARGETS:
+    if name == TORCH_TARGET:
         return True
     if name in seen or name not in targets:
         return False
