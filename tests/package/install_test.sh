@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
-# consumer_test.sh BUILD [-D...]: installs BUILD, moves what was installed, and uses it from there: the program, and a CMake
-# project beside this script, configured with the given definitions.
+# install_test.sh BUILD [-D...]: installs BUILD, moves what was installed, and uses it from there: the program, and a CMake
+# project (tests/consumer), configured with the given definitions.
 set -euo pipefail
 build="$1"
 shift
-here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+root="$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)"
 folder="$(mktemp -d)"
 trap 'rm -rf "$folder"' EXIT
 fail() {
@@ -24,7 +24,7 @@ done < <(cd "$prefix/include/comba" && grep -rE '^#include "' | sed -E 's/:#incl
 # The program runs from there, with all operators, and takes the weights that came with it.
 "$prefix/bin/comba" check --operators >/dev/null || fail "the installed comba does not run"
 weights="$prefix/share/comba/tracking/weights/comba_t_synthetic.safetensors"
-cmp "$weights" "$here/../../tracking/weights/comba_t_synthetic.safetensors"
+cmp "$weights" "$root/tracking/weights/comba_t_synthetic.safetensors"
 : >"$weights"
 mkdir "$folder/frames"
 cp "$prefix/share/comba/tracking/weights/followed.jpg" "$folder/frames/00000001.jpg"
@@ -37,7 +37,7 @@ grep -qF "$weights" "$folder/track.log" || fail "comba track took other weights 
 mkdir -p "$folder/other/Torch"
 echo 'set(Torch_FOUND TRUE)' >"$folder/other/Torch/TorchConfig.cmake"
 printf 'set(PACKAGE_VERSION 2.9.1)\nset(PACKAGE_VERSION_COMPATIBLE TRUE)\n' >"$folder/other/Torch/TorchConfigVersion.cmake"
-configure() { cmake -S "$here" -B "$1" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_PREFIX_PATH=$prefix" "${@:2}" >"$1.log" 2>&1; }
+configure() { cmake -S "$root/tests/consumer" -B "$1" -DCMAKE_BUILD_TYPE=Release "-DCMAKE_PREFIX_PATH=$prefix" "${@:2}" >"$1.log" 2>&1; }
 if configure "$folder/refused" "$@" "-DTorch_DIR=$folder/other/Torch"; then fail "LibTorch 2.9.1 was taken"; fi
 tr -s ' \n' ' ' <"$folder/refused.log" | grep -q 'was built with LibTorch 2\.[0-9.]*, but find_package(Torch) found 2\.9\.1 in' ||
   fail "what is said of LibTorch 2.9.1: $(cat "$folder/refused.log")"
