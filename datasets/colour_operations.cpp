@@ -123,7 +123,7 @@ class BoxBlur {
       std::copy_n(pixels + i * step, 3, copy.data() + 3 * i);
     }
     const auto at = [&](int i, int c) -> uint32_t {
-      return copy[static_cast<size_t>(3 * std::clamp(i, 0, count - 1) + c)];
+      return copy[static_cast<size_t>(std::clamp(i, 0, count - 1)) * 3 + c];
     };
     for (int c = 0; c < 3; ++c) {
       uint32_t sum = 0;
@@ -177,8 +177,8 @@ void adjust_contrast(Image& image, float factor) {
   for (size_t i = 0; i < image.pixels.size(); i += 3) {
     sum += luminance(&image.pixels[i]);
   }
-  const double pixels = static_cast<double>(image.pixels.size() / 3);
-  const auto mean = static_cast<int>(static_cast<double>(sum) / pixels + 0.5);
+  const size_t pixels = image.pixels.size() / 3;
+  const auto mean = static_cast<int>(static_cast<double>(sum) / static_cast<double>(pixels) + 0.5);
   look_up(image, table_of([&](int i) { return blended(mean, i, factor); }));
 }
 

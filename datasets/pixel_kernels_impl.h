@@ -21,7 +21,7 @@ using Floats4 = float __attribute__((vector_size(16)));
 // Four and eight bytes as integers and back (of values 0..255); compilers make scalar code of the general form.
 #ifdef __AVX2__
 Ints4 widen_four(const uint8_t* at) {
-  int32_t bytes;
+  int32_t bytes = 0;
   std::memcpy(&bytes, at, 4);
   return reinterpret_cast<Ints4>(_mm_cvtepu8_epi32(_mm_cvtsi32_si128(bytes)));
 }

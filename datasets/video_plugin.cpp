@@ -21,7 +21,7 @@ cv::Mat as_bgr(const Image& image) {
 
 class Reader final : public VideoReader {
  public:
-  explicit Reader(cv::VideoCapture capture) : capture_(std::move(capture)) {}
+  explicit Reader(const cv::VideoCapture& capture) : capture_(capture) {}
 
   bool read(Image& image) override {
     cv::Mat frame;
@@ -48,7 +48,7 @@ class Reader final : public VideoReader {
 
 class Writer final : public VideoWriter {
  public:
-  explicit Writer(cv::VideoWriter writer) : writer_(std::move(writer)) {}
+  explicit Writer(const cv::VideoWriter& writer) : writer_(writer) {}
   void write(const Image& frame) override { writer_.write(as_bgr(frame)); }
 
  private:
@@ -124,7 +124,7 @@ VideoReader* open(const std::string& source, std::string& problem) {
     if (!capture.isOpened()) {
       throw std::runtime_error("not a video that OpenCV can read, or damaged");
     }
-    return new Reader(std::move(capture));
+    return new Reader(capture);
   });
 }
 
@@ -134,7 +134,7 @@ VideoReader* camera(int number, std::string& problem) {
     if (!capture.isOpened()) {
       throw std::runtime_error("it cannot be opened");
     }
-    return new Reader(std::move(capture));
+    return new Reader(capture);
   });
 }
 
@@ -150,7 +150,7 @@ VideoWriter* create(const std::string& path, double rate, int width, int height,
           "it cannot be created; expected a writable folder and a name that ends in .mp4, .mkv or "
           ".avi");
     }
-    return new Writer(std::move(writer));
+    return new Writer(writer);
   });
 }
 

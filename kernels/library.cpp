@@ -60,8 +60,7 @@ TORCH_LIBRARY(comba, m) {
   m.def("column_sums(Tensor x) -> Tensor");
   m.def("join_columns(Tensor first, Tensor second, int multiple) -> Tensor");
   m.def("patch_rows(Tensor images, int patch, ScalarType dtype) -> Tensor");
-  m.def(
-      "mlp(Tensor x, Tensor weight1, Tensor? bias1, Tensor weight2, Tensor? bias2) -> Tensor");
+  m.def("mlp(Tensor x, Tensor weight1, Tensor? bias1, Tensor weight2, Tensor? bias2) -> Tensor");
   m.def(
       "mlp_backward(Tensor grad_y, Tensor x, Tensor weight1, Tensor? bias1, Tensor weight2, "
       "Tensor? bias2) -> (Tensor grad_x, Tensor grad_weight1, Tensor grad_bias1, "

@@ -99,4 +99,10 @@ cat >"$target/comba" <<'LAUNCHER'
 exec "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")/run" bin/comba "$@"
 LAUNCHER
 chmod +x "$target/run" "$target/comba"
-du -sm "$target" | awk '{print $2 ": " $1 " MiB"}'
+
+# The newest symbol versions of the C and C++ libraries that anything in the bundle asks for.
+newest() {
+  readelf -V --wide "$target"/bin/* "$target"/lib/* | grep -oE "Name: $1_[0-9.]+" | sort -Vu | sed -n "\$s/Name: //p"
+}
+printf '%s: %s MiB, needs %s %s %s or newer\n' "$target" "$(du -sm "$target" | cut -f1)" \
+  "$(newest GLIBC)" "$(newest GLIBCXX)" "$(newest CXXABI)"

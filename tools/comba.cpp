@@ -48,8 +48,8 @@ int main(int argc, char** argv) {
   comba::tools::add_track_commands(app);
   try {
     app.parse(argc, argv);
-  } catch (const CLI::CallForHelp& help) {
-    return app.exit(help);
+  } catch (const CLI::Success& asked) {  // --help, --version
+    return app.exit(asked);
   } catch (const CLI::ParseError& error) {
     app.exit(error);
     return comba::kExitUsage;

@@ -65,7 +65,7 @@ void load_backbone(Network& network, const fs::path& path) {
     return item.first.starts_with(kBackbone);
   });
   const at::NoGradGuard no_grad;
-  const auto load = [&](const std::string& key, at::Tensor target) {
+  const auto load = [&](const std::string& key, const at::Tensor& target) {
     if (!key.starts_with(kBackbone)) {
       return;
     }

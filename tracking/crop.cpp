@@ -64,7 +64,7 @@ double half_to_even(double x) { return std::nearbyint(x); }  // in the default r
 }  // namespace
 
 std::optional<CropWindow> crop_window(const Box& target, double factor) {
-  constexpr double kMost = std::numeric_limits<int>::max() / 4;
+  constexpr int kMost = std::numeric_limits<int>::max() / 4;
   const double side = std::ceil(std::sqrt(target.w * target.h) * factor);
   const double x = half_to_even(target.x + 0.5 * target.w - side * 0.5);
   const double y = half_to_even(target.y + 0.5 * target.h - side * 0.5);

@@ -106,9 +106,10 @@ Answer read_answer(const float* rows, const float* window, int64_t cells) {
   }
   const float* const row = rows + best * kHeadColumns;
   const auto count = static_cast<double>(cells);
-  return {(static_cast<double>(best % cells) + row[kOffsetColumn]) / count,
-          (static_cast<double>(best / cells) + row[kOffsetColumn + 1]) / count,
-          sigmoid(row[kSizeColumn]), sigmoid(row[kSizeColumn + 1]), sigmoid(row[kScoreColumn])};
+  const int64_t x = best % cells, y = best / cells;
+  return {(static_cast<double>(x) + row[kOffsetColumn]) / count,
+          (static_cast<double>(y) + row[kOffsetColumn + 1]) / count, sigmoid(row[kSizeColumn]),
+          sigmoid(row[kSizeColumn + 1]), sigmoid(row[kScoreColumn])};
 }
 
 }  // namespace comba::tracking

@@ -242,6 +242,13 @@ TEST_F(Cli, HelpTeaches) {
   }
 }
 
+TEST_F(Cli, AskingForTheVersionIsNoError) {
+  const Outcome outcome = run({"--version"});
+  EXPECT_EQ(outcome.code, 0);
+  EXPECT_EQ(outcome.out.rfind("comba ", 0), 0U) << outcome.out;
+  EXPECT_EQ(outcome.err, "");
+}
+
 // Made-up ImageNet with a file that is none: checked, packed, stopped, gone on with, checked again.
 TEST_F(Cli, ImagesAreMadeCheckedAndPacked) {
   const Outcome made = run(

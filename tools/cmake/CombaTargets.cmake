@@ -1,4 +1,5 @@
 # Shared target settings: C++20, warnings, sanitizers, ccache.
+include(GNUInstallDirs)
 set(CMAKE_CXX_STANDARD 20)
 set(CMAKE_CXX_STANDARD_REQUIRED ON)
 set(CMAKE_CXX_EXTENSIONS OFF)
@@ -29,14 +30,26 @@ if(COMBA_SANITIZE)
   target_link_options(comba_flags INTERFACE -fsanitize=${COMBA_SANITIZE})
 endif()
 
-# comba_library(NAME [KIND STATIC|OBJECT|SHARED] SOURCES ... [DEPS ...])
+# comba_library(NAME [KIND STATIC|OBJECT|SHARED] SOURCES ... [DEPS ...]): installed unless it is an OBJECT library.
 function(comba_library name)
   cmake_parse_arguments(ARG "" "KIND" "SOURCES;DEPS" ${ARGN})
   if(NOT ARG_KIND)
     set(ARG_KIND STATIC)
   endif()
   add_library(${name} ${ARG_KIND} ${ARG_SOURCES})
-  target_link_libraries(${name} PUBLIC comba_flags ${ARG_DEPS})
+  target_link_libraries(${name} PUBLIC $<BUILD_INTERFACE:comba_flags> ${ARG_DEPS})
+  if(NOT ARG_KIND STREQUAL OBJECT)
+    comba_exported(${name})
+    set_property(GLOBAL APPEND PROPERTY COMBA_LIBRARIES ${name})
+  endif()
+endfunction()
+
+# comba_exported(TARGET): comba_x is Comba::x in the installed package, its headers are below include/comba.
+function(comba_exported target)
+  string(REGEX REPLACE "^comba_" "" name ${target})
+  set_target_properties(${target} PROPERTIES EXPORT_NAME ${name})
+  target_include_directories(${target} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}/comba>)
+  target_compile_features(${target} INTERFACE $<INSTALL_INTERFACE:cxx_std_20>)
 endfunction()
 
 # comba_test(NAME SOURCES ... DEPS ... [LABELS ...]): one GoogleTest executable, one ctest entry per test.

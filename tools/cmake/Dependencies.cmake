@@ -5,14 +5,8 @@ find_package(CLI11 REQUIRED)
 find_package(nlohmann_json REQUIRED)
 find_package(tomlplusplus REQUIRED)
 find_package(OpenCV REQUIRED COMPONENTS core imgproc imgcodecs)
-find_path(TURBOJPEG_INCLUDE_DIR jpeglib.h REQUIRED)
-find_library(JPEG_LIBRARY NAMES jpeg REQUIRED)
-# libzip's own package file wants command-line tools that its -dev package does not install.
-find_path(ZIP_INCLUDE_DIR zip.h REQUIRED)
-find_library(ZIP_LIBRARY NAMES zip REQUIRED)
-add_library(libzip::zip UNKNOWN IMPORTED GLOBAL)
-set_target_properties(libzip::zip PROPERTIES IMPORTED_LOCATION "${ZIP_LIBRARY}"
-  INTERFACE_INCLUDE_DIRECTORIES "${ZIP_INCLUDE_DIR}")
+find_package(JPEG REQUIRED)
+find_package(libzip REQUIRED)
 if(COMBA_TESTS)
   find_package(GTest REQUIRED)
   include(GoogleTest)
@@ -52,19 +46,11 @@ if(COMBA_TORCH)
     endif()
   endif()
 
-  # find_package(Torch) looks for a GPU unless the architectures are named, and fails where there is none.
-  set(TORCH_CUDA_ARCH_LIST "8.0;9.0a")
-  set(ENV{TORCH_CUDA_ARCH_LIST} "${TORCH_CUDA_ARCH_LIST}")
+  include(CombaTorch)
   find_package(Torch REQUIRED)
   set(CMAKE_CUDA_FLAGS "")  # torch appends -gencode flags of its own; ours are CMAKE_CUDA_ARCHITECTURES
   set(CMAKE_CUDA_ARCHITECTURES "${COMBA_CUDA_ARCHITECTURES}")
 
-  # at::parallel_for is an inline template that runs serially in files compiled without OpenMP.
   find_package(OpenMP REQUIRED COMPONENTS CXX)
-
-  # --no-as-needed keeps libtorch_cuda, whose only users are registrations.
-  add_library(comba_torch INTERFACE)
-  target_link_libraries(comba_torch INTERFACE "-Wl,--no-as-needed" ${TORCH_LIBRARIES} "-Wl,--as-needed"
-    OpenMP::OpenMP_CXX)
-  target_include_directories(comba_torch SYSTEM INTERFACE ${TORCH_INCLUDE_DIRS})
+  comba_torch_target()
 endif()

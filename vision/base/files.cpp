@@ -292,7 +292,7 @@ __attribute__((target("sse4.2"))) uint32_t crc32c_sse42(std::span<const uint8_t>
   uint64_t wide = crc;
   size_t at = 0;
   for (; at + 8 <= bytes.size(); at += 8) {
-    uint64_t word;
+    uint64_t word = 0;
     std::memcpy(&word, bytes.data() + at, 8);
     wide = _mm_crc32_u64(wide, word);
   }
