@@ -68,12 +68,12 @@ class Records {
 
   std::pair<at::DataPtr, size_t> read(const std::string& name, size_t at_most) {
     const size_t size = guarded(name, [&] { return reader_->getRecordSize(name); });
-    COMBA_CHECK(size <= at_most, "reading {}: record {}: expected at most {} bytes, got {}", path_,
-                name, at_most, size);
     COMBA_CHECK(size <= budget_,
                 "reading {}: record {} has {} bytes, but its records together may have no more "
                 "than the file, which leaves {}; the file is damaged",
                 path_, name, size, budget_);
+    COMBA_CHECK(size <= at_most, "reading {}: record {}: expected at most {} bytes, got {}", path_,
+                name, at_most, size);
     budget_ -= size;
     auto [data, got] = guarded(name, [&] { return reader_->getRecord(name); });
     return {std::move(data), got};
