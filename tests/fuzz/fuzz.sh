@@ -19,6 +19,7 @@ case "$target" in
   pack) sources+=("$root"/datasets/pack.cpp) ;;
   pickle) sources+=("$root"/vision/io/pickle.cpp) ;;
   tar) sources+=("$root"/datasets/{folder,label_list,tar,tar_source}.cpp) ;;
+  zip) sources+=("$root"/vision/io/zip_archive.cpp) ;;
   jpeg) sources+=("$root"/datasets/{inspect,jpeg}.cpp) libraries+=(-ljpeg) ;;
   labels) sources+=("$root"/datasets/label_list.cpp) ;;
 esac

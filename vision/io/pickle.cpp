@@ -13,8 +13,8 @@ namespace {
 
 using Kind = PickleValue::Kind;
 
-constexpr size_t kMaxName = 256;       // characters of a global's name or a storage's key
-constexpr size_t kMaxDimensions = 64;  // each tensor has its own copy of its sizes
+constexpr size_t kMaxName = 64;       // characters of a global's name or a storage's key
+constexpr size_t kMaxDimensions = 8;  // each tensor has its own copy of its sizes
 
 // Opcodes, by the names of Python's pickletools.
 enum Opcode : uint8_t {
@@ -78,6 +78,7 @@ constexpr std::string_view kRebuildTensor = "torch._utils._rebuild_tensor_v2";
 constexpr std::string_view kRebuildParameter = "torch._utils._rebuild_parameter";
 constexpr std::string_view kRebuildParameterWithState =
     "torch._utils._rebuild_parameter_with_state";
+constexpr std::string_view kTypeTag = "torch.jit._pickle.restore_type_tag";  // LibTorch's own
 
 // What lies beside weights in training's checkpoints: numbers, options, states of optimizers. Passed over.
 constexpr std::string_view kPassedOver[] = {
@@ -128,7 +129,8 @@ bool is_known(std::string_view name) {
     }
   }
   return name == kOrderedDict || name == kRebuildTensor || name == kRebuildParameter ||
-         name == kRebuildParameterWithState || is_of_torch(name) || among(kPassedOver, name);
+         name == kRebuildParameterWithState || name == kTypeTag || is_of_torch(name) ||
+         among(kPassedOver, name);
 }
 
 class PickleReader {
@@ -571,6 +573,9 @@ void PickleReader::build(uint32_t callable, uint32_t arguments) {
   } else if (name == kRebuildParameter || name == kRebuildParameterWithState) {
     require(!items.empty() && (is(items[0], Kind::tensor) || is(items[0], Kind::other)),
             "expected the tensor of a parameter");
+    stack_.push_back(items[0]);
+  } else if (name == kTypeTag) {
+    require(items.size() == 2, "expected a value and its type");
     stack_.push_back(items[0]);
   } else if (name == kOrderedDict) {
     require(items.empty(), "expected an OrderedDict that is filled afterwards");

@@ -1,29 +1,29 @@
 #include "vision/io/torch_archive.h"
 
 #include "vision/base/error.h"
+#include "vision/base/files.h"
 #include "vision/io/pickle.h"
+#include "vision/io/zip_archive.h"
 
 #include <algorithm>
-#include <array>
+#include <cstring>
 #include <fstream>
 #include <optional>
+#include <span>
 #include <string_view>
-#include <tuple>
 #include <utility>
-#include <vector>
 
 #include <ATen/ops/empty.h>
-#include <c10/core/Storage.h>
-#include <caffe2/serialize/inline_container.h>
 
 namespace comba::vision {
 namespace fs = std::filesystem;
 namespace {
 
 using Kind = PickleValue::Kind;
+using Bytes = std::span<const uint8_t>;
 
-constexpr size_t kMaxPickle = size_t{16}
-                              << 20;  // bytes; that of a large model has some hundred thousand
+// Bytes; that of a large model has some hundred thousand.
+constexpr size_t kMaxPickle = size_t{8} << 20;
 constexpr std::string_view kZip = "PK\x03\x04";
 // A pickle of protocol 2 with the magic number of the format before archives, 0x1950a86a20f9469cfc6c.
 constexpr std::string_view kLegacy = "\x80\x02\x8a\nl\xfc\x9c\x46\xf9 j\xa8P\x19.";
@@ -53,61 +53,37 @@ std::string head_of(const fs::path& path, size_t bytes) {
   return head;
 }
 
-// The records of an archive. LibTorch's reader believes the sizes that the archive claims, and unpacks; here the sizes of all that is
-// read have to add up to no more than those of the file.
+// The files of an archive. torch.save puts all of them into one folder, of any name.
 class Records {
  public:
   explicit Records(const fs::path& path)
-      : path_(path.string()), budget_(fs::file_size(path)), reader_(guarded("", [&] {
-          return std::make_unique<caffe2::serialize::PyTorchStreamReader>(path.string());
-        })) {}
-
-  bool has(const std::string& name) {
-    return guarded(name, [&] { return reader_->hasRecord(name); });
-  }
-
-  std::pair<at::DataPtr, size_t> read(const std::string& name, size_t at_most) {
-    const size_t size = guarded(name, [&] { return reader_->getRecordSize(name); });
-    COMBA_CHECK(size <= budget_,
-                "reading {}: record {} has {} bytes, but its records together may have no more "
-                "than the file, which leaves {}; the file is damaged",
-                path_, name, size, budget_);
-    COMBA_CHECK(size <= at_most, "reading {}: record {}: expected at most {} bytes, got {}", path_,
-                name, at_most, size);
-    budget_ -= size;
-    auto [data, got] = guarded(name, [&] { return reader_->getRecord(name); });
-    return {std::move(data), got};
-  }
-
-  uint64_t left() const { return budget_; }
-
- private:
-  template <typename Act>
-  auto guarded(const std::string& name, const Act& act) -> decltype(act()) {
-    try {
-      return act();
-    } catch (const c10::Error& error) {
-      fail(name, error.what_without_backtrace());
-    } catch (const std::exception& error) {
-      fail(name, error.what());
+      : file_(path), files_(list_zip(file_.bytes(), path.string())) {
+    for (const auto& [name, content] : files_) {
+      const size_t slash = name.find('/');
+      if (slash != std::string::npos && name.substr(slash) == "/data.pkl") {
+        folder_ = name.substr(0, slash + 1);
+      }
     }
   }
-  [[noreturn]] void fail(const std::string& name, const std::string& why) const {
-    throw Error(fmt::format("reading {}: {}{}; the file is damaged or not written by torch.save",
-                            path_, name.empty() ? "" : "record " + name + ": ",
-                            why.substr(0, why.find('\n'))));
+
+  std::optional<Bytes> find(const std::string& name) const {
+    const auto found = files_.find(folder_ + name);
+    return found == files_.end() ? std::nullopt : std::optional(found->second);
   }
 
-  std::string path_;
-  uint64_t budget_;  // bytes
-  std::unique_ptr<caffe2::serialize::PyTorchStreamReader> reader_;
+  size_t bytes() const { return file_.bytes().size(); }
+
+ private:
+  MappedFile file_;
+  std::map<std::string, Bytes> files_;
+  std::string folder_;
 };
 
 // Makes tensors of what the pickle says of them, each storage once.
 class Tensors {
  public:
-  Tensors(const fs::path& path, Records& records, const Pickle& pickle)
-      : path_(path.string()), records_(records), pickle_(pickle) {}
+  Tensors(const fs::path& path, const Records& records, const Pickle& pickle)
+      : path_(path.string()), records_(records), pickle_(pickle), budget_(records.bytes()) {}
 
   at::Tensor make(const std::string& name, const PickledTensor& tensor) {
     const PickledStorage& pickled = pickle_.storages[tensor.storage];
@@ -116,60 +92,71 @@ class Tensors {
     COMBA_CHECK(type != std::end(kStorageTypes),
                 "reading {}: tensor {}: a torch.{} is not supported here", path_, name,
                 pickled.type);
-    const c10::Storage& storage = storage_of(name, pickled);
-    const size_t elements = storage.nbytes() / c10::elementSize(type->type);
-    COMBA_CHECK(static_cast<uint64_t>(pickled.elements) <= elements,
-                "reading {}: tensor {}: its storage {} has {} bytes, expected {} elements in them; "
+    const auto key = std::pair(pickled.key, type->type);
+    auto storage = storages_.find(key);
+    if (storage == storages_.end()) {
+      storage = storages_.emplace(key, read(name, pickled, type->type)).first;
+    }
+    COMBA_CHECK(storage->second.numel() == pickled.elements,
+                "reading {}: tensor {}: its storage {} has {} elements, and {} for another tensor; "
                 "the file is damaged",
-                path_, name, pickled.key, storage.nbytes(), pickled.elements);
-    return at::empty({0}, type->type).set_(storage, tensor.offset, tensor.sizes, tensor.strides);
+                path_, name, pickled.key, pickled.elements, storage->second.numel());
+    return storage->second.as_strided(tensor.sizes, tensor.strides, tensor.offset);
   }
 
  private:
-  const c10::Storage& storage_of(const std::string& name, const PickledStorage& pickled) {
-    const auto known = storages_.find(pickled.key);
-    if (known != storages_.end()) {
-      return known->second;
-    }
+  // [elements]
+  at::Tensor read(const std::string& name, const PickledStorage& pickled, at::ScalarType type) {
     const std::string record = "data/" + pickled.key;
-    COMBA_CHECK(records_.has(record),
-                "reading {}: tensor {}: there is no record {}; the file is damaged", path_, name,
-                record);
-    auto [data, size] = records_.read(record, records_.left());
-    return storages_
-        .emplace(pickled.key, c10::Storage(c10::Storage::use_byte_size_t(), size, std::move(data),
-                                           /*allocator=*/nullptr, /*resizable=*/false))
-        .first->second;
+    const std::optional<Bytes> content = records_.find(record);
+    COMBA_CHECK(content, "reading {}: tensor {}: there is no record {}; the file is damaged", path_,
+                name, record);
+    COMBA_CHECK(static_cast<uint64_t>(pickled.elements) <= content->size() / c10::elementSize(type),
+                "reading {}: tensor {}: its storage {} has {} bytes, expected {} elements in them; "
+                "the file "
+                "is damaged",
+                path_, name, pickled.key, content->size(), pickled.elements);
+    const size_t bytes = static_cast<size_t>(pickled.elements) * c10::elementSize(type);
+    COMBA_CHECK(bytes <= budget_,
+                "reading {}: tensor {}: the storages together have more bytes than the file; it is "
+                "damaged",
+                path_, name);
+    budget_ -= bytes;
+    at::Tensor storage = at::empty({pickled.elements}, type);
+    if (bytes > 0) {
+      std::memcpy(storage.mutable_data_ptr(), content->data(), bytes);
+    }
+    return storage;
   }
 
   std::string path_;
-  Records& records_;
+  const Records& records_;
   const Pickle& pickle_;
-  std::map<std::string, c10::Storage> storages_;
+  size_t budget_;  // bytes; records of a bad file may overlap
+  std::map<std::pair<std::string, at::ScalarType>, at::Tensor> storages_;
 };
 
-void check_format(const fs::path& path, Records& records) {
-  COMBA_CHECK(!records.has("constants.pkl"),
+Pickle read_pickle(const fs::path& path, const Records& records) {
+  COMBA_CHECK(!records.find("constants.pkl"),
               "reading {}: it is a TorchScript program, expected weights; in Python: "
               "torch.save(torch.jit.load(PATH).state_dict(), NEW)",
               path.string());
-  COMBA_CHECK(records.has("data.pkl"),
+  if (const std::optional<Bytes> order = records.find("byteorder")) {
+    const std::string_view text(reinterpret_cast<const char*>(order->data()), order->size());
+    COMBA_CHECK(text == "little",
+                "reading {}: its numbers are in {}-endian order, expected little; load it in "
+                "Python on this "
+                "machine and save it again",
+                path.string(), text.substr(0, 16));
+  }
+  const std::optional<Bytes> pickle = records.find("data.pkl");
+  COMBA_CHECK(pickle,
               "reading {}: there is no record data.pkl in it; expected what torch.save writes",
               path.string());
-  if (records.has("byteorder")) {
-    const auto [data, size] = records.read("byteorder", /*at_most=*/16);
-    const std::string_view order(static_cast<const char*>(data.get()), size);
-    COMBA_CHECK(
-        order == "little",
-        "reading {}: its numbers are in {}-endian order, expected little; load it in Python "
-        "on this machine and save it again",
-        path.string(), order);
-  }
-}
-
-Pickle read_pickle(const fs::path& path, Records& records) {
-  const auto [data, size] = records.read("data.pkl", kMaxPickle);
-  return parse_pickle({static_cast<const uint8_t*>(data.get()), size}, path.string());
+  COMBA_CHECK(pickle->size() <= kMaxPickle,
+              "reading {}: record data.pkl: expected at most {} bytes, got {}", path.string(),
+              kMaxPickle, pickle->size());
+  return parse_pickle(*pickle, path.string());
 }
 
 bool holds_tensors(const Pickle& pickle, const PickleValue& value) {
@@ -241,8 +228,7 @@ std::map<std::string, at::Tensor> load_torch_archive(const fs::path& path,
       "and no archive; where you trust it: torch.save(torch.load(PATH, "
       "weights_only=True), NEW)",
       path.string());
-  Records records(path);
-  check_format(path, records);
+  const Records records(path);
   const Pickle pickle = read_pickle(path, records);
   const PickleValue& dict = choose_container(path, pickle, weights);
   Tensors tensors(path, records, pickle);
