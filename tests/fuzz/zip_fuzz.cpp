@@ -18,8 +18,8 @@ extern "C" int LLVMFuzzerInitialize(int*, char***) {
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   comba::fuzz::guarded([&] {
     for (const auto& [name, content] : comba::vision::list_zip({data, size}, "w.pth")) {
-      if (content.data() < data || content.size() > size ||
-          static_cast<size_t>(content.data() - data) > size - content.size()) {
+      if (content && (content->data() < data || content->size() > size ||
+                      static_cast<size_t>(content->data() - data) > size - content->size())) {
         std::abort();
       }
     }

@@ -8,7 +8,7 @@
 namespace comba::testing_tools {
 
 struct ZipFile {
-  std::string name, content;
+  std::string name, content = {};
   uint64_t flags = 0, method = 0;  // 0: stored
   int64_t lie = 0;                 // added to the size in the directory
   bool large = false;              // sizes and place in the 64-bit extra field
@@ -29,9 +29,10 @@ inline std::string zip(const std::vector<ZipFile>& files, const std::string& com
     const uint64_t at = file.same_place ? 0 : archive.size();
     const uint64_t stored = file.content.size();
     const uint64_t size = stored + static_cast<uint64_t>(file.lie);
-    archive += "PK\x03\x04" + std::string(22, '\0') + little_endian(file.name.size(), 2);
+    archive +=
+        std::string("PK\x03\x04") + std::string(22, '\0') + little_endian(file.name.size(), 2);
     archive += little_endian(0, 2) + file.name + file.content;
-    std::string extra = "zz" + little_endian(1, 2) + "z";
+    std::string extra = std::string("zz") + little_endian(1, 2) + "z";
     if (file.large) {
       extra += little_endian(1, 2) + little_endian(24, 2) + little_endian(size, 8);
       extra += little_endian(size, 8) + little_endian(at, 8);
@@ -39,7 +40,7 @@ inline std::string zip(const std::vector<ZipFile>& files, const std::string& com
     const auto field = [&](uint64_t value) {
       return little_endian(file.large ? 0xffffffff : value, 4);
     };
-    directory += "PK\x01\x02" + little_endian(0, 4) + little_endian(file.flags, 2);
+    directory += std::string("PK\x01\x02") + little_endian(0, 4) + little_endian(file.flags, 2);
     directory += little_endian(file.method, 2) + little_endian(0, 8) + field(size) + field(size);
     directory += little_endian(file.name.size(), 2) + little_endian(extra.size(), 2);
     directory += std::string(10, '\0') + field(at) + file.name + extra;

@@ -66,16 +66,27 @@ class Records {
     }
   }
 
+  bool has(const std::string& name) const { return files_.contains(folder_ + name); }
+
+  // Nothing if there is no such record.
   std::optional<Bytes> find(const std::string& name) const {
     const auto found = files_.find(folder_ + name);
-    return found == files_.end() ? std::nullopt : std::optional(found->second);
+    if (found == files_.end()) {
+      return std::nullopt;
+    }
+    COMBA_CHECK(
+        found->second,
+        "reading {}: record {} is compressed or encrypted, expected records as they are, as "
+        "torch.save writes them; unpack it and pack it again with zip -0",
+        file_.path().string(), name);
+    return found->second;
   }
 
   size_t bytes() const { return file_.bytes().size(); }
 
  private:
   MappedFile file_;
-  std::map<std::string, Bytes> files_;
+  std::map<std::string, std::optional<Bytes>> files_;
   std::string folder_;
 };
 
@@ -137,7 +148,7 @@ class Tensors {
 };
 
 Pickle read_pickle(const fs::path& path, const Records& records) {
-  COMBA_CHECK(!records.find("constants.pkl"),
+  COMBA_CHECK(!records.has("constants.pkl"),
               "reading {}: it is a TorchScript program, expected weights; in Python: "
               "torch.save(torch.jit.load(PATH).state_dict(), NEW)",
               path.string());

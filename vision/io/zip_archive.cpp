@@ -20,9 +20,9 @@ class ZipReader {
  public:
   ZipReader(Bytes archive, const std::string& origin) : archive_(archive), origin_(origin) {}
 
-  std::map<std::string, Bytes> list() {
+  std::map<std::string, std::optional<Bytes>> list() {
     find_directory();
-    std::map<std::string, Bytes> files;
+    std::map<std::string, std::optional<Bytes>> files;
     uint64_t at = directory_;
     for (uint64_t i = 0; i < count_; ++i) {
       auto [name, content] = read_entry(at);
@@ -84,7 +84,7 @@ class ZipReader {
   }
 
   // The entry of the directory at `at`, which goes on to the next one.
-  std::pair<std::string, Bytes> read_entry(uint64_t& at) const {
+  std::pair<std::string, std::optional<Bytes>> read_entry(uint64_t& at) const {
     const Bytes entry = take(at, 46, "an entry of its directory");
     require(number(entry, 0, 4) == kEntry, "expected an entry of its directory at byte {}", at);
     const uint64_t name_size = number(entry, 28, 2), extra_size = number(entry, 30, 2);
@@ -92,9 +92,10 @@ class ZipReader {
     const std::string name(text.begin(), text.end());
     const Bytes extra = take(at + 46 + name_size, extra_size, "an entry");
     at += 46 + name_size + extra_size + number(entry, 32, 2);
-    require((number(entry, 8, 2) & 1) == 0, "file {} is encrypted", name);
-    require(number(entry, 10, 2) == 0,
-            "file {} is compressed, expected files as they are (unpack it, then zip -0)", name);
+    const bool encrypted = (number(entry, 8, 2) & 1) != 0, compressed = number(entry, 10, 2) != 0;
+    if (encrypted || compressed) {
+      return {name, std::nullopt};
+    }
     uint64_t size = number(entry, 24, 4), stored = number(entry, 20, 4),
              header = number(entry, 42, 4);
     widen(extra, {&size, &stored, &header}, name);
@@ -133,8 +134,8 @@ class ZipReader {
 
 }  // namespace
 
-std::map<std::string, std::span<const uint8_t>> list_zip(std::span<const uint8_t> archive,
-                                                         const std::string& origin) {
+std::map<std::string, std::optional<std::span<const uint8_t>>> list_zip(
+    std::span<const uint8_t> archive, const std::string& origin) {
   return ZipReader(archive, origin).list();
 }
 
