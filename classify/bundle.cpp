@@ -2,8 +2,9 @@
 
 #include "vision/base/error.h"
 #include "vision/base/files.h"
+#include "vision/engine/import_weights.h"
 #include "vision/engine/weights.h"
-#include "vision/io/safetensors.h"
+#include "vision/io/weights_file.h"
 
 #include <nlohmann/json.hpp>
 
@@ -39,6 +40,7 @@ std::map<std::string, std::string> make_metadata(const RunConfig& config,
   if (portable.data.eval != "synthetic") {
     portable.data.eval.clear();
   }
+  portable.init.clear();
   portable.distill.teacher.clear();
   portable.distill.config.clear();
   return {{"format", "pt"},
@@ -46,16 +48,20 @@ std::map<std::string, std::string> make_metadata(const RunConfig& config,
           {kClassesKey, nlohmann::json(class_names).dump()}};
 }
 
+std::map<std::string, std::string> make_metadata(const Bundle& bundle) {
+  return make_metadata(bundle.config,
+                       bundle.classes_named ? bundle.class_names : std::vector<std::string>());
+}
+
 namespace {
 
 // The model as the file's own header tells it.
-void read_own_description(const vision::SafetensorsFile& file, Bundle& bundle) {
+void read_own_description(const vision::WeightsFile& file, Bundle& bundle) {
   const auto config = file.metadata.find(kConfigKey);
   const auto classes = file.metadata.find(kClassesKey);
   COMBA_CHECK(config != file.metadata.end() && classes != file.metadata.end(),
-              "loading {}: its header carries no {} and {}, so the model is unknown; files written "
-              "by comba "
-              "train have both, for others give --config FILE",
+              "loading {}: it carries no {} and {}, so the model is unknown; files written by "
+              "comba train have both, for others give --config FILE",
               bundle.weights.string(), kConfigKey, kClassesKey);
   read_run_config_text(config->second, bundle.weights.string() + " (metadata)",
                        bundle.weights.parent_path(), {}, bundle.config);
@@ -63,7 +69,7 @@ void read_own_description(const vision::SafetensorsFile& file, Bundle& bundle) {
 }
 
 // The model as a configuration beside the file tells it; the number of classes is that of the head.
-void read_given_description(const fs::path& config, const vision::SafetensorsFile& file,
+void read_given_description(const fs::path& config, const vision::WeightsFile& file,
                             Bundle& bundle) {
   read_run_config(config, {}, bundle.config);
   const auto head = file.tensors.find("head.weight");
@@ -78,7 +84,7 @@ Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::
                    const fs::path& config) {
   Bundle bundle;
   bundle.weights = vision::find_weights(path, weights);
-  vision::SafetensorsFile file = vision::load_safetensors(bundle.weights);
+  vision::WeightsFile file = vision::load_weights_file(bundle.weights, weights);
   if (config.empty()) {
     read_own_description(file, bundle);
   } else {
@@ -88,6 +94,7 @@ Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::
                   static_cast<int64_t>(bundle.class_names.size()) <= bundle.config.classes,
               "loading {}: it names {} classes, its head has {}", bundle.weights.string(),
               bundle.class_names.size(), bundle.config.classes);
+  bundle.classes_named = !bundle.class_names.empty();
   while (static_cast<int64_t>(bundle.class_names.size()) < bundle.config.classes) {
     bundle.class_names.push_back(fmt::format("class {}", bundle.class_names.size()));
   }
@@ -100,7 +107,13 @@ Bundle load_bundle(const fs::path& path, const std::string& weights, const c10::
     bundle.config.data.eval = beside.data.eval;
   }
   bundle.model = Classifier(bundle.config.model, bundle.config.classes);
-  vision::load_weights(*bundle.model, file.tensors, bundle.weights);
+  if (config.empty()) {
+    vision::load_weights(*bundle.model, file.tensors, bundle.weights);
+  } else {
+    vision::log_key_diff(vision::import_weights(*bundle.model, std::move(file.tensors),
+                                                vision::WeightsUse::inference, bundle.weights),
+                         bundle.weights);
+  }
   bundle.model->to(device);
   bundle.model->eval();
   return bundle;

@@ -105,6 +105,9 @@ void declare(ConfigTable& table, RunConfig& config) {
   vision::declare(table, config.model);
   table.add("model.classes", &config.classes,
             "outputs of the head; 0: as many as the data has classes", {0, 1e7});
+  table.add("model.init", &config.init,
+            "a run or weights file to begin with (.safetensors, .pth; timm's names too); empty: "
+            "random");
   declare_data(table, config);
   datasets::declare(table, config.transform);
   datasets::declare(table, config.erase);
@@ -138,7 +141,7 @@ std::string read_run_config_text(std::string_view text, const std::string& origi
   check_loss(config);
   config.data.train = resolve_images(config.data.train, folder);
   config.data.eval = resolve_images(config.data.eval, folder);
-  for (std::string* path : {&config.distill.teacher, &config.distill.config}) {
+  for (std::string* path : {&config.init, &config.distill.teacher, &config.distill.config}) {
     *path = path->empty() ? *path : resolve_path(*path, folder);
   }
   return table.dump();

@@ -37,6 +37,7 @@ struct RunConfig {
   std::string task = "classify";
   int64_t seed = 0;
   int64_t classes = 0;  // 0: as many as the data has
+  std::string init;     // weights to begin with; empty: random
   vision::BackboneConfig model;
   datasets::TransformOptions transform;
   DataOptions data;

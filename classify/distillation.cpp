@@ -31,7 +31,7 @@ void check_teacher(const Bundle& teacher, const RunConfig& student,
                     theirs.in_channels, ours.image_size, ours.image_size, ours.in_channels));
   }
   const auto count = static_cast<size_t>(teacher.model->classes());
-  if (count != classes.size() || (!teacher.class_names.empty() && teacher.class_names != classes)) {
+  if (count != classes.size() || (teacher.classes_named && teacher.class_names != classes)) {
     throw UsageError(
         fmt::format("distill.teacher = \"{}\": it knows {} classes, the data has {}, or their "
                     "names differ; expected "

@@ -38,7 +38,7 @@ Classifier resized(const Classifier& model, int64_t image_size) {
 
 std::map<std::string, std::string> graph_metadata(const Bundle& bundle) {
   const RunConfig& config = bundle.config;
-  std::map<std::string, std::string> metadata = make_metadata(config, bundle.class_names);
+  std::map<std::string, std::string> metadata = make_metadata(bundle);
   metadata.erase("format");
   const auto json = [](const std::vector<double>& values) { return nlohmann::json(values).dump(); };
   metadata["comba.task"] = config.task;

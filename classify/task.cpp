@@ -4,6 +4,9 @@
 #include "classify/report_sections.h"
 #include "vision/base/error.h"
 #include "vision/base/log.h"
+#include "vision/engine/import_weights.h"
+#include "vision/engine/weights.h"
+#include "vision/io/weights_file.h"
 #include "vision/layer_decay.h"
 
 #include <utility>
@@ -36,6 +39,12 @@ int64_t class_count(const RunConfig& config, const BatchStream& train) {
   return config.classes > 0 ? config.classes : data;
 }
 
+vision::KeyDiff begin_with(const std::string& path, Classifier& model) {
+  const std::filesystem::path weights = vision::find_weights(path, "auto");
+  return vision::import_weights(*model, vision::load_weights_file(weights, "auto").tensors,
+                                vision::WeightsUse::training, weights);
+}
+
 // Class indices [B], or what is wanted of each class [B, K].
 at::Tensor targets_of(const TrainingBatch& batch, const RunConfig& config) {
   if (config.loss == "bce") {
@@ -64,6 +73,12 @@ ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device,
   config_.classes = class_count(config_, train);
   at::manual_seed(static_cast<uint64_t>(config.seed));
   model_ = Classifier(config_.model, config_.classes);
+  if (!config_.init.empty()) {
+    const vision::KeyDiff diff = begin_with(config_.init, model_);
+    if (ranks_->first()) {
+      vision::log_key_diff(diff, config_.init);
+    }
+  }
   model_->to(device);
   if (!config.distill.teacher.empty()) {
     teacher_.emplace(config_, train.classes(), device);

@@ -90,8 +90,17 @@ nlohmann::ordered_json to_json(const classify::Evaluation& result, const classif
   return json;
 }
 
-void check_classes(const classify::Bundle& bundle, const classify::BatchStream& stream) {
+// A file that names no classes takes those of the data, in their order.
+void settle_classes(classify::Bundle& bundle, const classify::BatchStream& stream) {
   const std::vector<std::string>& found = stream.classes();
+  if (!bundle.classes_named) {
+    COMBA_CHECK(found.size() == bundle.class_names.size(),
+                "evaluating {}: the data has {} classes, the model {}; the images need the classes "
+                "the model was trained with",
+                bundle.weights.string(), found.size(), bundle.class_names.size());
+    bundle.class_names = found;
+    return;
+  }
   for (size_t i = 0; i < found.size(); ++i) {
     const std::string expected = i < bundle.class_names.size() ? bundle.class_names[i] : "(none)";
     COMBA_CHECK(
@@ -118,7 +127,7 @@ void run_eval(const Arguments& arguments) {
       classify::load_bundle(arguments.weights_path, arguments.weights, device, arguments.config);
   apply(arguments, bundle.config);
   const auto stream = classify::open_stream(bundle.config, classify::Purpose::evaluation);
-  check_classes(bundle, *stream);
+  settle_classes(bundle, *stream);
   log::info("evaluating {} on {} images ({})", bundle.weights.string(), stream->size(),
             device.str());
   const classify::Evaluation result =

@@ -115,7 +115,7 @@ Export of_classifier(const Arguments& arguments) {
   return {"classifier",
           bundle.model.ptr(),
           {classify::classifier_graph(bundle.model)},
-          classify::make_metadata(bundle.config, bundle.class_names),
+          classify::make_metadata(bundle),
           metadata,
           bundle.config,
           {}};

@@ -3,9 +3,7 @@
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/engine/weights.h"
-#include "vision/io/safetensors.h"
-
-#include <ATen/core/grad_mode.h>
+#include "vision/io/weights_file.h"
 
 namespace comba::tracking {
 namespace fs = std::filesystem;
@@ -35,7 +33,7 @@ TrackerBundle load_tracker(const fs::path& path, const std::string& weights,
                            const c10::Device& device) {
   TrackerBundle bundle;
   bundle.weights = vision::find_weights(path, weights);
-  const vision::SafetensorsFile file = vision::load_safetensors(bundle.weights);
+  const vision::WeightsFile file = vision::load_weights_file(bundle.weights, weights);
   const auto text = file.metadata.find(kConfigKey);
   const std::string origin = bundle.weights.string() + " (metadata)";
   COMBA_CHECK(text != file.metadata.end() && config_task(text->second, origin) == "track",
@@ -53,36 +51,23 @@ TrackerBundle load_tracker(const fs::path& path, const std::string& weights,
 
 std::string weights_task(const fs::path& path) {
   const fs::path weights = vision::find_weights(path, "auto");
-  const auto metadata = vision::load_safetensors(weights).metadata;
+  const auto metadata = vision::load_weights_file(weights, "auto").metadata;
   const auto text = metadata.find(kConfigKey);
   return text == metadata.end() ? "" : config_task(text->second, weights.string());
 }
 
-void load_backbone(Network& network, const fs::path& path) {
+vision::KeyDiff load_backbone(Network& network, const fs::path& path) {
   const fs::path weights = vision::find_weights(path, "auto");
-  const vision::SafetensorsFile file = vision::load_safetensors(weights);
-  const bool tracker = std::any_of(file.tensors.begin(), file.tensors.end(), [](const auto& item) {
-    return item.first.starts_with(kBackbone);
-  });
-  const at::NoGradGuard no_grad;
-  const auto load = [&](const std::string& key, const at::Tensor& target) {
-    if (!key.starts_with(kBackbone)) {
-      return;
+  vision::WeightsFile file = vision::load_weights_file(weights, "auto");
+  std::map<std::string, at::Tensor> of_backbone;
+  for (const auto& [name, tensor] : file.tensors) {
+    if (name.starts_with(kBackbone)) {
+      of_backbone.emplace(name.substr(std::string(kBackbone).size()), tensor);
     }
-    const std::string name = tracker ? key : key.substr(std::string(kBackbone).size());
-    const auto found = file.tensors.find(name);
-    COMBA_CHECK(found != file.tensors.end() && found->second.sizes() == target.sizes(),
-                "beginning with the backbone of {}: tensor {} is missing there or has another "
-                "shape; model.* has to be as it was trained",
-                weights.string(), name);
-    target.copy_(found->second);
-  };
-  for (const auto& item : network->named_parameters()) {
-    load(item.key(), item.value());
   }
-  for (const auto& item : network->named_buffers()) {
-    load(item.key(), item.value());
-  }
+  return vision::import_weights(*network->backbone().ptr(),
+                                of_backbone.empty() ? file.tensors : of_backbone,
+                                vision::WeightsUse::training, weights);
 }
 
 }  // namespace comba::tracking

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "tracking/config.h"
+#include "vision/engine/import_weights.h"
 
 #include <filesystem>
 #include <map>
@@ -26,8 +27,8 @@ TrackerBundle load_tracker(const std::filesystem::path& path, const std::string&
 // What the weights at `path` are for: "track", "classify", or "" if they do not say.
 std::string weights_task(const std::filesystem::path& path);
 
-// Fills the network's backbone from the weights of a classifier or tracker; tensors of heads are left. Throws Error naming the
-// first tensor that is missing or of another shape.
-void load_backbone(Network& network, const std::filesystem::path& path);
+// Fills the network's backbone from the weights of a classifier or tracker, ours or another program's; heads are left. Says what
+// became of the tensors; throws as vision::import_weights() does.
+vision::KeyDiff load_backbone(Network& network, const std::filesystem::path& path);
 
 }  // namespace comba::tracking

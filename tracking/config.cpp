@@ -84,8 +84,10 @@ void declare(ConfigTable& table, TrackConfig& config) {
       "model.asymmetric", &config.network.asymmetric,
       "the templates' tokens never read the search image's, so that they are computed once for a "
       "video");
-  table.add("model.init", &config.init,
-            "a run or weights file whose backbone to begin with; empty: random");
+  table.add(
+      "model.init", &config.init,
+      "a run or weights file (.safetensors, .pth; timm's names too) whose backbone to begin with; "
+      "empty: random");
   declare_data(table, config.data);
   vision::declare(table, config.train);
   table.add("train.backbone_lr", &config.backbone_lr,

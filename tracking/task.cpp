@@ -67,7 +67,10 @@ TrackTask::TrackTask(const TrackConfig& config, const c10::Device& device,
   at::manual_seed(static_cast<uint64_t>(config.seed));
   network_ = Network(config_.network);
   if (!config_.init.empty()) {
-    load_backbone(network_, config_.init);
+    const vision::KeyDiff diff = load_backbone(network_, config_.init);
+    if (ranks_->first()) {
+      vision::log_key_diff(diff, config_.init);
+    }
   }
   network_->to(device);
 }

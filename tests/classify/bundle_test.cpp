@@ -3,6 +3,7 @@
 #include "classify/predict.h"
 #include "tests/classify/tiny.h"
 #include "vision/base/error.h"
+#include "vision/base/files.h"
 #include "vision/io/safetensors.h"
 
 #include <cmath>
@@ -13,6 +14,7 @@
 #include <ATen/ops/randn.h>
 #include <ATen/ops/tensor.h>
 #include <gtest/gtest.h>
+#include <torch/csrc/jit/serialization/pickle.h>
 #include <unistd.h>
 
 namespace comba::classify {
@@ -96,6 +98,27 @@ TEST_F(BundleTest, NamesAMissingAndAnUnknownTensor) {
 TEST_F(BundleTest, SaysWhatAFileWithoutMetadataLacks) {
   vision::save_safetensors(folder_ / "w.safetensors", weights());
   EXPECT_NE(complaint(folder_ / "w.safetensors").find("comba.config"), std::string::npos);
+}
+
+TEST_F(BundleTest, AnArchiveOfTorchSaveWithAConfigurationGivesTheSameLogits) {
+  c10::Dict<std::string, at::Tensor> state;
+  for (const auto& [name, tensor] : weights()) {
+    state.insert("module." + name, tensor);
+  }
+  const std::vector<char> bytes = torch::jit::pickle_save(state);
+  write_file_atomic(folder_ / "w.pth", {bytes.data(), bytes.size()});
+  write_file_atomic(folder_ / "c.toml", kTinyConfig);
+  EXPECT_NE(complaint(folder_ / "w.pth").find("give --config FILE"), std::string::npos);
+
+  Bundle bundle = load_bundle(folder_ / "w.pth", "auto", at::kCPU, folder_ / "c.toml");
+  const at::NoGradGuard no_grad;
+  const at::Tensor images = at::randn({2, 3, 8, 8});
+  EXPECT_TRUE(bundle.model->forward(images).equal(model_->forward(images)));
+  EXPECT_FALSE(bundle.classes_named);
+  EXPECT_EQ(bundle.class_names[3], "class 3");
+  EXPECT_EQ(make_metadata(bundle).at("comba.classes"), "[]");
+  vision::save_safetensors(folder_ / "again.safetensors", weights(), make_metadata(bundle));
+  EXPECT_FALSE(load_bundle(folder_ / "again.safetensors", "auto", at::kCPU).classes_named);
 }
 
 TEST_F(BundleTest, SaysWhatAPlainFolderAndAnAbsentPathLack) {

@@ -5,6 +5,7 @@
 #include "tests/base/temporary_folder.h"
 #include "tests/classify/tiny.h"
 #include "vision/base/error.h"
+#include "vision/base/files.h"
 #include "vision/engine/checkpoint.h"
 #include "vision/io/safetensors.h"
 
@@ -105,6 +106,19 @@ TEST(Distillation, TheTeacherSeesImagesNormalisedItsWay) {
   Bundle own = load_bundle(path, "raw", at::kCPU);
   EXPECT_TRUE(at::allclose(teacher.logits(normalised(config)),
                            own.model->forward(normalised(own.config)), 1e-4, 1e-5));
+}
+
+TEST(Distillation, ATeacherOfAnotherProgramNamesNoClassesAndMayHaveAsMany) {
+  const TemporaryFolder folder;
+  ClassifyTask task(tiny_config(), at::kCPU);
+  const auto path = folder.path() / "teacher.safetensors", config = folder.path() / "c.toml";
+  vision::save_safetensors(path, vision::weights_of(task.model()));
+  write_file_atomic(config, kTinyConfig);
+  const std::vector<std::string> set = {"distill.teacher=" + path.string(),
+                                        "distill.config=" + config.string()};
+  const RunConfig student = tiny_config(set);
+  EXPECT_NO_THROW(Teacher(student, {"ant", "bee", "cat", "dog"}, at::kCPU));
+  EXPECT_THROW(Teacher(student, {"ant", "bee"}, at::kCPU), UsageError);
 }
 
 TEST(Distillation, ATeacherOfOtherImagesOrClassesIsRefused) {

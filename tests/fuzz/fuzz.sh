@@ -17,7 +17,9 @@ case "$target" in
   boxes | coco | sequence)
     sources+=("$root"/tracking/{box_file,benchmark,coco_objects,got10k_score,lasot_score,score}.cpp) ;;
   pack) sources+=("$root"/datasets/pack.cpp) ;;
+  pickle) sources+=("$root"/vision/io/pickle.cpp) ;;
   tar) sources+=("$root"/datasets/{folder,label_list,tar,tar_source}.cpp) ;;
+  zip) sources+=("$root"/vision/io/zip_archive.cpp) ;;
   jpeg) sources+=("$root"/datasets/{inspect,jpeg}.cpp) libraries+=(-ljpeg) ;;
   labels) sources+=("$root"/datasets/label_list.cpp) ;;
 esac

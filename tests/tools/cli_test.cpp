@@ -1,6 +1,7 @@
 // The comba binary end to end: train, eval, predict, data, and what it says when something is wrong.
 #include "tests/tools/cli.h"
 
+#include <cstring>
 #include <random>
 
 #include <gtest/gtest.h>
@@ -40,6 +41,48 @@ TEST_F(Cli, TrainsEvaluatesAndPredicts) {
       run({"eval", "alone.safetensors", "--data", (kSource / "datasets/samples/mnist5k").string(),
            "--split", "test"});
   EXPECT_EQ(with_data.code, 0) << with_data.err;
+}
+
+// A file of weights as another program would write it.
+void remove_metadata(const fs::path& from, const fs::path& to) {
+  const std::string bytes = read_file(from);
+  uint64_t size = 0;
+  std::memcpy(&size, bytes.data(), sizeof size);
+  nlohmann::json header = nlohmann::json::parse(bytes.substr(8, size));
+  header.erase("__metadata__");
+  const std::string text = header.dump(), data = bytes.substr(8 + size);
+  size = text.size();
+  write_file_atomic(to,
+                    std::string(reinterpret_cast<const char*>(&size), sizeof size) + text + data);
+}
+
+TEST_F(Cli, WeightsThatSayNothingOfTheirModelAreUsedWithAConfigurationAndTrainedFrom) {
+  ASSERT_EQ(run(tiny_train("run")).code, 0);
+  remove_metadata(folder_ / "run/checkpoints/last/model.safetensors", folder_ / "bare.safetensors");
+  const Outcome unknown = run({"eval", "bare.safetensors"});
+  EXPECT_EQ(unknown.code, 1);
+  EXPECT_SAYS(unknown.err, "--config FILE");
+  const auto result = [&](std::vector<std::string> arguments) {
+    arguments.insert(arguments.end(), {"--json", "result.json", "--device", "cpu"});
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.code, 0) << outcome.err;
+    nlohmann::json json = nlohmann::json::parse(read_file(folder_ / "result.json"));
+    json.erase("weights");
+    return json;
+  };
+  EXPECT_EQ(result({"eval", "bare.safetensors", "--config", "run/config.toml"}),
+            result({"eval", "run/checkpoints/last", "--weights", "raw"}));
+
+  const Outcome begun = run(tiny_train("more", {"--set", "model.init=bare.safetensors", "--set",
+                                                "model.classes=12", "--set", "train.max_steps=2"}));
+  ASSERT_EQ(begun.code, 0) << begun.err;
+  EXPECT_SAYS(begun.err, "dropped: head.bias [10] (the model's is [12])");
+  const Outcome wider =
+      run(tiny_train("wider", {"--set", "model.init=bare.safetensors", "--set", "model.width=64"}));
+  EXPECT_EQ(wider.code, 1);
+  EXPECT_SAYS(wider.err, "bare.safetensors");
+  EXPECT_SAYS(wider.err, "model.* has to be as it was trained");
+  EXPECT_FALSE(fs::exists(folder_ / "wider"));
 }
 
 TEST_F(Cli, PredictAnswersTheGoodInputsAndNamesTheBad) {

@@ -43,7 +43,7 @@ fs::path find_weights(const fs::path& path, const std::string& weights) {
   if (!fs::exists(path)) {
     throw UsageError(
         fmt::format("loading weights: {} does not exist; give a run folder, a checkpoint folder or "
-                    "a .safetensors file",
+                    "a file (.safetensors, or .pth of torch.save)",
                     path.string()));
   }
   if (!fs::is_directory(path)) {

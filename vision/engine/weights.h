@@ -10,7 +10,7 @@
 
 namespace comba::vision {
 
-// The safetensors file of `path`: a run folder (its best checkpoint, or else its last), a checkpoint folder, or the file
+// The file of weights at `path`: of a run folder (its best checkpoint, or else its last), a checkpoint folder, or the file
 // itself. `weights`: "raw", "ema", or "auto" (the ones the best metric belongs to). Checkpoints are verified first.
 std::filesystem::path find_weights(const std::filesystem::path& path, const std::string& weights);
 
