@@ -4,6 +4,8 @@
 #include "vision/base/log.h"
 #include "vision/engine/checkpoint.h"
 
+#include <string_view>
+
 #include <ATen/core/grad_mode.h>
 
 namespace comba::vision {
@@ -37,6 +39,20 @@ fs::path file_in_run(const fs::path& run, const std::string& weights) {
                   run.string()));
 }
 
+// Vision Mamba's name in ours: layers.3.norm.weight is blocks.3.norm1.weight, norm_f.weight that of the last norm.
+std::string our_name(const std::string& name) {
+  constexpr std::string_view kLayers = "layers.", kNorm = ".norm.weight", kLast = "norm_f.";
+  if (name.starts_with(kLast)) {
+    return "norm." + name.substr(kLast.size());
+  }
+  if (!name.starts_with(kLayers)) {
+    return name;
+  }
+  const std::string ours = "blocks." + name.substr(kLayers.size());
+  return ours.ends_with(kNorm) ? ours.substr(0, ours.size() - kNorm.size()) + ".norm1.weight"
+                               : ours;
+}
+
 }  // namespace
 
 fs::path find_weights(const fs::path& path, const std::string& weights) {
@@ -61,9 +77,15 @@ fs::path find_weights(const fs::path& path, const std::string& weights) {
                   path.string()));
 }
 
-void load_weights(torch::nn::Module& model, const std::map<std::string, at::Tensor>& tensors,
+void load_weights(torch::nn::Module& model, const std::map<std::string, at::Tensor>& given,
                   const fs::path& path) {
   const at::NoGradGuard no_grad;
+  std::map<std::string, at::Tensor> tensors;
+  for (const auto& [name, tensor] : given) {
+    tensors.emplace(our_name(name), tensor);
+  }
+  COMBA_CHECK(tensors.size() == given.size(), "loading {}: two of its names mean one tensor",
+              path.string());
   size_t used = 0;
   const auto load = [&](const std::string& name, at::Tensor target) {
     const auto found = tensors.find(name);
