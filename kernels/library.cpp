@@ -65,6 +65,14 @@ TORCH_LIBRARY(comba, m) {
       "mlp_backward(Tensor grad_y, Tensor x, Tensor weight1, Tensor? bias1, Tensor weight2, "
       "Tensor? bias2) -> (Tensor grad_x, Tensor grad_weight1, Tensor grad_bias1, "
       "Tensor grad_weight2, Tensor grad_bias2)");
+  m.def(
+      "selective_scan(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D=None, "
+      "Tensor? z=None, Tensor? delta_bias=None, *, bool reverse=False) -> Tensor");
+  m.def(
+      "selective_scan_backward(Tensor grad_y, Tensor u, Tensor delta, Tensor A, Tensor B, "
+      "Tensor C, Tensor? D, Tensor? z, Tensor? delta_bias, *, bool reverse) -> (Tensor grad_u, "
+      "Tensor grad_delta, Tensor grad_A, Tensor grad_B, Tensor grad_C, Tensor grad_D, "
+      "Tensor grad_z, Tensor grad_delta_bias)");
   // Without gradients, see kernels/image/. Tables (images, steps, boxes, streams, noise, mixes) are CPU tensors.
   m.def(
       "augment_images(Tensor pixels, Tensor images, Tensor steps, *, int[2] size, "

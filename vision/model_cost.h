@@ -11,7 +11,7 @@ struct ModelCost {
   double dense = 0;  // MACs of convolutions and linear layers, patch embedding and head, one image
   double recurrence =
       0;  // MACs of what mixes tokens: the scan (3 head_dim a channel, token and direction)
-          // or both attention products
+          // or both attention products (agent: all four)
   double total() const { return dense + recurrence; }
 };
 

@@ -11,17 +11,19 @@ PreparedBackbone::PreparedBackbone(const Backbone& backbone, const at::TensorOpt
     : norm_(backbone->norm(), options) {
   for (const Block& block : backbone->blocks()) {
     const Mlp& mlp = block->mlp();
-    blocks_.push_back({{block->norm1(), options},
-                       {block->norm2(), options},
-                       block->mixer().prepare(options, prefixed),
-                       {mlp->fc1->weight, mlp->fc1->bias, options},
-                       {mlp->fc2->weight, mlp->fc2->bias, options}});
+    blocks_.push_back(
+        {{block->norm1(), options}, block->mixer().prepare(options, prefixed), std::nullopt});
+    if (!mlp.is_empty()) {
+      blocks_.back().mlp = PreparedMlp{{block->norm2(), options},
+                                       {mlp->fc1->weight, mlp->fc1->bias, options},
+                                       {mlp->fc2->weight, mlp->fc2->bias, options}};
+    }
   }
 }
 
 void PreparedBackbone::run(at::Tensor& x, int64_t prefix) const {
   for (const PreparedBlock& block : blocks_) {
-    block.mixer->add_to(x, block.norm1(x), prefix);
+    block.mixer->add_to(x, block.norm(x), prefix);
     block.add_mlp(x);
   }
 }
@@ -37,7 +39,7 @@ void PreparedBackbone::run_part(at::Tensor& x, const std::vector<MixerMemory>* b
     after->resize(blocks_.size());
   }
   for (size_t i = 0; i < blocks_.size(); ++i) {
-    blocks_[i].mixer->add_part_to(x, blocks_[i].norm1(x),
+    blocks_[i].mixer->add_part_to(x, blocks_[i].norm(x),
                                   before != nullptr ? &before->at(i) : nullptr,
                                   after != nullptr ? &after->at(i) : nullptr);
     blocks_[i].add_mlp(x);

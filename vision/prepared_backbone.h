@@ -5,6 +5,7 @@
 #include "vision/nn/prepared.h"
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace comba::vision {
@@ -23,12 +24,20 @@ class PreparedBackbone {
   at::Tensor norm(const at::Tensor& x) const { return norm_(x); }  // the last one
 
  private:
-  struct PreparedBlock {
-    PreparedNorm norm1, norm2;
-    std::unique_ptr<PreparedMixer> mixer;
+  struct PreparedMlp {
+    PreparedNorm norm;
     PreparedLinear fc1, fc2;
+  };
+  struct PreparedBlock {
+    PreparedNorm norm;
+    std::unique_ptr<PreparedMixer> mixer;
+    std::optional<PreparedMlp> mlp;
 
-    void add_mlp(at::Tensor& x) const { fc2.add_to(x, fc1.gelu(norm2(x))); }
+    void add_mlp(at::Tensor& x) const {
+      if (mlp) {
+        mlp->fc2.add_to(x, mlp->fc1.gelu(mlp->norm(x)));
+      }
+    }
   };
   std::vector<PreparedBlock> blocks_;
   PreparedNorm norm_;

@@ -84,6 +84,16 @@ std::tuple<at::Tensor, at::Tensor> mixer(ChunkedScan& scan, const MixerCall& cal
   return {y.to(call.qkv.scalar_type()), o.to(call.qkv.scalar_type())};
 }
 
+at::Tensor selective_scan(const at::Tensor&, const at::Tensor&, const at::Tensor&,
+                          const at::Tensor&, const at::Tensor&, const Optional&, const Optional&,
+                          const Optional&, bool) {
+  TORCH_CHECK(
+      false,
+      "recording comba::selective_scan: expected a model whose tokens are mixed by "
+      "products, got model.mixer = \"mamba\", whose decay of every channel and state has no "
+      "such form; it runs as safetensors only");
+}
+
 }  // namespace
 
 at::Tensor composed_causal_conv(const at::Tensor& x, const at::Tensor& rows, bool reverse) {
@@ -118,6 +128,7 @@ ComposedOperators::ComposedOperators()
             {q, k, v, log_alpha, beta, c, d.value_or(at::Tensor()), {}, scale, decayed_feedback},
             merge);
       });
+  library_.impl("selective_scan", &selective_scan);
   library_.impl("mixer", [this](const at::Tensor& qkv, const at::Tensor& taps,
                                 const at::Tensor& log_alpha, const at::Tensor& beta,
                                 const at::Tensor& c, const Optional& d, const Optional& gate,

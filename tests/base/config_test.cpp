@@ -3,6 +3,7 @@
 
 #include "tests/base/temporary_folder.h"
 #include "vision/base/error.h"
+#include "vision/base/files.h"
 
 namespace comba {
 namespace {
@@ -165,6 +166,46 @@ TEST(Config, AFileThatCannotBeReadIsAUsageErrorWithItsPath) {
   EXPECT_SAYS(message_of<UsageError>([&] { table.read_file(absent); }), absent);
   EXPECT_SAYS(message_of<UsageError>([&] { table.read_file(folder.path().string()); }),
               folder.path().string());
+}
+
+TEST(Config, AFileGoesOnFromItsBase) {
+  const TemporaryFolder folder;
+  std::filesystem::create_directories(folder.path() / "more");
+  const auto write = [&](const char* name, const std::string& text) {
+    write_file_atomic(folder.path() / name, text);
+    return (folder.path() / name).string();
+  };
+  write("base.toml", "task = \"track\"\n[train]\nlr = 0.5\nepochs = 4\n");
+  const std::string path = write("more/own.toml", "base = \"../base.toml\"\n[train]\nepochs = 5\n");
+  Options o;
+  ConfigTable table;
+  std::string task;
+  table.add("task", &task, "what for");
+  table.add("train.lr", &o.lr, "rate");
+  table.add("train.epochs", &o.epochs, "passes", {1, 1000});
+  table.read_file(path);
+  EXPECT_EQ(o.lr, 0.5);
+  EXPECT_EQ(o.epochs, 5);
+  EXPECT_EQ(config_task(read_config_file(path), path), "track");
+  EXPECT_EQ(table.dump().find("base"), std::string::npos);
+}
+
+TEST(Config, ABaseThatCannotBeTakenIsNamed) {
+  const TemporaryFolder folder;
+  const std::string path = (folder.path() / "own.toml").string();
+  const auto complaint = [&](const std::string& base, const std::string& own) {
+    write_file_atomic(folder.path() / "base.toml", base);
+    Options o;
+    ConfigTable table = table_of(o);
+    return message_of<UsageError>([&] { table.read_text(own, path); });
+  };
+  const std::string own = "base = \"base.toml\"\n";
+  EXPECT_SAYS(complaint("[train]\nepochs = 0\n", own), "base.toml:2");
+  EXPECT_SAYS(complaint("base = \"other.toml\"", own), "has a base itself");
+  EXPECT_SAYS(complaint("[train", own), "base.toml:1");
+  EXPECT_SAYS(complaint("", "base = \"absent.toml\""), "absent.toml");
+  EXPECT_SAYS(complaint("", "\nbase = 3"), "own.toml:2: base");
+  EXPECT_SAYS(complaint("", "base = \"\""), "own.toml:1: base");
 }
 
 TEST(NearestName, CountsInsertionsDeletionsAndReplacements) {

@@ -164,7 +164,7 @@ TEST(WeightDecay, SparesVectorsBiasesEmbeddingsAndTheRecurrence) {
   EXPECT_FALSE(takes_weight_decay("pos_embed", token));
   EXPECT_FALSE(takes_weight_decay("cls_token", token));
   for (const char* name :
-       {"A_log", "dt_bias", "D", "decay", "A_log_b", "dt_bias_b", "D_b", "decay_b"}) {
+       {"A_log", "dt_bias", "D", "decay", "A_log_b", "A_b_log", "dt_bias_b", "D_b", "decay_b"}) {
     EXPECT_FALSE(takes_weight_decay(std::string("blocks.0.mixer.") + name, matrix)) << name;
   }
 }

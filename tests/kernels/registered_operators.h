@@ -11,13 +11,27 @@ namespace comba::kernels::test {
 // "comba::scan lacks Meta; ..." or "" when all is there.
 inline std::string missing_registrations() {
   std::string missing;
-  for (const char* name :
-       {"comba::scan", "comba::bidirectional_scan", "comba::scan_backward",
-        "comba::bidirectional_scan_backward", "comba::mixer", "comba::mixer_backward",
-        "comba::gates", "comba::gates_backward", "comba::add_norm", "comba::add_norm_backward",
-        "comba::bias_gelu", "comba::bias_gelu_backward", "comba::column_sums", "comba::mlp",
-        "comba::mlp_backward", "comba::patch_rows", "comba::join_columns", "comba::augment_images",
-        "comba::normalise_images"}) {
+  for (const char* name : {"comba::scan",
+                           "comba::bidirectional_scan",
+                           "comba::scan_backward",
+                           "comba::bidirectional_scan_backward",
+                           "comba::mixer",
+                           "comba::mixer_backward",
+                           "comba::gates",
+                           "comba::gates_backward",
+                           "comba::add_norm",
+                           "comba::add_norm_backward",
+                           "comba::bias_gelu",
+                           "comba::bias_gelu_backward",
+                           "comba::column_sums",
+                           "comba::mlp",
+                           "comba::mlp_backward",
+                           "comba::patch_rows",
+                           "comba::join_columns",
+                           "comba::selective_scan",
+                           "comba::selective_scan_backward",
+                           "comba::augment_images",
+                           "comba::normalise_images"}) {
     const bool differentiable = !std::string_view(name).ends_with("_images");
     const auto op = c10::Dispatcher::singleton().findSchema({name, ""});
     if (!op) {

@@ -83,6 +83,22 @@ def block_inputs(device, dtype, batch=2, length=3, width=8):
     return x, branch, weight, bias, torch.tensor([0.0, 1.25], dtype=wide, device=device)[:batch]
 
 
+def selective_scan_inputs(device, dtype, batch=2, length=9, channels=5, states=16):
+    """u, delta, A, B, C, D, z, delta_bias; all require gradients."""
+    generator = torch.Generator().manual_seed(6)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+
+    def normal(*shape, of=wide):
+        return torch.randn(*shape, generator=generator).to(of)
+
+    rows = (batch, length)
+    tensors = [normal(*rows, channels, of=dtype), normal(*rows, channels, of=dtype),
+               -normal(channels, states).exp(), normal(*rows, states, of=dtype),
+               normal(*rows, states, of=dtype), normal(channels), normal(*rows, channels, of=dtype),
+               normal(channels)]
+    return [x.to(device).requires_grad_() for x in tensors]
+
+
 def calls(device, dtype):
     """Every operator as (name, operator, positional arguments, keyword arguments)."""
     ops = torch.ops.comba
@@ -109,6 +125,10 @@ def calls(device, dtype):
     rows, *weights = mlp_inputs(device, dtype)
     yield "mlp", ops.mlp.default, [rows, *weights], {}
     yield "mlp without biases", ops.mlp.default, [rows, weights[0], None, weights[2], None], {}
+    selective = selective_scan_inputs(device, dtype)
+    yield "selective_scan", ops.selective_scan.default, selective, {}
+    yield ("selective_scan reverse without D, z and bias", ops.selective_scan.default, selective[:5],
+           dict(reverse=True))
 
 
 def image_calls(device):
@@ -151,6 +171,11 @@ def backward_calls(device, dtype):
     y, o = ops.mixer(*mixer, scale=0.25)
     yield ("mixer_backward", ops.mixer_backward.default, [torch.ones_like(y), o, *mixer],
            dict(scale=0.25, decayed_feedback=False, normalize=True, merge="mean", norm_eps=1e-6))
+    selective = [x.detach() for x in selective_scan_inputs(device, dtype)]
+    yield ("selective_scan_backward", ops.selective_scan_backward.default,
+           [torch.ones_like(selective[0]), *selective], dict(reverse=False))
+    yield ("selective_scan_backward without D, z and bias", ops.selective_scan_backward.default,
+           [torch.ones_like(selective[0]), *selective[:5], None, None, None], dict(reverse=True))
     raw = [x.detach() for x in gate_inputs(device, dtype)]
     grads = [torch.ones_like(x) for x in ops.gates(*raw)]
     yield "gates_backward", ops.gates_backward.default, [*grads, *raw], dict(feedback=1.0)

@@ -6,6 +6,7 @@
 #include "vision/base/error.h"
 #include "vision/layer_decay.h"
 #include "vision/model_cost.h"
+#include "vision/nn/mixer.h"
 
 #include <cmath>
 
@@ -28,12 +29,17 @@ int64_t parameters(const std::string& config_file) {
   return count;
 }
 
-// DeiT: timm 1.0.31. Comba: the layout worked out from the paper's table.
+// DeiT: timm 1.0.31. Comba: the layout worked out from the paper's table. Agent-DeiT and Vim: the sums of their published
+// layers.
 TEST(Backbone, HasExactlyThePublishedNumberOfParameters) {
   EXPECT_EQ(parameters("comba_t.toml"), 5'848'456);
   EXPECT_EQ(parameters("comba_s.toml"), 22'588'456);
   EXPECT_EQ(parameters("deit_t.toml"), 5'717'416);
   EXPECT_EQ(parameters("deit_s.toml"), 22'050'664);
+  EXPECT_EQ(parameters("agent_t.toml"), 6'015'640);
+  EXPECT_EQ(parameters("agent_s.toml"), 22'647'112);
+  EXPECT_EQ(parameters("vim_t.toml"), 7'148'008);
+  EXPECT_EQ(parameters("vim_s.toml"), 25'796'584);
 }
 
 ModelCost cost(const std::string& config_file) {
@@ -49,6 +55,16 @@ TEST(ModelCost, AgreesWithCountersForDeit) {
   EXPECT_NEAR(cost("deit_t.toml").total(), 1.254e9, 1e6);
   EXPECT_NEAR(cost("deit_s.toml").dense, 4.241e9, 1e6);
   EXPECT_NEAR(cost("deit_s.toml").total(), 4.599e9, 1e6);
+}
+
+// The authors of Agent Attention count 1.2 and 4.4 G, of Vim 1.5 and 5.1 G.
+TEST(ModelCost, OfAgentAttentionAndVimIsNearTheirAuthorsCount) {
+  EXPECT_NEAR(cost("agent_t.toml").total(), 1.17e9, 5e6);
+  EXPECT_NEAR(cost("agent_s.toml").total(), 4.43e9, 5e6);
+  EXPECT_NEAR(cost("vim_t.toml").dense, 1.29e9, 5e6);
+  EXPECT_NEAR(cost("vim_s.toml").dense, 4.85e9, 5e6);
+  EXPECT_NEAR(cost("vim_t.toml").total(), 1.55e9, 1e7);
+  EXPECT_NEAR(cost("vim_s.toml").total(), 5.37e9, 1e7);
 }
 
 // Comba-T by hand: patches 196, d 192, 3 heads of 64, gate rank 24, conv 4 taps, 12 blocks.
@@ -71,7 +87,7 @@ BackboneConfig small() {
 
 TEST(Backbone, EveryLayoutGivesFiniteFeaturesAndAGradientForEveryParameter) {
   at::manual_seed(21);
-  for (const char* mixer : {"comba", "gated_delta", "softmax"}) {
+  for (const std::string& mixer : mixer_names()) {
     for (const char* norm : {"rms", "layer"}) {
       for (const char* pool : {"mean", "cls"}) {
         for (const char* position : {"none", "learned"}) {
@@ -103,6 +119,63 @@ TEST(Backbone, HybridsTakeTheirMixersBlockByBlock) {
   const Backbone model(config);
   EXPECT_TRUE(model->named_parameters().contains("blocks.0.attn.qkv.weight"));
   EXPECT_TRUE(model->named_parameters().contains("blocks.1.mixer.q_proj.weight"));
+}
+
+TEST(Backbone, AShortListOfMixersRepeats) {
+  BackboneConfig config = small();
+  config.depth = 5;
+  config.mixers = {"comba", "softmax"};
+  const Backbone model(config);
+  for (const int block : {0, 1, 2, 3, 4}) {
+    const std::string name = "blocks." + std::to_string(block) + ".attn.qkv.weight";
+    EXPECT_EQ(model->named_parameters().contains(name), block % 2 == 1) << name;
+  }
+}
+
+TEST(Backbone, BlocksMayHaveNoMlp) {
+  at::manual_seed(24);
+  BackboneConfig config = small();
+  config.mlp_ratio = 0;
+  config.drop_path = 0.5;
+  Backbone model(config);
+  for (const auto& item : model->named_parameters()) {
+    EXPECT_EQ(item.key().find("mlp"), std::string::npos) << item.key();
+    EXPECT_EQ(item.key().find("norm2"), std::string::npos) << item.key();
+  }
+  model->eval();
+  const at::Tensor images = at::randn({2, 3, 16, 16});
+  at::Tensor x = PatchEmbed(model->patch_embed())->forward(images);
+  for (const Block& block : model->blocks()) {
+    x = x + block->mixer().forward(Norm(block->norm1())->forward(x));
+  }
+  EXPECT_TRUE(
+      at::allclose(model->forward_tokens(images), Norm(model->norm())->forward(x), 1e-5, 1e-6));
+}
+
+// With a mixer that treats both directions alike, the middle token of 17 is what is read.
+TEST(Backbone, AMiddleClassTokenStandsAmidThePatches) {
+  at::manual_seed(25);
+  BackboneConfig config = small();
+  config.pool = "middle_cls";
+  config.position = "learned";
+  config.depth = 1;
+  Backbone model(config);
+  model->eval();
+  const at::Tensor images = at::randn({1, 3, 16, 16});
+  const auto parameters = model->named_parameters();
+  at::Tensor patches = PatchEmbed(model->patch_embed())->forward(images);
+  const at::Tensor x =
+      at::cat({patches.narrow(1, 0, 8), parameters["cls_token"], patches.narrow(1, 8, 8)}, 1) +
+      parameters["pos_embed"];
+  TokenStream stream{x, {}, {}};
+  Block(model->blocks()[0])->forward(stream);
+  const at::Tensor y = Norm(model->norm())->take(stream);
+  EXPECT_TRUE(at::allclose(model(images), y.select(1, 8), 1e-5, 1e-6));
+  EXPECT_TRUE(at::allclose(model->forward_tokens(images),
+                           at::cat({y.narrow(1, 0, 8), y.narrow(1, 9, 8)}, 1), 1e-5, 1e-6));
+  EXPECT_TRUE(at::equal(model->positions(4), at::cat({parameters["pos_embed"].narrow(1, 0, 8),
+                                                      parameters["pos_embed"].narrow(1, 9, 8)},
+                                                     1)));
 }
 
 TEST(Backbone, MeanPooledFeaturesAreTheMeanOfTheTokens) {
@@ -147,7 +220,21 @@ TEST(BackboneConfigTest, ContradictionsNameBothKeys) {
   EXPECT_NE(message([](auto& c) { c.patch_size = 5; }).find("model.image_size = 16"),
             std::string::npos);
   EXPECT_NE(message([](auto& c) { c.head_dim = 6; }).find("model.width = 16"), std::string::npos);
-  EXPECT_NE(message([](auto& c) { c.mixers = {"comba"}; }).find("model.depth = 2"),
+  EXPECT_NE(
+      message([](auto& c) { c.mixers = {"comba", "comba", "comba"}; }).find("model.depth = 2"),
+      std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.inner_width = 20; }).find("model.head_dim = 8"),
+            std::string::npos);
+  EXPECT_NE(message([](auto& c) {
+              c.merge = "concat";
+              c.directions = "forward";
+            }).find("model.directions"),
+            std::string::npos);
+  EXPECT_NE(message([](auto& c) { c.agents = 50; }).find("square"), std::string::npos);
+  EXPECT_NE(message([](auto& c) {
+              c.mixer = "agent";
+              c.pool = "middle_cls";
+            }).find("model.mixer"),
             std::string::npos);
   EXPECT_NE(message([](auto& c) { c.gate_rank = 17; }).find("model.width"), std::string::npos);
   EXPECT_NE(message([](auto& c) { c.in_channels = 2; }).find("model.in_channels"),

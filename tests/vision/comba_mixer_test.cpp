@@ -85,13 +85,18 @@ void PrintTo(const Case& c, std::ostream* out) { *out << c.name; }
 Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, const Matrix& x,
                     const Case& c) {
   const size_t dim = static_cast<size_t>(c.config.head_dim),
-               heads = static_cast<size_t>(c.config.heads());
+               heads = static_cast<size_t>(c.config.scan_width()) / dim;
   Matrix q = convolve(project(x, mixer.q_proj->weight), direction.q_conv);
   Matrix k = convolve(project(x, mixer.k_proj->weight), direction.k_conv);
   const Matrix v = convolve(project(x, mixer.v_proj->weight), direction.v_conv);
-  const Matrix a = project(x, direction.a_proj->weight), b = project(x, direction.b_proj->weight);
-  const Vector A_log = vector_of(direction.A_log), dt_bias = vector_of(direction.dt_bias);
-  Matrix out(x.size(), Vector(x[0].size(), 0.0));
+  const std::string form = c.form;
+  const bool learns_alpha = form != "delta" && form != "retention",
+             learns_beta = form != "retention" && form != "gla";
+  const auto gate = [&](bool learned, const torch::nn::Linear& linear) {
+    return learned ? project(x, linear->weight) : Matrix();
+  };
+  const Matrix a = gate(learns_alpha, direction.a_proj), b = gate(learns_beta, direction.b_proj);
+  Matrix out(x.size(), Vector(q[0].size(), 0.0));
   for (size_t h = 0; h < heads; ++h) {
     Matrix state(dim, Vector(dim, 0.0));  // [value][key]
     for (size_t t = 0; t < x.size(); ++t) {
@@ -99,16 +104,22 @@ Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, con
         normalise(q[t], h * dim, dim);
         normalise(k[t], h * dim, dim);
       }
-      const double alpha =
-          std::exp(-std::exp(A_log[h]) * std::log1p(std::exp(a[t][h] + dt_bias[h])));
-      const double beta = sigmoid(b[t][h]);
+      double alpha = form == "retention" ? 1.0 - std::pow(2.0, -5.0 - static_cast<double>(h)) : 1.0;
+      if (learns_alpha) {
+        const double rate = std::exp(vector_of(direction.A_log)[h]);
+        alpha = std::exp(-rate * std::log1p(std::exp(a[t][h] + vector_of(direction.dt_bias)[h])));
+      }
+      const double beta = learns_beta ? sigmoid(b[t][h]) : 1.0;
       const double share = direction.decay.defined() ? sigmoid(vector_of(direction.decay)[h]) : 1.0;
       const double correction = direction.D.defined() ? vector_of(direction.D)[h] : 0.0;
-      const bool splr = std::string(c.form) == "splr";
+      const bool splr = form == "splr";
       // Feedback on the undecayed state (splr) or on the decayed one, there with strength 2 b beta (iplr) or beta.
-      double strength = share * beta;
+      double strength = form == "retention" || form == "gla" ? 0.0 : share * beta;
       if (!splr) {
-        strength *= alpha * (std::string(c.form) == "iplr" ? 2.0 : 1.0);
+        strength *= alpha * (form == "iplr" ? 2.0 : 1.0);
+      }
+      if (c.config.feedback > 0) {
+        strength *= c.config.feedback / (form == "iplr" ? 2.0 : 1.0);
       }
       for (size_t i = 0; i < dim; ++i) {
         double read = 0;
@@ -128,10 +139,39 @@ Matrix scan_by_hand(const CombaMixer& mixer, const ScanDirection& direction, con
   return out;
 }
 
+// RMS norm of each head, times the sigmoid of the gate unless that is empty.
+Matrix normed_and_gated(Matrix o, const Matrix& gate, const Vector& weight, size_t dim,
+                        double eps) {
+  for (size_t t = 0; t < o.size(); ++t) {
+    for (size_t h = 0; h < o[t].size() / dim; ++h) {
+      double square = 0;
+      for (size_t i = 0; i < dim; ++i) {
+        square += o[t][h * dim + i] * o[t][h * dim + i];
+      }
+      for (size_t i = 0; i < dim; ++i) {
+        o[t][h * dim + i] *= weight[i] / std::sqrt(square / static_cast<double>(dim) + eps);
+      }
+    }
+    for (size_t i = 0; i < o[t].size() && !gate.empty(); ++i) {
+      o[t][i] *= sigmoid(gate[t][i]);
+    }
+  }
+  return o;
+}
+
 // The second direction reads the prefix from its end, then the rest from its end.
 Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c, size_t prefix = 0) {
   const auto second = [&](size_t s) {
     return s < prefix ? prefix - 1 - s : x.size() - 1 - s + prefix;
+  };
+  const size_t dim = static_cast<size_t>(c.config.head_dim);
+  Matrix gate = x;
+  for (const auto& linear : mixer.g_proj) {
+    gate = project(gate, linear->weight);
+  }
+  const auto finish = [&](const Matrix& rows) {
+    return normed_and_gated(rows, mixer.g_proj.empty() ? Matrix() : gate,
+                            vector_of(mixer.o_norm->weight), dim, c.config.norm_eps);
   };
   Matrix o = scan_by_hand(mixer, mixer.directions[0], x, c);
   if (mixer.directions.size() == 2) {
@@ -140,6 +180,18 @@ Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c, si
       turned.push_back(x[second(s)]);
     }
     const Matrix back = scan_by_hand(mixer, mixer.directions[1], turned, c);
+    if (c.config.merge == "concat") {
+      Matrix behind(o.size());
+      for (size_t s = 0; s < o.size(); ++s) {
+        behind[second(s)] = back[s];
+      }
+      o = finish(o);
+      behind = finish(behind);
+      for (size_t t = 0; t < o.size(); ++t) {
+        o[t].insert(o[t].end(), behind[t].begin(), behind[t].end());
+      }
+      return project(o, mixer.o_proj->weight);
+    }
     for (size_t s = 0; s < o.size(); ++s) {
       Vector& row = o[second(s)];
       for (size_t i = 0; i < row.size(); ++i) {
@@ -147,28 +199,7 @@ Matrix mixer_by_hand(const CombaMixer& mixer, const Matrix& x, const Case& c, si
       }
     }
   }
-  const size_t dim = static_cast<size_t>(c.config.head_dim);
-  const Vector weight = vector_of(mixer.o_norm->weight);
-  Matrix gate = x;
-  for (const auto& linear : mixer.g_proj) {
-    gate = project(gate, linear->weight);
-  }
-  for (size_t t = 0; t < o.size(); ++t) {
-    for (size_t h = 0; h < o[t].size() / dim; ++h) {
-      double square = 0;
-      for (size_t i = 0; i < dim; ++i) {
-        square += o[t][h * dim + i] * o[t][h * dim + i];
-      }
-      for (size_t i = 0; i < dim; ++i) {
-        o[t][h * dim + i] *=
-            weight[i] / std::sqrt(square / static_cast<double>(dim) + c.config.norm_eps);
-      }
-    }
-    for (size_t i = 0; i < o[t].size() && !mixer.g_proj.empty(); ++i) {
-      o[t][i] *= sigmoid(gate[t][i]);
-    }
-  }
-  return project(o, mixer.o_proj->weight);
+  return project(finish(o), mixer.o_proj->weight);
 }
 
 Case make_case(const char* name, const char* form,
@@ -215,24 +246,44 @@ TEST_P(CombaMixerOracle, AgreesWithTheDefinitionTokenByToken) {
 
 INSTANTIATE_TEST_SUITE_P(
     Layouts, CombaMixerOracle,
-    testing::Values(make_case("splr", "splr"), make_case("iplr", "iplr"),
-                    make_case("gated_delta", "gated_delta"),
-                    make_case("forward", "splr", [](auto& c) { c.directions = "forward"; }),
-                    make_case("sum", "iplr", [](auto& c) { c.merge = "sum"; }),
-                    make_case("shared_conv", "splr", [](auto& c) { c.conv = "shared"; }),
-                    make_case("no_conv", "splr", [](auto& c) { c.conv = "none"; }),
-                    make_case("two_taps", "splr", [](auto& c) { c.conv_size = 2; }),
-                    make_case("no_gate", "splr", [](auto& c) { c.gate_rank = 0; }),
-                    make_case("full_gate", "splr", [](auto& c) { c.gate_rank = 16; }),
-                    make_case("no_correction", "splr",
-                              [](auto& c) { c.output_correction = false; }),
-                    make_case("no_scale", "iplr", [](auto& c) { c.feedback_scale = false; }),
-                    make_case("no_qk_norm", "gated_delta", [](auto& c) { c.qk_norm = false; }),
-                    make_case("forward_no_conv", "splr",
-                              [](auto& c) {
-                                c.directions = "forward";
-                                c.conv = "none";
-                              })),
+    testing::Values(
+        make_case("splr", "splr"), make_case("iplr", "iplr"),
+        make_case("gated_delta", "gated_delta"), make_case("delta", "delta"),
+        make_case("retention", "retention"), make_case("gla", "gla"),
+        make_case("retention_forward", "retention", [](auto& c) { c.directions = "forward"; }),
+        make_case("gla_no_conv", "gla", [](auto& c) { c.conv = "none"; }),
+        make_case("concat", "splr", [](auto& c) { c.merge = "concat"; }),
+        make_case("concat_no_gate", "iplr",
+                  [](auto& c) {
+                    c.merge = "concat";
+                    c.gate_rank = 0;
+                  }),
+        make_case("inner_width", "splr", [](auto& c) { c.inner_width = 24; }),
+        make_case("inner_width_full_gate", "splr",
+                  [](auto& c) {
+                    c.inner_width = 32;
+                    c.gate_rank = 16;
+                  }),
+        make_case("feedback_of_one", "iplr",
+                  [](auto& c) {
+                    c.feedback = 1.0;
+                    c.feedback_scale = false;
+                  }),
+        make_case("forward", "splr", [](auto& c) { c.directions = "forward"; }),
+        make_case("sum", "iplr", [](auto& c) { c.merge = "sum"; }),
+        make_case("shared_conv", "splr", [](auto& c) { c.conv = "shared"; }),
+        make_case("no_conv", "splr", [](auto& c) { c.conv = "none"; }),
+        make_case("two_taps", "splr", [](auto& c) { c.conv_size = 2; }),
+        make_case("no_gate", "splr", [](auto& c) { c.gate_rank = 0; }),
+        make_case("full_gate", "splr", [](auto& c) { c.gate_rank = 16; }),
+        make_case("no_correction", "splr", [](auto& c) { c.output_correction = false; }),
+        make_case("no_scale", "iplr", [](auto& c) { c.feedback_scale = false; }),
+        make_case("no_qk_norm", "gated_delta", [](auto& c) { c.qk_norm = false; }),
+        make_case("forward_no_conv", "splr",
+                  [](auto& c) {
+                    c.directions = "forward";
+                    c.conv = "none";
+                  })),
     [](const auto& test) { return std::string(test.param.name); });
 
 TEST(CombaMixerInit, TheDecayStartsNearOne) {
@@ -246,6 +297,22 @@ TEST(CombaMixerInit, TheDecayStartsNearOne) {
     EXPECT_GT(alpha.mean().item<double>(), 0.7);
     EXPECT_LT(alpha.max().item<double>(), 1.0);
     EXPECT_NEAR(direction.D.mean().item<double>(), 0.02, 1e-6);
+  }
+}
+
+TEST(CombaMixerNames, WhatARecurrenceDoesNotLearnHasNoParameters) {
+  BackboneConfig config;
+  config.width = 16;
+  config.head_dim = 8;
+  const auto has = [&](const char* form, const char* name) {
+    return CombaMixer(config, form).named_parameters().contains(name);
+  };
+  for (const char* form : {"delta", "retention", "gla"}) {
+    for (const char* name : {"D", "decay"}) {
+      EXPECT_FALSE(has(form, name)) << form << " " << name;
+    }
+    EXPECT_EQ(has(form, "A_log"), std::string(form) == "gla") << form;
+    EXPECT_EQ(has(form, "b_proj_b.weight"), std::string(form) == "delta") << form;
   }
 }
 

@@ -22,6 +22,31 @@ inline std::vector<ExportCase> export_cases() {
       {"comba", [](C&) {}},
       {"iplr", [](C& c) { c.form = "iplr"; }},
       {"gated_delta", [](C& c) { c.mixer = "gated_delta"; }},
+      {"delta", [](C& c) { c.mixer = "delta"; }},
+      {"retention", [](C& c) { c.mixer = "retention"; }},
+      {"gla", [](C& c) { c.mixer = "gla"; }},
+      {"concat", [](C& c) { c.merge = "concat"; }},
+      {"inner_width", [](C& c) { c.inner_width = 48; }},
+      {"no_mlp", [](C& c) { c.mlp_ratio = 0; }},
+      {"middle_class_token",
+       [](C& c) {
+         c.pool = "middle_cls";
+         c.position = "learned";
+       }},
+      {"agent",
+       [](C& c) {
+         c.mixer = "agent";
+         c.agents = 9;
+         c.norm = "layer";
+         c.pool = "cls";
+         c.position = "learned";
+         c.qkv_bias = c.mlp_bias = true;
+       }},
+      {"agent_mean",
+       [](C& c) {
+         c.mixer = "agent";
+         c.agents = 4;
+       }},
       {"one_direction", [](C& c) { c.directions = "forward"; }},
       {"sum", [](C& c) { c.merge = "sum"; }},
       {"unfused", [](C& c) { c.fused_mixer = false; }},

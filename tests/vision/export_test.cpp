@@ -96,6 +96,33 @@ TEST(Onnx, NamesAnOperatorWithoutARule) {
   }
 }
 
+TEST(Recording, SaysThatMambaHasNoGraph) {
+  const classify::Classifier model =
+      test::make_export_model({"mamba", [](BackboneConfig& c) { c.mixer = "mamba"; }});
+  try {
+    record(classify::classifier_graph(model));
+    FAIL() << "was recorded";
+  } catch (const std::exception& error) {
+    EXPECT_NE(std::string(error.what()).find("model.mixer = \"mamba\""), std::string::npos)
+        << error.what();
+  }
+}
+
+TEST(Onnx, SaysWhichPoolingItDoesNotHave) {
+  const classify::Classifier model = test::make_export_model({"agent", [](BackboneConfig& c) {
+                                                                c.mixer = "agent";
+                                                                c.agents =
+                                                                    49;  // of 12 x 12 patches
+                                                              }});
+  const GraphModel graph = classify::classifier_graph(model);
+  try {
+    onnx::Converter(graph, record(graph)).convert();
+    FAIL() << "was converted";
+  } catch (const Error& error) {
+    EXPECT_NE(std::string(error.what()).find("model.agents"), std::string::npos) << error.what();
+  }
+}
+
 TEST(Onnx, WeightsMayStandInAFileOfTheirOwn) {
   const testing_tools::TemporaryFolder folder;
   const classify::Classifier model = test::make_export_model({"comba", [](BackboneConfig&) {}});
@@ -124,6 +151,25 @@ TEST(GraphModels, AnotherImageSizeResizesLearnedPositionsAndNothingElse) {
   EXPECT_TRUE(at::equal(larger->named_parameters()["pos_embed"].select(1, 0),
                         model->named_parameters()["pos_embed"].select(1, 0)));
   EXPECT_EQ(classify::Classifier(larger)->forward(at::randn({1, 3, 64, 64})).size(1), 7);
+}
+
+TEST(GraphModels, AnotherImageSizeKeepsAMiddleClassTokenAndResizesAgentBiases) {
+  const at::NoGradGuard no_grad;
+  const classify::Classifier model = test::make_export_model({"", [](BackboneConfig& c) {
+                                                                c.pool = "middle_cls";
+                                                                c.position = "learned";
+                                                              }});
+  const classify::Classifier larger = classify::resized(model, 64);
+  EXPECT_TRUE(at::equal(larger->named_parameters()["pos_embed"].select(1, 128),
+                        model->named_parameters()["pos_embed"].select(1, 72)));
+  const classify::Classifier agent = test::make_export_model({"", [](BackboneConfig& c) {
+                                                                c.mixer = "agent";
+                                                                c.agents = 4;
+                                                              }});
+  classify::Classifier resized = classify::resized(agent, 64);
+  EXPECT_EQ(resized->named_parameters()["blocks.0.attn.wa_bias"].sizes(),
+            (std::vector<int64_t>{1, 2, 1, 16, 4}));
+  EXPECT_EQ(resized(at::randn({1, 3, 64, 64})).size(1), 7);
 }
 
 TEST(GraphModels, RoundingLeavesTheRecurrencesOwnParametersAlone) {

@@ -272,13 +272,6 @@ TEST(ImportWeights, FlaCombaLayersBeginBothDirectionsOfOurs) {
   EXPECT_SAYS(refusal(comba_config(), 5, theirs, WeightsUse::inference), "fla's Comba layers");
 }
 
-TEST(ImportWeights, VisionMambaIsRefusedByName) {
-  const Tensors vim = {{"layers.0.mixer.x_proj.weight", at::ones({44, 384})},
-                       {"patch_embed.proj.weight", at::ones({16, 3, 4, 4})}};
-  EXPECT_SAYS(refusal(comba_config(), 5, vim, WeightsUse::training),
-              "weights of a Mamba model (layers.0.mixer.x_proj.weight)");
-}
-
 TEST(ImportWeights, TrainingBeginsWithTheWeightsThatTheConfigurationNames) {
   const TemporaryFolder folder;
   const Tensors tensors = weights_of("deit");

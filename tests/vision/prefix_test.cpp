@@ -20,7 +20,8 @@ BackboneConfig tiny(const std::string& mixer) {
   return config;
 }
 
-const std::vector<std::string> kMixers = {"comba", "gated_delta", "softmax"};
+const std::vector<std::string> kMixers = {"comba", "gated_delta", "delta", "retention",
+                                          "gla",   "softmax",     "mamba"};
 
 TEST(Prefix, ItsTokensAreTheSameBitsWhateverFollows) {
   for (const std::string& mixer : kMixers) {

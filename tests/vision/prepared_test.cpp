@@ -117,6 +117,13 @@ INSTANTIATE_TEST_SUITE_P(
     Layouts, PreparedForms,
     testing::Values(make_case("splr"), make_case("iplr", [](auto& c) { c.form = "iplr"; }),
                     make_case("gated_delta", [](auto& c) { c.mixer = "gated_delta"; }),
+                    make_case("delta", [](auto& c) { c.mixer = "delta"; }),
+                    make_case("retention", [](auto& c) { c.mixer = "retention"; }),
+                    make_case("gla", [](auto& c) { c.mixer = "gla"; }),
+                    make_case("mamba", [](auto& c) { c.mixer = "mamba"; }),
+                    make_case("concat", [](auto& c) { c.merge = "concat"; }),
+                    make_case("inner_width", [](auto& c) { c.inner_width = 96; }),
+                    make_case("no_mlp", [](auto& c) { c.mlp_ratio = 0; }),
                     make_case("softmax",
                               [](auto& c) {
                                 c.mixer = "softmax";

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cmath>
 #include <numeric>
+#include <optional>
 #include <sstream>
 
 #include <fmt/ranges.h>
@@ -195,6 +196,32 @@ toml::table parse(std::string_view text, const std::string& origin) {
   }
 }
 
+constexpr const char* kBase = "base";
+
+// The file that `table`, read from `origin`, goes on from; nothing where it stands alone.
+std::optional<std::string> base_of(const toml::table& table, const std::string& origin) {
+  const toml::node* node = table.get(kBase);
+  if (node == nullptr) {
+    return std::nullopt;
+  }
+  const auto name = node->value<std::string>();
+  if (!name || name->empty()) {
+    throw UsageError(fmt::format("{}:{}: base: expected the path of a configuration file", origin,
+                                 node->source().begin.line));
+  }
+  return (std::filesystem::path(origin).parent_path() / *name).lexically_normal().string();
+}
+
+// The table of a base.
+toml::table parse_base(const std::string& path, const std::string& origin) {
+  toml::table table = parse(read_config_file(path), path);
+  if (table.contains(kBase)) {
+    throw UsageError(
+        fmt::format("{}: base: {} has a base itself; name that one here", origin, path));
+  }
+  return table;
+}
+
 }  // namespace
 
 std::string read_config_file(const std::filesystem::path& path) {
@@ -206,7 +233,10 @@ std::string read_config_file(const std::filesystem::path& path) {
 }
 
 std::string config_task(std::string_view text, const std::string& origin) {
-  return parse(text, origin)["task"].value_or(std::string("classify"));
+  const toml::table table = parse(text, origin);
+  const std::optional<std::string> base =
+      table.contains("task") ? std::nullopt : base_of(table, origin);
+  return (base ? parse_base(*base, origin) : table)["task"].value_or(std::string("classify"));
 }
 
 std::string nearest_name(std::string_view word, const std::vector<std::string>& candidates) {
@@ -305,11 +335,18 @@ void ConfigTable::read_file(const std::string& path) {
 }
 
 void ConfigTable::read_text(std::string_view text, const std::string& origin) {
-  const Origin from{origin, true};
-  const toml::table table = parse(text, origin);
-  for_each_leaf(table, "", [&](const std::string& path, const toml::node& node) {
-    Assigner::assign(*this, path, node, from.at(node));
-  });
+  toml::table table = parse(text, origin);
+  const auto assign = [&](const toml::table& values, const std::string& file) {
+    const Origin from{file, true};
+    for_each_leaf(values, "", [&](const std::string& path, const toml::node& node) {
+      Assigner::assign(*this, path, node, from.at(node));
+    });
+  };
+  if (const auto base = base_of(table, origin)) {
+    assign(parse_base(*base, origin), *base);
+    table.erase(kBase);
+  }
+  assign(table, origin);
 }
 
 void ConfigTable::set(std::string_view assignment) {

@@ -31,8 +31,8 @@ class ConfigTable {
   void add_choice(std::string path, Target target, std::vector<std::string> choices,
                   std::string help);
 
-  // Reads a TOML file. Throws UsageError naming file:line, the key, what was expected, what was found,
-  // and for an unknown key the nearest declared name.
+  // Reads a TOML file, after the one its key `base` names from its folder (a base has none). Throws UsageError naming
+  // file:line, the key, what was expected, what was found, and for an unknown key the nearest declared name.
   void read_file(const std::string& path);
   // The same for TOML text; `origin` stands for the file name in messages.
   void read_text(std::string_view text, const std::string& origin);
@@ -65,7 +65,7 @@ class ConfigTable {
 
 // The text of a configuration file; UsageError if it cannot be read.
 std::string read_config_file(const std::filesystem::path& path);
-// What the configuration is for: its key `task`, or "classify". UsageError if the text is not TOML.
+// What the configuration is for: its key `task`, or its base's, or "classify". UsageError if the text is not TOML.
 std::string config_task(std::string_view text, const std::string& origin);
 
 // The nearest of `candidates` by edit distance, or "" if nothing is near.

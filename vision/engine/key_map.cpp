@@ -19,15 +19,6 @@ std::string name_ending_in(const Tensors& tensors, std::string_view end) {
   return found == tensors.end() ? "" : found->first;
 }
 
-void refuse_vision_mamba(const Tensors& tensors, const fs::path& path) {
-  const std::string name = name_ending_in(tensors, ".mixer.x_proj.weight");
-  COMBA_CHECK(
-      name.empty(),
-      "loading {}: these are weights of a Mamba model ({}), whose mixer is none of model.mixer; "
-      "expected those of a Comba, DeiT or ViT model",
-      path.string(), name);
-}
-
 void refuse_distilled(const Tensors& tensors, WeightsUse use, const fs::path& path) {
   COMBA_CHECK(
       use == WeightsUse::training || !tensors.contains("dist_token"),
@@ -83,16 +74,11 @@ std::vector<std::string> fold_layer_scales(Tensors& tensors, const fs::path& pat
 struct Rename {
   std::string_view theirs, ours;
 };
-constexpr Rename kFlaLayer[] = {
-    {"attn.", "mixer."}, {"attn_norm.", "norm1."}, {"mlp_norm.", "norm2."}};
+using Renames = std::vector<Rename>;
 
-// The name here of one of fla's; its own where there is none.
-std::string name_of_fla(std::string_view name) {
-  if (name.starts_with("model.")) {
-    name.remove_prefix(6);
-  }
-  const bool layers = name.starts_with("layers.");
-  if (!layers && !name.starts_with("blocks.")) {
+// The name here of a tensor of layer N; its own where there is none.
+std::string layer_name(std::string_view name, const Renames& renames) {
+  if (!name.starts_with("layers.") && !name.starts_with("blocks.")) {
     return std::string(name);
   }
   const size_t end = name.find('.', 7);
@@ -100,12 +86,39 @@ std::string name_of_fla(std::string_view name) {
     return std::string(name);
   }
   const std::string_view number = name.substr(7, end - 7), rest = name.substr(end + 1);
-  for (const Rename& rename : kFlaLayer) {
+  for (const Rename& rename : renames) {
     if (rest.starts_with(rename.theirs)) {
       return fmt::format("blocks.{}.{}{}", number, rename.ours, rest.substr(rename.theirs.size()));
     }
   }
   return std::string(name);
+}
+
+std::string name_of_fla(std::string_view name) {
+  static const Renames kLayer = {
+      {"attn.", "mixer."}, {"attn_norm.", "norm1."}, {"mlp_norm.", "norm2."}};
+  if (name.starts_with("model.")) {
+    name.remove_prefix(6);
+  }
+  return layer_name(name, kLayer);
+}
+
+std::string name_of_vim(std::string_view name) {
+  static const Renames kLayer = {{"mixer.", "mixer."}, {"norm.", "norm1."}};
+  constexpr std::string_view kLast = "norm_f.";
+  return name.starts_with(kLast) ? fmt::format("norm.{}", name.substr(kLast.size()))
+                                 : layer_name(name, kLayer);
+}
+
+void rename_all(Tensors& tensors, std::string (*name_of)(std::string_view), const fs::path& path) {
+  Tensors renamed;
+  for (auto& [name, tensor] : tensors) {
+    const std::string ours = name_of(name);
+    COMBA_CHECK(renamed.emplace(ours, std::move(tensor)).second,
+                "loading {}: two of its tensors are {} here, one of them {}", path.string(), ours,
+                name);
+  }
+  tensors = std::move(renamed);
 }
 
 void rename_fla(Tensors& tensors, WeightsUse use, const fs::path& path) {
@@ -118,22 +131,21 @@ void rename_fla(Tensors& tensors, WeightsUse use, const fs::path& path) {
               "before they are normalised and so compute something else than those here; train "
               "from them (model.init)",
               path.string(), layer);
-  Tensors renamed;
-  for (auto& [name, tensor] : tensors) {
-    const std::string ours = name_of_fla(name);
-    COMBA_CHECK(renamed.emplace(ours, std::move(tensor)).second,
-                "loading {}: two of its tensors are {} here, one of them {}", path.string(), ours,
-                name);
+  rename_all(tensors, name_of_fla, path);
+}
+
+void rename_vim(Tensors& tensors, const fs::path& path) {
+  if (!name_ending_in(tensors, ".mixer.x_proj.weight").empty()) {
+    rename_all(tensors, name_of_vim, path);
   }
-  tensors = std::move(renamed);
 }
 
 }  // namespace
 
 std::vector<std::string> map_foreign_keys(Tensors& tensors, WeightsUse use, const fs::path& path) {
-  refuse_vision_mamba(tensors, path);
   refuse_distilled(tensors, use, path);
   rename_fla(tensors, use, path);
+  rename_vim(tensors, path);
   return fold_layer_scales(tensors, path);
 }
 

@@ -13,7 +13,9 @@
 //     [model.]layers.N.mlp_norm.*            blocks.N.norm2.*
 //     [model.]norm.*                         norm.*
 //     {gate,up,down}_proj, embeddings        none
-//   Vision Mamba (layers.N.mixer.x_proj)     refused: its mixer is none of ours
+//   Vision Mamba, second version
+//     layers.N.mixer.*                       blocks.N.mixer.*, of model.mixer = "mamba"
+//     layers.N.norm.*, norm_f.*              blocks.N.norm1.*, norm.*
 #pragma once
 
 #include <filesystem>

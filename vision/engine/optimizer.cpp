@@ -32,8 +32,8 @@ OptimizerOptions optimizer_options(const TrainOptions& train) {
 }
 
 bool takes_weight_decay(const std::string& name, const at::Tensor& parameter) {
-  static constexpr std::array<std::string_view, 7> kExempt = {
-      "pos_embed", "cls_token", "A_log", "dt_bias", "D", "decay", "bias"};
+  static constexpr std::array<std::string_view, 8> kExempt = {
+      "pos_embed", "cls_token", "A_log", "A_b_log", "dt_bias", "D", "decay", "bias"};
   std::string_view leaf = last_component(name);
   if (leaf.ends_with("_b")) {
     leaf.remove_suffix(2);  // the second direction

@@ -1,6 +1,7 @@
 #include "vision/io/graph_models.h"
 
 #include "vision/base/error.h"
+#include "vision/nn/agent_mixer.h"
 
 #include <algorithm>
 #include <array>
@@ -19,8 +20,26 @@ bool of_recurrence(std::string_view name) {
   if (leaf.ends_with("_b")) {
     leaf.remove_suffix(2);
   }
-  constexpr std::array<std::string_view, 4> kNames = {"A_log", "dt_bias", "decay", "D"};
+  constexpr std::array<std::string_view, 5> kNames = {"A_log", "A_b_log", "dt_bias", "decay", "D"};
   return std::find(kNames.begin(), kNames.end(), leaf) != kNames.end();
+}
+
+// A parameter of `source` for the image size of `target`, where its shape follows the grid of patches.
+at::Tensor resized(const std::string& name, const at::Tensor& values, at::IntArrayRef sizes,
+                   const BackboneImpl& source, const BackboneConfig& target) {
+  if (is_grid_bias(name)) {
+    return resized_grid_bias(name, values, sizes);
+  }
+  COMBA_CHECK(name == kPositions, "copying a model: its parameter {} has another shape", name);
+  const at::Tensor positions = source.positions(target.image_size / target.patch_size);
+  if (!target.has_class_token()) {
+    return positions;
+  }
+  const int64_t before = target.class_token_at();
+  return at::cat(
+      {positions.narrow(1, 0, before), values.narrow(1, source.config().class_token_at(), 1),
+       positions.narrow(1, before, positions.size(1) - before)},
+      1);
 }
 
 }  // namespace
@@ -53,11 +72,8 @@ void copy_resized(const BackboneImpl& source, BackboneImpl& target) {
     const at::Tensor* found = from.find(item.key());
     COMBA_CHECK(found != nullptr, "copying a model: it has no parameter {}", item.key());
     at::Tensor values = *found;
-    if (item.key() == kPositions && values.sizes() != item.value().sizes()) {
-      const int64_t patches = source.config().patches();
-      values = at::cat({values.narrow(1, 0, values.size(1) - patches),
-                        source.positions(target.config().image_size / target.config().patch_size)},
-                       1);
+    if (values.sizes() != item.value().sizes()) {
+      values = resized(item.key(), values, item.value().sizes(), source, target.config());
     }
     item.value().copy_(values);
   }

@@ -9,14 +9,19 @@
 
 #include <cmath>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/autocast_mode.h>
 #include <ATen/core/grad_mode.h>
+#include <ATen/ops/arange.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/empty.h>
+#include <ATen/ops/exp2.h>
 #include <ATen/ops/full.h>
+#include <ATen/ops/log1p.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/roll.h>
 #include <ATen/ops/silu.h>
+#include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
 
@@ -40,25 +45,43 @@ torch::Tensor initial_dt_bias(int64_t heads, bool alpha_near_one) {
 
 }  // namespace
 
+Recurrence recurrence_of(const std::string& form, const BackboneConfig& config) {
+  Recurrence r;
+  if (form == "splr" || form == "iplr") {
+    r.decayed_feedback = form == "iplr";
+    r.feedback = config.feedback > 0 ? config.feedback : r.decayed_feedback ? 2.0 : 1.0;
+    r.scaled_feedback = config.feedback_scale;
+    r.corrects_output = config.output_correction;
+  } else if (form == "delta") {
+    r.learns_alpha = false;
+  } else if (form == "retention" || form == "gla") {
+    r.learns_alpha = form == "gla";
+    r.retains = form == "retention";
+    r.learns_beta = false;
+    r.feedback = 0.0;
+  }
+  return r;
+}
+
 CombaMixer::CombaMixer(const BackboneConfig& config, const std::string& form)
-    : heads_(config.heads()),
+    : heads_(config.scan_width() / config.head_dim),
       head_dim_(config.head_dim),
-      form_(form),
+      recurrence_(recurrence_of(form, config)),
       merge_(config.merge),
       qk_norm_(config.qk_norm),
       fused_(config.fused_mixer),
       norm_eps_(config.norm_eps) {
-  const int64_t d = config.width;
-  q_proj = register_module("q_proj", make_linear(d, d, false));
-  k_proj = register_module("k_proj", make_linear(d, d, false));
-  v_proj = register_module("v_proj", make_linear(d, d, false));
-  o_proj = register_module("o_proj", make_linear(d, d, false));
+  const int64_t d = config.width, inner = config.scan_width();
+  q_proj = register_module("q_proj", make_linear(d, inner, false));
+  k_proj = register_module("k_proj", make_linear(d, inner, false));
+  v_proj = register_module("v_proj", make_linear(d, inner, false));
+  o_proj = register_module("o_proj", make_linear(merge_ == "concat" ? 2 * inner : inner, d, false));
   const int64_t rank = config.gate_rank < 0 ? d / 8 : config.gate_rank;
   if (rank == d) {
-    g_proj.push_back(register_module("g_proj", make_linear(d, d, false)));
+    g_proj.push_back(register_module("g_proj", make_linear(d, inner, false)));
   } else if (rank > 0) {
     g_proj.push_back(register_module("g_proj_down", make_linear(d, rank, false)));
-    g_proj.push_back(register_module("g_proj_up", make_linear(rank, d, false)));
+    g_proj.push_back(register_module("g_proj_up", make_linear(rank, inner, false)));
   }
   o_norm = register_module("o_norm", Norm("rms", head_dim_, config.norm_eps));
   directions.push_back(make_direction(config, ""));
@@ -77,15 +100,19 @@ CombaMixer::CombaMixer(const BackboneConfig& config, const std::string& form)
 
 ScanDirection CombaMixer::make_direction(const BackboneConfig& config, const std::string& suffix) {
   ScanDirection direction;
-  direction.a_proj = register_module("a_proj" + suffix, make_linear(config.width, heads_, false));
-  direction.b_proj = register_module("b_proj" + suffix, make_linear(config.width, heads_, false));
-  const bool near_one = config.alpha_near_one;
-  direction.A_log = register_parameter("A_log" + suffix, initial_A_log(heads_, near_one));
-  direction.dt_bias = register_parameter("dt_bias" + suffix, initial_dt_bias(heads_, near_one));
-  if (form_ != "gated_delta" && config.feedback_scale) {
+  if (recurrence_.learns_alpha) {
+    const bool near_one = config.alpha_near_one;
+    direction.a_proj = register_module("a_proj" + suffix, make_linear(config.width, heads_, false));
+    direction.A_log = register_parameter("A_log" + suffix, initial_A_log(heads_, near_one));
+    direction.dt_bias = register_parameter("dt_bias" + suffix, initial_dt_bias(heads_, near_one));
+  }
+  if (recurrence_.learns_beta) {
+    direction.b_proj = register_module("b_proj" + suffix, make_linear(config.width, heads_, false));
+  }
+  if (recurrence_.scaled_feedback) {
     direction.decay = register_parameter("decay" + suffix, at::ones({heads_}));
   }
-  if (form_ != "gated_delta" && config.output_correction) {
+  if (recurrence_.corrects_output) {
     direction.D = register_parameter(
         "D" + suffix, at::full({heads_}, config.output_correction_init, torch::kFloat));
   }
@@ -98,7 +125,7 @@ void CombaMixer::make_convs(ScanDirection& direction, const BackboneConfig& conf
     return;
   }
   const auto make = [&](const char* name) {
-    return register_module(name + suffix, ShortConv(config.width, config.conv_size));
+    return register_module(name + suffix, ShortConv(config.scan_width(), config.conv_size));
   };
   direction.q_conv = make("q_conv1d");
   direction.k_conv = make("k_conv1d");
@@ -106,43 +133,76 @@ void CombaMixer::make_convs(ScanDirection& direction, const BackboneConfig& conf
 }
 
 // Always in fp32 (fp64 for fp64 models), whatever autocast says.
-CombaMixer::Gates CombaMixer::gates(const torch::Tensor& raw) const {
+CombaMixer::Gates CombaMixer::gates(const torch::Tensor& raw, const torch::Tensor& qkv) const {
   const c10::impl::ExcludeDispatchKeyGuard no_autocast(c10::autocast_dispatch_keyset);
-  std::vector<torch::Tensor> rates, biases, decays, corrections;
-  for (const ScanDirection& direction : directions) {
-    rates.push_back(direction.A_log);
-    biases.push_back(direction.dt_bias);
-  }
-  for (const ScanDirection& direction : directions) {
-    if (direction.decay.defined()) {
-      decays.push_back(direction.decay);
-    }
-    if (direction.D.defined()) {
-      corrections.push_back(direction.D);
-    }
-  }
-  const auto stacked = [](const std::vector<torch::Tensor>& values) {
-    return values.empty() ? torch::Tensor() : at::stack(values);
-  };
-  kernels::GateInputs inputs;
-  inputs.raw = raw.unflatten(-1, {2, static_cast<int64_t>(directions.size()), heads_});
-  inputs.A_log = at::stack(rates);
-  inputs.dt_bias = at::stack(biases);
-  inputs.decay = stacked(decays);
-  inputs.feedback = form_ == "iplr" ? 2.0 : 1.0;
-  return {kernels::gates(inputs), stacked(corrections)};
+  const bool learned = recurrence_.learns_alpha && recurrence_.learns_beta;
+  return {learned ? learned_gates(raw) : partly_fixed_gates(raw, qkv),
+          stacked([](const ScanDirection& direction) { return direction.D; })};
 }
 
-// [2 R H, d]: a of the directions, then b.
-torch::Tensor CombaMixer::gate_weights() const {
+// [R, H], or undefined.
+torch::Tensor CombaMixer::stacked(torch::Tensor (*get)(const ScanDirection&)) const {
+  std::vector<torch::Tensor> values;
+  for (const ScanDirection& direction : directions) {
+    values.push_back(get(direction));
+  }
+  return values[0].defined() ? at::stack(values) : torch::Tensor();
+}
+
+kernels::ScanGates CombaMixer::learned_gates(const torch::Tensor& raw) const {
+  kernels::GateInputs inputs;
+  inputs.raw = raw.unflatten(-1, {2, static_cast<int64_t>(directions.size()), heads_});
+  inputs.A_log = stacked([](const ScanDirection& direction) { return direction.A_log; });
+  inputs.dt_bias = stacked([](const ScanDirection& direction) { return direction.dt_bias; });
+  inputs.decay = stacked([](const ScanDirection& direction) { return direction.decay; });
+  inputs.feedback = recurrence_.feedback;
+  return kernels::gates(inputs);
+}
+
+// What is not learned is the same everywhere, without a number of the batch's size in it.
+kernels::ScanGates CombaMixer::partly_fixed_gates(const torch::Tensor& raw,
+                                                  const torch::Tensor& qkv) const {
+  const int64_t count = static_cast<int64_t>(directions.size());
+  const auto learned = [&] {  // [R, B, T, H]
+    return raw.unflatten(-1, {count, heads_}).permute({2, 0, 1, 3});
+  };
+  const auto fixed = [&](const torch::Tensor& values) {  // [H] or [1] -> [R, B, T, H]
+    const torch::Tensor one = values.expand_as(qkv.select(2, 0).select(-1, 0));
+    return at::stack(std::vector<torch::Tensor>(directions.size(), one));
+  };
+  const auto per_head = [&](const torch::Tensor& x) {
+    return x.to(raw.scalar_type()).unsqueeze(1).unsqueeze(1);
+  };
+  kernels::ScanGates gates;
+  if (recurrence_.learns_alpha) {
+    const torch::Tensor rate = stacked([](const ScanDirection& d) { return d.A_log; }),
+                        bias = stacked([](const ScanDirection& d) { return d.dt_bias; });
+    gates.log_alpha = at::softplus(learned() + per_head(bias)) * -per_head(rate).exp();
+  } else if (recurrence_.retains) {
+    const torch::Tensor head = at::arange(heads_, raw.options());
+    gates.log_alpha = fixed(at::log1p(-at::exp2(-5.0 - head)));
+  } else {
+    gates.log_alpha = fixed(at::zeros({1}, raw.options()));
+  }
+  gates.beta = recurrence_.learns_beta ? learned().sigmoid() : fixed(at::ones({1}, raw.options()));
+  gates.c = gates.beta * recurrence_.feedback;
+  return gates;
+}
+
+// [n R H, d]: a of the directions, then b, as far as they are learned.
+torch::Tensor CombaMixer::gate_weights(const torch::Tensor& like) const {
   std::vector<torch::Tensor> weights;
   for (const ScanDirection& direction : directions) {
-    weights.push_back(direction.a_proj->weight);
+    if (recurrence_.learns_alpha) {
+      weights.push_back(direction.a_proj->weight);
+    }
   }
   for (const ScanDirection& direction : directions) {
-    weights.push_back(direction.b_proj->weight);
+    if (recurrence_.learns_beta) {
+      weights.push_back(direction.b_proj->weight);
+    }
   }
-  return at::cat(weights);
+  return weights.empty() ? like.narrow(0, 0, 0) : at::cat(weights);
 }
 
 // [3 d, 1, taps]
@@ -152,7 +212,8 @@ torch::Tensor CombaMixer::taps(const ScanDirection& direction) const {
 
 // On the CPU its gradients are slower than those of the single operators, which autograd keeps more for.
 bool CombaMixer::takes_fused(const torch::Tensor& x) const {
-  return fused_ && directions.size() == 2 && !directions[0].q_conv.is_empty() &&
+  return fused_ && directions.size() == 2 && merge_ != "concat" &&
+         !directions[0].q_conv.is_empty() &&
          (x.is_cuda() ? directions[0].q_conv->weight.size(-1) <= 4 : !at::GradMode::is_enabled());
 }
 
@@ -169,7 +230,7 @@ torch::Tensor CombaMixer::fused(const torch::Tensor& qkv, const Gates& g,
   inputs.gate = gate;
   inputs.norm_weight = o_norm->weight;
   return kernels::mixer(inputs, {.scale = 1.0 / std::sqrt(static_cast<double>(head_dim_)),
-                                 .decayed_feedback = form_ != "splr",
+                                 .decayed_feedback = recurrence_.decayed_feedback,
                                  .normalize = qk_norm_,
                                  .merge = merge_,
                                  .norm_eps = norm_eps_});
@@ -198,39 +259,48 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
   const torch::Tensor q = normalized.select(-3, 0), k = normalized.select(-3, 1),
                       v = rows.select(-3, 2);
   const double scale = 1.0 / std::sqrt(static_cast<double>(head_dim_));
-  const bool decayed = form_ != "splr";
+  const bool decayed = recurrence_.decayed_feedback;
   const auto gates_of = [&](const torch::Tensor& x) {
     return apart ? at::stack({x[0], turned(x[1], -prefix, 1)}) : x;
   };
   const auto& [log_alpha, beta, c] = g.scan;
   torch::Tensor o;  // [B, T, H, head_dim]
   if (both) {
+    const bool join = !apart && merge_ != "concat";
     o = kernels::bidirectional_scan(q, k, v, gates_of(log_alpha), gates_of(beta), gates_of(c), g.d,
-                                    scale, decayed, apart ? "none" : merge_);
-    if (apart) {
-      o = o[0] + turned(o[1], prefix, 1);
-      o = merge_ == "mean" ? 0.5 * o : o;
-    }
+                                    scale, decayed, join ? merge_ : "none");
+    o = join ? o : merged(apart ? at::stack({o[0], turned(o[1], prefix, 1)}) : o);
   } else {
     const torch::Tensor d = g.d.defined() ? g.d[0] : torch::Tensor();
     o = std::get<0>(kernels::scan(q, k, v, log_alpha[0], beta[0], c[0], d, torch::Tensor(),
                                   {.scale = scale, .decayed_feedback = decayed}));
   }
   const torch::Tensor y = o_norm(o);
-  return gate.defined() ? y * gate.sigmoid() : y;
+  if (!gate.defined()) {
+    return y;
+  }
+  return y * (merge_ == "concat" ? gate.unsqueeze(2) : gate).sigmoid();
+}
+
+torch::Tensor CombaMixer::merged(const torch::Tensor& o) const {
+  if (merge_ == "concat") {
+    return at::stack({o[0], o[1]}, 2);
+  }
+  const torch::Tensor sum = o[0] + o[1];
+  return merge_ == "mean" ? 0.5 * sum : sum;
 }
 
 torch::Tensor CombaMixer::forward(const torch::Tensor& x, int64_t prefix) {
   const Projected projected =
       project(x.to(product_dtype(x)), at::cat({q_proj->weight, k_proj->weight, v_proj->weight}),
-              g_proj.empty() ? torch::Tensor() : g_proj[0]->weight, gate_weights());
+              g_proj.empty() ? torch::Tensor() : g_proj[0]->weight, gate_weights(q_proj->weight));
   const torch::Tensor qkv = projected.rows.unflatten(-1, {3, heads_, head_dim_});
   torch::Tensor gate = projected.gate;
   if (gate.defined()) {
     gate = g_proj.size() > 1 ? linear_with_bias(g_proj[1], gate) : gate;
     gate = gate.unflatten(-1, {heads_, head_dim_});
   }
-  const Gates g = gates(projected.raw);
+  const Gates g = gates(projected.raw, qkv);
   const torch::Tensor y =
       prefix == 0 && takes_fused(x) ? fused(qkv, g, gate) : composed(qkv, g, gate, prefix);
   return linear_with_bias(o_proj, y.flatten(2));
@@ -240,15 +310,16 @@ std::unique_ptr<PreparedMixer> CombaMixer::prepare(const at::TensorOptions& opti
                                                    bool prefixed) {
   const bool cuda = options.device().is_cuda();
   const bool takes =
+      recurrence_.learns_alpha && recurrence_.learns_beta && merge_ != "concat" &&
       directions.size() == 2 && !directions[0].q_conv.is_empty() &&
       (cuda ? !prefixed && directions[0].q_conv->weight.size(-1) <= 4 : head_dim_ % 16 == 0);
   if (!takes) {
     return Mixer::prepare(options, prefixed);
   }
   return prepare_comba(*this,
-                       {.decayed_feedback = form_ != "splr",
+                       {.decayed_feedback = recurrence_.decayed_feedback,
                         .normalize = qk_norm_,
-                        .feedback = form_ == "iplr" ? 2.0 : 1.0,
+                        .feedback = recurrence_.feedback,
                         .norm_eps = norm_eps_,
                         .merge = merge_},
                        options);

@@ -4,7 +4,14 @@
 //   beta = sigmoid(b_proj x);  log alpha = -exp(A_log) softplus(a_proj x + dt_bias)            fp32
 //   feedback c: splr b beta (undecayed), iplr 2 b beta (decayed), gated_delta beta (decayed); b = sigmoid(decay)
 //   o = scan(q, k, v, log alpha, beta, c, D), directions merged
-//   y = o_proj( rms_norm_per_head(o) * sigmoid(g_proj x) )
+//   y = o_proj( rms_norm_per_head(o) * sigmoid(g_proj x) ), with merge = "concat" of both directions' side by side
+//
+// Other recurrences of the family have fewer gates:
+//   delta       alpha = 1, c = beta (DeltaNet, arXiv 2406.06484)
+//   retention   alpha = 1 - 2^-(5 + h) for head h, beta = 1, c = 0: nothing about it is learned (RetNet, arXiv 2307.08621)
+//   gla         alpha as above, beta = 1, c = 0: gated linear attention (arXiv 2312.06635) in its scalar form, with one decay a
+//               head and token instead of one a channel, as Mamba-2's
+//
 // The layout is inferred from the paper's parameter and FLOP counts; its vision code is not public. Parameter
 // names follow fla's Comba layer; those of the second direction end in _b as in Vision Mamba.
 #pragma once
@@ -20,7 +27,19 @@
 
 namespace comba::vision {
 
-// What one direction does not share with the other.
+// What sets the recurrences of the family apart.
+struct Recurrence {
+  bool learns_alpha = true, learns_beta = true;
+  bool retains = false;          // alpha is retention's where it is not learned; else 1
+  bool decayed_feedback = true;  // see kernels/scan.h
+  double feedback = 1.0;         // f in c = f b beta
+  bool scaled_feedback = false;  // b is learned, else 1
+  bool corrects_output = false;  // d is learned, else 0
+};
+// `form`: "splr", "iplr", "gated_delta", "delta", "retention" or "gla".
+Recurrence recurrence_of(const std::string& form, const BackboneConfig& config);
+
+// What one direction does not share with the other; what its recurrence does not learn is null or undefined.
 struct ScanDirection {
   torch::nn::Linear a_proj{nullptr}, b_proj{nullptr};  // d -> H
   torch::Tensor A_log, dt_bias;                        // [H]
@@ -31,7 +50,7 @@ struct ScanDirection {
 
 class CombaMixer : public Mixer {
  public:
-  // `form`: "splr", "iplr" or "gated_delta".
+  // `form` as in recurrence_of().
   CombaMixer(const BackboneConfig& config, const std::string& form);
   torch::Tensor forward(const torch::Tensor& x, int64_t prefix = 0) override;
   std::unique_ptr<PreparedMixer> prepare(const at::TensorOptions& options, bool prefixed) override;
@@ -49,19 +68,26 @@ class CombaMixer : public Mixer {
   ScanDirection make_direction(const BackboneConfig& config, const std::string& suffix);
   void make_convs(ScanDirection& direction, const BackboneConfig& config,
                   const std::string& suffix);
-  Gates gates(const torch::Tensor& raw) const;  // [B, T, 2 R H]
-  torch::Tensor gate_weights() const;
+  // raw: [B, T, n R H], n: how much is learned of alpha and beta; qkv: [B, T, 3, H, head_dim]
+  Gates gates(const torch::Tensor& raw, const torch::Tensor& qkv) const;
+  torch::Tensor stacked(torch::Tensor (*get)(const ScanDirection&)) const;
+  kernels::ScanGates learned_gates(const torch::Tensor& raw) const;
+  kernels::ScanGates partly_fixed_gates(const torch::Tensor& raw, const torch::Tensor& qkv) const;
+  torch::Tensor gate_weights(const torch::Tensor& like) const;
   torch::Tensor taps(const ScanDirection& direction) const;
   bool takes_fused(const torch::Tensor& x) const;
   // From qkv [B, T, 3, H, head_dim], gates and the output gate before its sigmoid (or undefined) to
-  // [B, T, H, head_dim], by one operator or by many.
+  // [B, T, H, head_dim] (concat: [B, T, 2, H, head_dim]), by one operator or by many.
   torch::Tensor fused(const torch::Tensor& qkv, const Gates& gates,
                       const torch::Tensor& gate) const;
   torch::Tensor composed(const torch::Tensor& qkv, const Gates& gates, const torch::Tensor& gate,
                          int64_t prefix);
+  // [2, B, T, H, head_dim] -> [B, T, H, head_dim] (concat: [B, T, 2, H, head_dim])
+  torch::Tensor merged(const torch::Tensor& o) const;
 
   int64_t heads_, head_dim_;
-  std::string form_, merge_;
+  Recurrence recurrence_;
+  std::string merge_;
   bool qk_norm_, fused_;
   double norm_eps_;
 };

@@ -1,8 +1,14 @@
 #include "vision/nn/mixer.h"
 
 #include "vision/base/error.h"
+#include "vision/nn/agent_mixer.h"
 #include "vision/nn/comba_mixer.h"
+#include "vision/nn/mamba_mixer.h"
 #include "vision/nn/softmax_mixer.h"
+
+#include <algorithm>
+
+#include <fmt/ranges.h>
 
 namespace comba::vision {
 
@@ -25,18 +31,28 @@ std::unique_ptr<PreparedMixer> Mixer::prepare(const at::TensorOptions&, bool) {
   return std::make_unique<PreparedByItself>(std::dynamic_pointer_cast<Mixer>(shared_from_this()));
 }
 
+const std::vector<std::string>& mixer_names() {
+  static const std::vector<std::string> names = {"comba", "gated_delta", "delta", "retention",
+                                                 "gla",   "softmax",     "agent", "mamba"};
+  return names;
+}
+
 std::shared_ptr<Mixer> make_mixer(const std::string& name, const BackboneConfig& config) {
-  if (name == "comba") {
-    return std::make_shared<CombaMixer>(config, config.form);
-  }
-  if (name == "gated_delta") {
-    return std::make_shared<CombaMixer>(config, "gated_delta");
-  }
   if (name == "softmax") {
     return std::make_shared<SoftmaxMixer>(config);
   }
-  throw UsageError(
-      fmt::format("model.mixer: expected comba, gated_delta or softmax, got \"{}\"", name));
+  if (name == "agent") {
+    return std::make_shared<AgentMixer>(config);
+  }
+  if (name == "mamba") {
+    return std::make_shared<MambaMixer>(config);
+  }
+  const auto& names = mixer_names();
+  if (std::find(names.begin(), names.end(), name) == names.end()) {
+    throw UsageError(
+        fmt::format("model.mixer: expected one of {}, got \"{}\"", fmt::join(names, ", "), name));
+  }
+  return std::make_shared<CombaMixer>(config, name == "comba" ? config.form : name);
 }
 
 }  // namespace comba::vision

@@ -6,6 +6,7 @@
 
 #include <memory>
 #include <string>
+#include <vector>
 
 #include <torch/nn/module.h>
 
@@ -22,7 +23,9 @@ class Mixer : public torch::nn::Module {
   virtual std::string module_name() const { return "mixer"; }
 };
 
-// `name`: comba | gated_delta | softmax.
+// What model.mixer may say: comba (splr, iplr), gated_delta, delta, retention, gla (vision/nn/comba_mixer.h), softmax,
+// agent, mamba.
+const std::vector<std::string>& mixer_names();
 std::shared_ptr<Mixer> make_mixer(const std::string& name, const BackboneConfig& config);
 
 }  // namespace comba::vision

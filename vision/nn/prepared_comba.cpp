@@ -95,7 +95,7 @@ class CudaComba : public PreparedMixer {
     kernels::ScanGates scan_gates;
     run_beside({[&] { joined = joined_(normalised); },
                 [&] {
-                  raw = at::mm(normalised.view({-1, width}), raw_, at::kFloat);
+                  raw = at::mm(normalised.flatten(0, 1), raw_, at::kFloat);
                   gates.raw = raw.view({batch, length, 2, 2, heads_});
                   scan_gates = kernels::gates(gates);
                 }},

@@ -58,6 +58,23 @@ void convolve(Converter& c, const jit::Node& node, size_t groups) {
             {"dilations", each(5, 1)},
             {"group", c.integer(node, groups)}});
 }
+// x, size of the output. ONNX has it where every cell is the mean of equally many.
+void adaptive_avg_pool(Converter& c, const jit::Node& node) {
+  const std::vector<int64_t>& from = c.sizes(node.input(0));
+  const std::vector<int64_t> to = c.integers(node, 1);
+  std::vector<int64_t> cell;
+  for (size_t i = 0; i < to.size(); ++i) {
+    const int64_t size = from[from.size() - to.size() + i];
+    COMBA_CHECK(
+        size % to[i] == 0,
+        "writing ONNX: pooling a side of {} to {}: expected a divisor of it; choose another "
+        "model.agents or image size",
+        size, to[i]);
+    cell.push_back(size / to[i]);
+  }
+  c.define(node, "AveragePool", {c.input(node, 0)}, {{"kernel_shape", cell}, {"strides", cell}});
+}
+
 void conv2d(Converter& c, const jit::Node& node) { convolve(c, node, 6); }
 void convolution(Converter& c, const jit::Node& node) {
   COMBA_CHECK(!c.flag(node, 6), "writing ONNX: there is no rule for transposed convolutions");
@@ -66,8 +83,8 @@ void convolution(Converter& c, const jit::Node& node) {
 
 // q, k, v [.., T, D], mask, dropout, causal, scale
 void attention(Converter& c, const jit::Node& node) {
-  COMBA_CHECK(c.is_none(node, 3) && c.number(node, 4) == 0.0 && !c.flag(node, 5),
-              "writing ONNX: attention: expected neither mask nor dropout nor causal order");
+  COMBA_CHECK(c.number(node, 4) == 0.0 && !c.flag(node, 5),
+              "writing ONNX: attention: expected neither dropout nor causal order");
   const auto dtype = c.dtype(node.output());
   const std::vector<int64_t>& sizes = c.sizes(node.input(0));
   const double scale =
@@ -79,7 +96,12 @@ void attention(Converter& c, const jit::Node& node) {
   std::swap(order[order.size() - 1], order[order.size() - 2]);
   const std::string q = c.add("Mul", {c.input(node, 0, dtype), c.scalar(scale, dtype)});
   const std::string k = c.add("Transpose", {c.input(node, 1, dtype)}, {{"perm", order}});
-  const std::string shares = c.add("Softmax", {c.add("MatMul", {q, k})}, {{"axis", int64_t{-1}}});
+  std::string scores = c.add("MatMul", {q, k});
+  if (!c.is_none(node, 3)) {
+    scores =
+        c.add("Add", {scores, c.input(node, 3, dtype)});  // of numbers, as none of ours is boolean
+  }
+  const std::string shares = c.add("Softmax", {scores}, {{"axis", int64_t{-1}}});
   c.define(node, "MatMul", {shares, c.input(node, 2, dtype)});
 }
 
@@ -91,6 +113,7 @@ void add_product_rules(Rules& rules) {
   rules["aten::addmm"] = &addmm;
   rules["aten::linear"] = &linear;
   rules["aten::conv2d"] = &conv2d;
+  rules["aten::adaptive_avg_pool2d"] = &adaptive_avg_pool;
   rules["aten::_convolution"] = &convolution;
   rules["aten::scaled_dot_product_attention"] = &attention;
 }
