@@ -86,6 +86,19 @@ at::Tensor mixer(const Mixer& x) {
   return o / (o.pow(2).mean(-1, true) + x.norm_eps).sqrt() * x.norm_weight * logistic(x.gate);
 }
 
+at::Tensor selective_scan(const SelectiveScan& x) {
+  const at::Tensor step = at::log1p(at::exp(x.delta + x.delta_bias));
+  at::Tensor state = at::zeros({x.u.size(0), x.u.size(2), x.A.size(1)}, x.u.options());
+  std::vector<at::Tensor> rows;
+  for (int64_t t = 0; t < x.u.size(1); ++t) {
+    const auto channels = [t](const at::Tensor& y) { return y.select(1, t).unsqueeze(-1); };
+    const auto states = [t](const at::Tensor& y) { return y.select(1, t).unsqueeze(1); };
+    state = (channels(step) * x.A).exp() * state + channels(step * x.u) * states(x.B);
+    rows.push_back((state * states(x.C)).sum(-1));
+  }
+  return (at::stack(rows, 1) + x.D * x.u) * x.z * logistic(x.z);
+}
+
 std::vector<at::Tensor> gates(const at::Tensor& raw, const at::Tensor& A_log,
                               const at::Tensor& dt_bias, const at::Tensor& decay) {
   const auto per_head = [](const at::Tensor& x) { return x.unsqueeze(1).unsqueeze(1); };

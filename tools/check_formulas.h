@@ -40,4 +40,10 @@ at::Tensor mlp(const at::Tensor& x, const at::Tensor& weight1, const at::Tensor&
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias);
 at::Tensor patch_rows(const at::Tensor& images, int64_t patch);
 
+// kernels/selective_scan/selective_scan.h: u, delta, z [B, T, C], A [C, N], B, C [B, T, N], D, delta_bias [C] -> [B, T, C]
+struct SelectiveScan {
+  at::Tensor u, delta, A, B, C, D, z, delta_bias;
+};
+at::Tensor selective_scan(const SelectiveScan& x);
+
 }  // namespace comba::tools::formulas

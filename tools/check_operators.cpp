@@ -11,6 +11,7 @@
 #include "kernels/image/normalise_images.h"
 #include "kernels/mixer.h"
 #include "kernels/scan.h"
+#include "kernels/selective_scan/selective_scan.h"
 #include "tools/check_formulas.h"
 
 #include <algorithm>
@@ -124,6 +125,27 @@ OperatorCheck mixer_check(Draw& draw) {
     return {formulas::mixer({x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7], kScale, kNormEps})};
   };
   return check;
+}
+
+OperatorCheck selective_scan_check(Draw& draw) {
+  constexpr int64_t kStates = 16;
+  const std::vector<int64_t> channels{1, kLength, kDim}, states{1, kLength, kStates};
+  return {"selective_scan",
+          {{"u", draw.normal(channels)},
+           {"delta", draw.normal(channels)},
+           {"A", -(0.5 * draw.normal({kDim, kStates})).exp(), true},
+           {"B", draw.normal(states)},
+           {"C", draw.normal(states)},
+           {"D", draw.normal({kDim}), true},
+           {"z", draw.normal(channels)},
+           {"delta_bias", draw.normal({kDim}), true}},
+          {"y"},
+          [](const Tensors& x) -> Tensors {
+            return {kernels::selective_scan({x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]})};
+          },
+          [](const Tensors& x) -> Tensors {
+            return {formulas::selective_scan({x[0], x[1], x[2], x[3], x[4], x[5], x[6], x[7]})};
+          }};
 }
 
 OperatorCheck gates_check(Draw& draw) {
@@ -253,9 +275,9 @@ std::vector<OperatorCheck> image_checks(Draw& draw) {
 std::vector<OperatorCheck> operator_checks() {
   Draw draw;
   std::vector<OperatorCheck> checks = {
-      scan_check(draw, false), scan_check(draw, true),      mixer_check(draw),
-      gates_check(draw),       add_norm_check(draw, false), add_norm_check(draw, true),
-      mlp_check(draw),         bias_gelu_check(draw)};
+      scan_check(draw, false),    scan_check(draw, true), mixer_check(draw),
+      selective_scan_check(draw), gates_check(draw),      add_norm_check(draw, false),
+      add_norm_check(draw, true), mlp_check(draw),        bias_gelu_check(draw)};
   for (auto* const more : {&layout_checks, &image_checks}) {
     for (OperatorCheck& check : more(draw)) {
       checks.push_back(std::move(check));
