@@ -93,7 +93,7 @@ double median(std::vector<double> values) {
   return values[values.size() / 2];
 }
 
-// What was measured: `comba bench scan`, `comba bench track` (README.md).
+// What was measured: `comba bench scan`, `comba bench track` (kernels/README.md, tracking/README.md).
 struct Known {
   const char* device;  // part of a GPU's name; "" for CPUs
   const char* what;

@@ -24,16 +24,26 @@ void keep_freed_memory() {
 #endif
 }
 
+// Last of all: a subcommand begins with the footer that its parent has at that time.
+void add_footers(CLI::App& app) {
+  app.footer(
+      "Start with:  comba train configs/mnist5k.toml\nEach command explains itself: comba COMMAND "
+      "--help");
+  for (CLI::App* command : app.get_subcommands(nullptr)) {
+    if (!command->get_subcommands(nullptr).empty()) {
+      command->footer("Each of them explains itself: comba " + command->get_name() +
+                      " SUBCOMMAND --help");
+    }
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   keep_freed_memory();
-  CLI::App app{"Trains, evaluates and runs vision models built on the Comba recurrence."};
+  CLI::App app{"Trains, evaluates and runs vision models built on the Comba recurrence.", "comba"};
   app.require_subcommand(1);
   app.set_version_flag("--version", "comba " COMBA_VERSION);
-  app.footer(
-      "Start with:  comba train configs/mnist5k.toml\nEach command explains itself: comba COMMAND "
-      "--help");
   comba::tools::add_train_command(app);
   comba::tools::add_eval_command(app);
   comba::tools::add_predict_command(app);
@@ -46,6 +56,8 @@ int main(int argc, char** argv) {
   comba::tools::add_bench_command(app);
   comba::tools::add_score_command(app);
   comba::tools::add_track_commands(app);
+  comba::tools::add_completion_command(app);
+  add_footers(app);
   try {
     app.parse(argc, argv);
   } catch (const CLI::Success& asked) {  // --help, --version

@@ -16,6 +16,7 @@ void add_config_command(CLI::App& app);
 void add_data_command(CLI::App& app);
 void add_data_synth_command(CLI::App& data);  // a verb of the one above
 void add_check_command(CLI::App& app);
+void add_completion_command(CLI::App& app);
 void add_bench_command(CLI::App& app);
 void add_bench_augment_command(CLI::App& bench);  // verbs of the one above
 void add_bench_loader_command(CLI::App& bench);
