@@ -30,7 +30,9 @@ struct SelectiveScanParams {
   int64_t batch = 0, length = 0, channels = 0;
   bool reverse = false;
 
-  COMBA_HOST_DEVICE int64_t channel_blocks() const { return (channels + kScanChannels - 1) / kScanChannels; }
+  COMBA_HOST_DEVICE int64_t channel_blocks() const {
+    return (channels + kScanChannels - 1) / kScanChannels;
+  }
   COMBA_HOST_DEVICE int64_t chunks() const { return (length + kScanSteps - 1) / kScanSteps; }
 };
 

@@ -44,8 +44,9 @@ TEST(TrackConfig, EveryShippedOneBuildsATracker) {
 }
 
 TEST(TrackConfig, WhatContradictsItselfIsRefused) {
-  for (const std::string set : {"model.in_channels=1", "data.mean=[0.5]", "data.ratios=[1,2,3]",
-                                "model.templates=3", "train.schedule=linear", "model.mixer=agent"}) {
+  for (const std::string set :
+       {"model.in_channels=1", "data.mean=[0.5]", "data.ratios=[1,2,3]", "model.templates=3",
+        "train.schedule=linear", "model.mixer=agent"}) {
     TrackConfig config;
     EXPECT_THROW(read_track_config_text(kTiny, "tiny", ".", {set}, config), UsageError) << set;
   }
