@@ -118,7 +118,8 @@ CLI::App* add_verb(CLI::App& parent, const char* name, const char* help,
 }  // namespace
 
 void add_source(CLI::App& verb, std::string& source, std::string& split, int64_t& threads) {
-  verb.add_option("SOURCE", source, "A pack, a folder of images, or tar archives: see datasets/README.md")
+  verb.add_option("SOURCE", source,
+                  "A pack, a folder of images, or tar archives: see datasets/README.md")
       ->required();
   verb.add_option("--split", split,
                   "The part of SOURCE with this name: SPLIT.pack, a folder SPLIT, SPLIT.tar or "
