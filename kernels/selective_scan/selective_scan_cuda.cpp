@@ -77,8 +77,8 @@ void backward(const SelectiveScanProblem& problem, const at::Tensor& grad_y,
   gradients.A = sum_partials(rates).t().contiguous();
   gradients.B = both.narrow(2, 0, states);
   gradients.C = both.narrow(2, states, states);
-  gradients.D = single.select(0, 0);
-  gradients.delta_bias = single.select(0, 1);
+  gradients.D = single.select(0, 0).clone();  // outputs of an operator share no memory
+  gradients.delta_bias = single.select(0, 1).clone();
 }
 
 constexpr SelectiveScanBackend kBackend{&forward, &backward};
