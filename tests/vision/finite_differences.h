@@ -4,9 +4,12 @@
 #include <functional>
 #include <vector>
 
+#include <ATen/TensorOperators.h>
 #include <ATen/core/Tensor.h>
+#include <ATen/core/grad_mode.h>
 #include <gtest/gtest.h>
 #include <torch/csrc/autograd/autograd.h>
+#include <torch/nn/module.h>
 
 namespace comba::vision {
 
@@ -38,6 +41,28 @@ inline void expect_gradients(const Scalar& f, const std::vector<at::Tensor>& val
                   1e-6 * (1 + std::abs(expected)))
           << "input " << i << ", element " << at;
     }
+  }
+}
+
+// The gradient of one element of every parameter of an fp64 module, by finite differences of `loss`.
+inline void expect_parameter_gradients(torch::nn::Module& module,
+                                       const std::function<at::Tensor()>& loss) {
+  constexpr double kStep = 1e-6;
+  loss().backward();
+  for (const auto& item : module.named_parameters()) {
+    at::Tensor parameter = item.value();
+    ASSERT_TRUE(parameter.grad().defined()) << item.key();
+    const at::NoGradGuard no_grad;
+    const int64_t place = parameter.numel() / 2;
+    const at::Tensor probe = parameter.view(-1)[place];
+    probe.add_(kStep);
+    const double above = loss().item<double>();
+    probe.sub_(2 * kStep);
+    const double below = loss().item<double>(), expected = (above - below) / (2 * kStep);
+    probe.add_(kStep);
+    EXPECT_NEAR(parameter.grad().view(-1)[place].item<double>(), expected,
+                1e-6 * (1 + std::abs(expected)))
+        << item.key();
   }
 }
 
