@@ -59,6 +59,12 @@ namespace {
 void read_own_description(const vision::WeightsFile& file, Bundle& bundle) {
   const auto config = file.metadata.find(kConfigKey);
   const auto classes = file.metadata.find(kClassesKey);
+  const std::string task =
+      config == file.metadata.end() ? "" : config_task(config->second, bundle.weights.string());
+  COMBA_CHECK(task.empty() || task == "classify",
+              "loading {}: expected the weights of a classifier, these were trained for the task "
+              "\"{}\"",
+              bundle.weights.string(), task);
   COMBA_CHECK(config != file.metadata.end() && classes != file.metadata.end(),
               "loading {}: it carries no {} and {}, so the model is unknown; files written by "
               "comba train have both, for others give --config FILE",

@@ -1,6 +1,7 @@
 // comba config: the table of keys, or a resolved configuration.
 #include "classify/config.h"
 
+#include "classify/recall/config.h"
 #include "tools/commands.h"
 #include "tracking/config.h"
 
@@ -36,6 +37,10 @@ void run(const Arguments& arguments) {
     show<tracking::TrackConfig>(
         arguments, tracking::read_track_config,
         [](ConfigTable& table, tracking::TrackConfig& c) { tracking::declare(table, c); });
+  } else if (task == "recall") {
+    show<recall::RecallConfig>(
+        arguments, recall::read_recall_config,
+        [](ConfigTable& table, recall::RecallConfig& c) { recall::declare(table, c); });
   } else {
     show<classify::RunConfig>(
         arguments, classify::read_run_config,
@@ -51,8 +56,8 @@ void add_config_command(CLI::App& app) {
       "config", "Lists every configuration key, or prints a resolved configuration");
   command->add_option("CONFIG", arguments->config,
                       "TOML file to resolve; without it: the table of keys");
-  command->add_option("--task", arguments->task, "whose keys to list: classify or track")
-      ->check(CLI::IsMember({"classify", "track"}));
+  command->add_option("--task", arguments->task, "whose keys to list: classify, track or recall")
+      ->check(CLI::IsMember({"classify", "track", "recall"}));
   command->add_option("--set", arguments->assignments, "Overrides a key, e.g. --set train.lr=0.001")
       ->allow_extra_args(false);
   command->footer(

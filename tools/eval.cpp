@@ -1,6 +1,7 @@
 // comba eval: weights and images in, accuracy out.
 #include "classify/bundle.h"
 #include "classify/evaluate.h"
+#include "classify/recall/task.h"
 #include "tools/commands.h"
 #include "tools/eval_tracker.h"
 #include "tools/weights_options.h"
@@ -9,6 +10,8 @@
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/engine/precision.h"
+#include "vision/engine/weights.h"
+#include "vision/io/weights_file.h"
 
 #include <cmath>
 #include <filesystem>
@@ -111,9 +114,46 @@ void settle_classes(classify::Bundle& bundle, const classify::BatchStream& strea
   }
 }
 
+// Recall tasks make the examples that they are measured on.
+void evaluate_recall(const Arguments& arguments) {
+  if (!arguments.data.empty() || !arguments.split.empty()) {
+    throw UsageError(fmt::format(
+        "evaluating {}: it was trained on a recall task, which makes its examples; leave --data "
+        "and --split away",
+        arguments.weights_path));
+  }
+  const fs::path weights = vision::find_weights(arguments.weights_path, arguments.weights);
+  const vision::WeightsFile file = vision::load_weights_file(weights, arguments.weights);
+  recall::RecallConfig config;
+  recall::read_recall_config_text(file.metadata.at("comba.config"),
+                                  weights.string() + " (metadata)", {}, config);
+  if (arguments.batch > 0) {
+    config.train.batch_size = arguments.batch;
+  }
+  recall::RecallTask task(config, vision::choose_device(arguments.device));
+  vision::load_weights(task.model(), file.tensors, weights);
+  nlohmann::ordered_json json = {{"weights", weights.string()}};
+  std::cout << fmt::format("weights  {}\n", weights.string());
+  for (const auto& [name, value] : task.evaluate()) {
+    std::cout << fmt::format("{:<8} {:.4g}{}\n", name, value, name == "loss" ? "" : " %");
+    json[name] = value;
+  }
+  for (const auto& [distance, share] : task.by_distance()) {
+    std::cout << fmt::format("  {:<40} {}\n", distance, share);
+    json["by_distance"][distance] = share;
+  }
+  if (!arguments.json.empty()) {
+    write_file_atomic(arguments.json, json.dump(2) + "\n");
+  }
+}
+
 void run_eval(const Arguments& arguments) {
-  if (!arguments.tracker.benchmark.empty() ||
-      (arguments.config.empty() && tracking::weights_task(arguments.weights_path) == "track")) {
+  const std::string task =
+      arguments.config.empty() ? tracking::weights_task(arguments.weights_path) : "";
+  if (task == "recall") {
+    return evaluate_recall(arguments);
+  }
+  if (!arguments.tracker.benchmark.empty() || task == "track") {
     TrackerEvaluation tracker = arguments.tracker;
     tracker.weights_path = arguments.weights_path;
     tracker.weights = arguments.weights;

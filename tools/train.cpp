@@ -1,4 +1,5 @@
 // comba train: configuration in, run folder out.
+#include "classify/recall/task.h"
 #include "classify/task.h"
 #include "tools/commands.h"
 #include "tools/launch_ranks.h"
@@ -164,27 +165,39 @@ void check_batch_size(const vision::TrainOptions& train, int64_t ranks) {
                   batch, ranks, less > 0 ? fmt::format("{} or ", less) : "", more));
 }
 
+// `Task` of the configuration that `read` reads.
+template <typename Task, typename Config, typename Read>
+Job open_task(const Read& read, const Arguments& arguments,
+              const std::optional<vision::RankPlace>& place, const c10::Device& device,
+              const std::shared_ptr<vision::Ranks>& ranks) {
+  Config config;
+  Job job;
+  job.resolved = read(arguments.config, arguments.set, config);
+  check_batch_size(config.train, ranks->size());
+  share_cores(config, place);
+  job.task = std::make_unique<Task>(config, device, ranks);
+  job.train = config.train;
+  job.seed = config.seed;
+  return job;
+}
+
+std::string task_of(const Arguments& arguments) {
+  return config_task(read_config_file(arguments.config), arguments.config);
+}
+
 Job open_job(const Arguments& arguments, const std::optional<vision::RankPlace>& place,
              const c10::Device& device, const std::shared_ptr<vision::Ranks>& ranks) {
-  Job job;
-  if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
-    tracking::TrackConfig config;
-    job.resolved = tracking::read_track_config(arguments.config, arguments.set, config);
-    check_batch_size(config.train, ranks->size());
-    share_cores(config, place);
-    job.task = std::make_unique<tracking::TrackTask>(config, device, ranks);
-    job.train = config.train;
-    job.seed = config.seed;
-  } else {
-    classify::RunConfig config;
-    job.resolved = classify::read_run_config(arguments.config, arguments.set, config);
-    check_batch_size(config.train, ranks->size());
-    share_cores(config, place);
-    job.task = std::make_unique<classify::ClassifyTask>(config, device, ranks);
-    job.train = config.train;
-    job.seed = config.seed;
+  const std::string task = task_of(arguments);
+  if (task == "track") {
+    return open_task<tracking::TrackTask, tracking::TrackConfig>(tracking::read_track_config,
+                                                                 arguments, place, device, ranks);
   }
-  return job;
+  if (task == "recall") {
+    return open_task<recall::RecallTask, recall::RecallConfig>(recall::read_recall_config,
+                                                               arguments, place, device, ranks);
+  }
+  return open_task<classify::ClassifyTask, classify::RunConfig>(classify::read_run_config,
+                                                                arguments, place, device, ranks);
 }
 
 std::string describe_rate(const vision::TrainOptions& train) {
@@ -246,20 +259,24 @@ void speak_as(int64_t rank) {
   }
 }
 
+template <typename Config, typename Read>
+vision::TrainOptions read_train_options(const Read& read, const Arguments& arguments) {
+  Config config;
+  read(arguments.config, arguments.set, config);
+  return config.train;
+}
+
 // What is wrong with the arguments is said once, not by every rank.
 void check_before_launch(const Arguments& arguments) {
   choose_run_folder(arguments);
-  vision::TrainOptions train;
-  if (config_task(read_config_file(arguments.config), arguments.config) == "track") {
-    tracking::TrackConfig config;
-    tracking::read_track_config(arguments.config, arguments.set, config);
-    train = config.train;
-  } else {
-    classify::RunConfig config;
-    classify::read_run_config(arguments.config, arguments.set, config);
-    train = config.train;
-  }
-  check_batch_size(train, arguments.gpus);
+  const std::string task = task_of(arguments);
+  check_batch_size(
+      task == "track"
+          ? read_train_options<tracking::TrackConfig>(tracking::read_track_config, arguments)
+      : task == "recall"
+          ? read_train_options<recall::RecallConfig>(recall::read_recall_config, arguments)
+          : read_train_options<classify::RunConfig>(classify::read_run_config, arguments),
+      arguments.gpus);
 }
 
 void run_train(const Arguments& arguments) {

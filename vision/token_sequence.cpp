@@ -20,11 +20,16 @@ torch::Tensor embed_patches(const BackboneImpl& backbone, const torch::Tensor& i
 torch::Tensor run_blocks(const BackboneImpl& backbone, torch::Tensor tokens, int64_t prefix) {
   const bool again =
       backbone.config().recompute && backbone.is_training() && at::GradMode::is_enabled();
+  return run_blocks(backbone.blocks(), backbone.norm(), std::move(tokens), prefix, again);
+}
+
+torch::Tensor run_blocks(const std::vector<Block>& blocks, const Norm& norm, torch::Tensor tokens,
+                         int64_t prefix, bool again) {
   TokenStream stream{std::move(tokens), {}, {}};
-  for (Block block : backbone.blocks()) {
+  for (Block block : blocks) {
     block->forward(stream, prefix, again);
   }
-  return Norm(backbone.norm())->take(stream);
+  return Norm(norm)->take(stream);
 }
 
 }  // namespace comba::vision

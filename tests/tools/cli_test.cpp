@@ -43,6 +43,34 @@ TEST_F(Cli, TrainsEvaluatesAndPredicts) {
   EXPECT_EQ(with_data.code, 0) << with_data.err;
 }
 
+TEST_F(Cli, TrainsAndEvaluatesARecallTaskAndSaysWhatItsWeightsAreNotFor) {
+  const Outcome trained = run({"train",    (kSource / "configs/mqar/comba.toml").string(),
+                               "--run",    "run",
+                               "--device", "cpu",
+                               "--set",    "data.length=16",
+                               "--set",    "data.pairs=2",
+                               "--set",    "data.train_pairs=[1,2]",
+                               "--set",    "data.vocabulary=8",
+                               "--set",    "data.samples=8",
+                               "--set",    "data.eval_samples=20",
+                               "--set",    "train.batch_size=4",
+                               "--set",    "train.epochs=1"});
+  ASSERT_EQ(trained.code, 0) << trained.err;
+  EXPECT_SAYS(trained.out, "accuracy");
+  EXPECT_SAYS(read_file(folder_ / "run/report.html"), "Questions answered, by distance");
+  const Outcome evaluated = run({"eval", "run", "--json", "result.json", "--device", "cpu"});
+  ASSERT_EQ(evaluated.code, 0) << evaluated.err;
+  EXPECT_SAYS(evaluated.out, "accuracy");
+  EXPECT_SAYS(evaluated.out, "tokens behind the pair");
+  EXPECT_SAYS(read_file(folder_ / "result.json"), "\"by_distance\"");
+  const Outcome with_data = run({"eval", "run", "--data", "somewhere"});
+  EXPECT_EQ(with_data.code, 2);
+  EXPECT_SAYS(with_data.err, "leave --data");
+  const Outcome exported = run({"export", "run", "--format", "onnx"});
+  EXPECT_NE(exported.code, 0);
+  EXPECT_SAYS(exported.err, "trained for the task \"recall\"");
+}
+
 // A file of weights as another program would write it.
 void remove_metadata(const fs::path& from, const fs::path& to) {
   const std::string bytes = read_file(from);
