@@ -225,9 +225,6 @@ at::Tensor mixer(const MixerInputs& inputs, const MixerOptions& options) {
       c10::string_view, double);
   static const auto op =
       c10::Dispatcher::singleton().findSchemaOrThrow("comba::mixer", "").typed<Signature>();
-  const auto optional = [](const at::Tensor& x) {
-    return x.defined() ? OptionalTensor(x) : OptionalTensor();
-  };
   return std::get<0>(op.call(inputs.qkv, inputs.taps, inputs.log_alpha, inputs.beta, inputs.c,
                              optional(inputs.d), optional(inputs.gate), inputs.norm_weight,
                              options.scale, options.decayed_feedback, options.normalize,

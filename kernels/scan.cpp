@@ -7,13 +7,6 @@
 #include <ATen/core/dispatch/Dispatcher.h>
 
 namespace comba::kernels {
-namespace {
-
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : OptionalTensor();
-}
-
-}  // namespace
 
 std::tuple<at::Tensor, at::Tensor> scan(const at::Tensor& q, const at::Tensor& k,
                                         const at::Tensor& v, const at::Tensor& log_alpha,

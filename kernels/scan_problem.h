@@ -2,6 +2,7 @@
 // and the way back from its results to the operators' outputs.
 #pragma once
 
+#include "kernels/optional_tensor.h"
 #include "kernels/scan_params.h"
 
 #include <optional>
@@ -11,8 +12,6 @@
 #include <ATen/core/Tensor.h>
 
 namespace comba::kernels {
-
-using OptionalTensor = std::optional<at::Tensor>;
 
 // Both operators reduced to one form. q, k, v keep their dtype; the rest is in the accumulation dtype
 // (fp32, or fp64 for fp64 inputs), contiguous.

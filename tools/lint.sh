@@ -26,7 +26,7 @@ if [ $# = 0 ] || { [ $# = 1 ] && [ ! -e "$1" ]; }; then
 fi
 
 failed=0
-"$lint/bin/hadolint" Dockerfile || failed=1
+"$lint/bin/hadolint" tools/docker/Dockerfile || failed=1
 [ ${#files[@]} = 0 ] || "$lint/bin/clang-format" --dry-run --Werror "${files[@]}" || failed=1
 for file in "${files[@]}"; do
   case "$file" in

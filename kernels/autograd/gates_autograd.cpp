@@ -1,5 +1,6 @@
 // Gradients of the gates' operator.
 #include "kernels/gates_operators.h"
+#include "kernels/optional_tensor.h"
 
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <torch/csrc/autograd/autograd_not_implemented_fallback.h>
@@ -12,7 +13,6 @@ namespace {
 using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
-using OptionalTensor = std::optional<at::Tensor>;
 
 struct GateFunction : torch::autograd::Function<GateFunction> {
   static variable_list forward(AutogradContext* context, const Variable& raw, const Variable& A_log,
@@ -39,8 +39,7 @@ struct GateFunction : torch::autograd::Function<GateFunction> {
                                      const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                      const OptionalTensor&, double)>();
     const auto [raw, A_log, dt_bias, decay] =
-        op.call(gradients[0], gradients[1], gradients[2], s[0], s[1], s[2],
-                s[3].defined() ? OptionalTensor(s[3]) : OptionalTensor(),
+        op.call(gradients[0], gradients[1], gradients[2], s[0], s[1], s[2], optional(s[3]),
                 context->saved_data["feedback"].toDouble());
     return {raw, A_log, dt_bias, s[3].defined() ? decay : Variable(), Variable()};
   }

@@ -13,10 +13,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : OptionalTensor();
-}
-
 struct MixerFunction : torch::autograd::Function<MixerFunction> {
   static variable_list forward(AutogradContext* context, const Variable& qkv, const Variable& taps,
                                const Variable& log_alpha, const Variable& beta, const Variable& c,

@@ -19,10 +19,6 @@ auto operator_handle(const char* name) {
   return c10::Dispatcher::singleton().findSchemaOrThrow(name, "").typed<Signature>();
 }
 
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : OptionalTensor();
-}
-
 at::Tensor wanted(const at::Tensor& gradient, const at::Tensor& input) {
   return input.defined() ? gradient : at::Tensor();
 }

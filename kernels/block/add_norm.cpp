@@ -108,9 +108,6 @@ AddNormOutputs add_norm(const AddNormInputs& in, const AddNormOptions& options) 
                                  const at::Tensor&, const OptionalTensor&, double, bool,
                                  std::optional<at::ScalarType>);
   static const auto op = c10::Dispatcher::singleton().findSchemaOrThrow(kOp, "").typed<Signature>();
-  const auto optional = [](const at::Tensor& x) {
-    return x.defined() ? OptionalTensor(x) : OptionalTensor();
-  };
   const auto [sum, y] = op.call(in.x, optional(in.branch), optional(in.share), in.weight,
                                 optional(in.bias), options.eps, options.centred, options.dtype);
   return {in.branch.defined() ? sum : in.x, y};

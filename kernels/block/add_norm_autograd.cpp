@@ -15,9 +15,6 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 using Dtype = std::optional<at::ScalarType>;
 
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : OptionalTensor();
-}
 at::Tensor like(const at::Tensor& x, Dtype dtype) {
   return at::empty_symint(x.sym_sizes(), x.options().dtype(dtype.value_or(x.scalar_type())));
 }

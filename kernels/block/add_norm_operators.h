@@ -2,6 +2,8 @@
 // AddNormBackend and registers it with TORCH_LIBRARY_IMPL(comba, CPU, m) { register_add_norm<&kBackend>(m); }
 #pragma once
 
+#include "kernels/optional_tensor.h"
+
 #include <optional>
 #include <tuple>
 
@@ -9,8 +11,6 @@
 #include <torch/library.h>
 
 namespace comba::kernels {
-
-using OptionalTensor = std::optional<at::Tensor>;
 
 // The operators' tensors, checked: x and branch as rows [rows, d], contiguous; parameters in the accumulation dtype.
 struct AddNormProblem {

@@ -20,7 +20,7 @@ constexpr const char* kOp = "comba::bias_gelu";
 at::Tensor rows_of(const at::Tensor& x) { return x.contiguous().view({-1, x.size(-1)}); }
 
 // In the accumulation dtype, or undefined.
-at::Tensor checked_bias(const at::Tensor& x, const OptionalBias& bias) {
+at::Tensor checked_bias(const at::Tensor& x, const OptionalTensor& bias) {
   TORCH_CHECK(x.dim() >= 1 && x.size(-1) > 0, kOp, ": x: expected shape [..., f], got ", x.sizes());
   TORCH_CHECK(at::isFloatingType(x.scalar_type()), kOp, ": x: expected a floating dtype, got ",
               x.scalar_type());
@@ -58,7 +58,7 @@ at::Tensor compose_bias_gelu_backward(const at::Tensor& grad_y, const at::Tensor
 }
 
 at::Tensor run_bias_gelu(const BiasGeluBackend& backend, const at::Tensor& x,
-                         const OptionalBias& bias) {
+                         const OptionalTensor& bias) {
   const at::Tensor wide = checked_bias(x, bias), y = at::empty(x.sizes(), x.options());
   if (x.numel() > 0) {
     backend.forward(rows_of(x), wide, y.view({-1, x.size(-1)}));
@@ -67,7 +67,7 @@ at::Tensor run_bias_gelu(const BiasGeluBackend& backend, const at::Tensor& x,
 }
 
 BiasGeluGradients run_bias_gelu_backward(const BiasGeluBackend& backend, const at::Tensor& grad_y,
-                                         const at::Tensor& x, const OptionalBias& bias) {
+                                         const at::Tensor& x, const OptionalTensor& bias) {
   const at::Tensor wide = checked_bias(x, bias), grad_x = at::empty(x.sizes(), x.options());
   TORCH_CHECK(grad_y.sizes() == x.sizes(), kOp, ": grad_y: expected shape ", x.sizes(), ", got ",
               grad_y.sizes());
@@ -86,34 +86,33 @@ using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
 struct BiasGeluFunction : torch::autograd::Function<BiasGeluFunction> {
-  static Variable forward(AutogradContext* context, const Variable& x, const OptionalBias& bias) {
+  static Variable forward(AutogradContext* context, const Variable& x, const OptionalTensor& bias) {
     const at::AutoDispatchBelowADInplaceOrView guard;
     static const auto op = c10::Dispatcher::singleton()
                                .findSchemaOrThrow(kOp, "")
-                               .typed<at::Tensor(const at::Tensor&, const OptionalBias&)>();
+                               .typed<at::Tensor(const at::Tensor&, const OptionalTensor&)>();
     context->save_for_backward({x, bias.value_or(at::Tensor())});
     return op.call(x, bias);
   }
   static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const variable_list s = context->get_saved_variables();
-    static const auto op =
-        c10::Dispatcher::singleton()
-            .findSchemaOrThrow("comba::bias_gelu_backward", "")
-            .typed<BiasGeluGradients(const at::Tensor&, const at::Tensor&, const OptionalBias&)>();
-    const auto [x, bias] =
-        op.call(gradients[0], s[0], s[1].defined() ? OptionalBias(s[1]) : OptionalBias());
+    static const auto op = c10::Dispatcher::singleton()
+                               .findSchemaOrThrow("comba::bias_gelu_backward", "")
+                               .typed<BiasGeluGradients(const at::Tensor&, const at::Tensor&,
+                                                        const OptionalTensor&)>();
+    const auto [x, bias] = op.call(gradients[0], s[0], optional(s[1]));
     return {x, s[1].defined() ? bias : Variable()};
   }
 };
 
-at::Tensor bias_gelu_autograd(const at::Tensor& x, const OptionalBias& bias) {
+at::Tensor bias_gelu_autograd(const at::Tensor& x, const OptionalTensor& bias) {
   return BiasGeluFunction::apply(x, bias);
 }
-at::Tensor bias_gelu_meta(const at::Tensor& x, const OptionalBias&) {
+at::Tensor bias_gelu_meta(const at::Tensor& x, const OptionalTensor&) {
   return at::empty_symint(x.sym_sizes(), x.options());
 }
 BiasGeluGradients bias_gelu_backward_meta(const at::Tensor&, const at::Tensor& x,
-                                          const OptionalBias& bias) {
+                                          const OptionalTensor& bias) {
   return {at::empty_symint(x.sym_sizes(), x.options()),
           bias && bias->defined() ? at::empty_symint(bias->sym_sizes(), bias->options())
                                   : at::empty({0}, x.options())};
@@ -126,8 +125,8 @@ constexpr BiasGeluBackend kCpuBackend{&compose_bias_gelu, &compose_bias_gelu_bac
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias) {
   static const auto op = c10::Dispatcher::singleton()
                              .findSchemaOrThrow(kOp, "")
-                             .typed<at::Tensor(const at::Tensor&, const OptionalBias&)>();
-  return op.call(x, bias.defined() ? OptionalBias(bias) : OptionalBias());
+                             .typed<at::Tensor(const at::Tensor&, const OptionalTensor&)>();
+  return op.call(x, optional(bias));
 }
 
 TORCH_LIBRARY_IMPL(comba, CPU, m) { register_bias_gelu<&kCpuBackend>(m); }

@@ -2,6 +2,8 @@
 // BiasGeluBackend and registers it with TORCH_LIBRARY_IMPL(comba, CPU, m) { register_bias_gelu<&kBackend>(m); }
 #pragma once
 
+#include "kernels/optional_tensor.h"
+
 #include <optional>
 #include <tuple>
 
@@ -23,21 +25,20 @@ void compose_bias_gelu(const at::Tensor& x, const at::Tensor& bias, const at::Te
 at::Tensor compose_bias_gelu_backward(const at::Tensor& grad_y, const at::Tensor& x,
                                       const at::Tensor& bias, const at::Tensor& grad_x);
 
-using OptionalBias = std::optional<at::Tensor>;
 at::Tensor run_bias_gelu(const BiasGeluBackend& backend, const at::Tensor& x,
-                         const OptionalBias& bias);
+                         const OptionalTensor& bias);
 // Of x and bias; without a bias its gradient is empty.
 using BiasGeluGradients = std::tuple<at::Tensor, at::Tensor>;
 BiasGeluGradients run_bias_gelu_backward(const BiasGeluBackend& backend, const at::Tensor& grad_y,
-                                         const at::Tensor& x, const OptionalBias& bias);
+                                         const at::Tensor& x, const OptionalTensor& bias);
 
 template <const BiasGeluBackend* kBackend>
 struct BiasGeluOperators {
-  static at::Tensor forward(const at::Tensor& x, const OptionalBias& bias) {
+  static at::Tensor forward(const at::Tensor& x, const OptionalTensor& bias) {
     return run_bias_gelu(*kBackend, x, bias);
   }
   static BiasGeluGradients backward(const at::Tensor& grad_y, const at::Tensor& x,
-                                    const OptionalBias& bias) {
+                                    const OptionalTensor& bias) {
     return run_bias_gelu_backward(*kBackend, grad_y, x, bias);
   }
 };

@@ -27,8 +27,8 @@ void check_parameter(const char* name, const at::Tensor& parameter, const at::Te
               parameter.sizes(), " (see kernels/block/mlp.h)");
 }
 
-MlpProblem make_problem(const at::Tensor& x, const at::Tensor& weight1, const OptionalBias& bias1,
-                        const at::Tensor& weight2, const OptionalBias& bias2) {
+MlpProblem make_problem(const at::Tensor& x, const at::Tensor& weight1, const OptionalTensor& bias1,
+                        const at::Tensor& weight2, const OptionalTensor& bias2) {
   TORCH_CHECK(x.dim() >= 2 && at::isFloatingType(x.scalar_type()), kOp,
               ": x: expected [..., d] of a floating dtype, got ", x.scalar_type(), " ", x.sizes());
   TORCH_CHECK(weight1.dim() == 2 && weight2.dim() == 2, kOp,
@@ -79,16 +79,16 @@ MlpGradients compose_mlp_backward(const MlpProblem& p, const at::Tensor& grad_y)
 }
 
 at::Tensor run_mlp(const MlpBackend& backend, const at::Tensor& x, const at::Tensor& weight1,
-                   const OptionalBias& bias1, const at::Tensor& weight2,
-                   const OptionalBias& bias2) {
+                   const OptionalTensor& bias1, const at::Tensor& weight2,
+                   const OptionalTensor& bias2) {
   const MlpProblem problem = make_problem(x, weight1, bias1, weight2, bias2);
   return backend.forward(problem).view(output_sizes(x, weight2));
 }
 
 MlpGradientTuple run_mlp_backward(const MlpBackend& backend, const at::Tensor& grad_y,
                                   const at::Tensor& x, const at::Tensor& weight1,
-                                  const OptionalBias& bias1, const at::Tensor& weight2,
-                                  const OptionalBias& bias2) {
+                                  const OptionalTensor& bias1, const at::Tensor& weight2,
+                                  const OptionalTensor& bias2) {
   const MlpProblem problem = make_problem(x, weight1, bias1, weight2, bias2);
   const std::vector<int64_t> sizes = output_sizes(x, weight2);
   TORCH_CHECK(grad_y.sizes() == sizes, kOp, ": grad_y: expected shape ", sizes, ", got ",
@@ -113,11 +113,8 @@ at::Tensor mlp(const MlpInputs& in) {
   static const auto op =
       c10::Dispatcher::singleton()
           .findSchemaOrThrow(kOp, "")
-          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalBias&,
-                            const at::Tensor&, const OptionalBias&)>();
-  const auto optional = [](const at::Tensor& x) {
-    return x.defined() ? OptionalBias(x) : OptionalBias();
-  };
+          .typed<at::Tensor(const at::Tensor&, const at::Tensor&, const OptionalTensor&,
+                            const at::Tensor&, const OptionalTensor&)>();
   return op.call(in.x, in.weight1, optional(in.bias1), in.weight2, optional(in.bias2));
 }
 

@@ -2,6 +2,8 @@
 // with TORCH_LIBRARY_IMPL(comba, CPU, m) { register_mlp<&kBackend>(m); }
 #pragma once
 
+#include "kernels/optional_tensor.h"
+
 #include <optional>
 #include <tuple>
 
@@ -30,26 +32,26 @@ struct MlpBackend {
 at::Tensor compose_mlp(const MlpProblem& problem);
 MlpGradients compose_mlp_backward(const MlpProblem& problem, const at::Tensor& grad_y);
 
-using OptionalBias = std::optional<at::Tensor>;
 at::Tensor run_mlp(const MlpBackend& backend, const at::Tensor& x, const at::Tensor& weight1,
-                   const OptionalBias& bias1, const at::Tensor& weight2, const OptionalBias& bias2);
+                   const OptionalTensor& bias1, const at::Tensor& weight2,
+                   const OptionalTensor& bias2);
 // Of x, weight1, bias1, weight2, bias2; that of an absent bias is empty.
 using MlpGradientTuple = std::tuple<at::Tensor, at::Tensor, at::Tensor, at::Tensor, at::Tensor>;
 MlpGradientTuple run_mlp_backward(const MlpBackend& backend, const at::Tensor& grad_y,
                                   const at::Tensor& x, const at::Tensor& weight1,
-                                  const OptionalBias& bias1, const at::Tensor& weight2,
-                                  const OptionalBias& bias2);
+                                  const OptionalTensor& bias1, const at::Tensor& weight2,
+                                  const OptionalTensor& bias2);
 
 template <const MlpBackend* kBackend>
 struct MlpOperators {
   static at::Tensor forward(const at::Tensor& x, const at::Tensor& weight1,
-                            const OptionalBias& bias1, const at::Tensor& weight2,
-                            const OptionalBias& bias2) {
+                            const OptionalTensor& bias1, const at::Tensor& weight2,
+                            const OptionalTensor& bias2) {
     return run_mlp(*kBackend, x, weight1, bias1, weight2, bias2);
   }
   static MlpGradientTuple backward(const at::Tensor& grad_y, const at::Tensor& x,
-                                   const at::Tensor& weight1, const OptionalBias& bias1,
-                                   const at::Tensor& weight2, const OptionalBias& bias2) {
+                                   const at::Tensor& weight1, const OptionalTensor& bias1,
+                                   const at::Tensor& weight2, const OptionalTensor& bias2) {
     return run_mlp_backward(*kBackend, grad_y, x, weight1, bias1, weight2, bias2);
   }
 };

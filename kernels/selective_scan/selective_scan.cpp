@@ -73,10 +73,6 @@ SelectiveScanProblem make_problem(const at::Tensor& u, const at::Tensor& delta, 
   return p;
 }
 
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : OptionalTensor();
-}
-
 }  // namespace
 
 at::Tensor run_selective_scan(const SelectiveScanBackend& backend, const at::Tensor& u,

@@ -14,10 +14,6 @@ using torch::autograd::AutogradContext;
 using torch::autograd::Variable;
 using torch::autograd::variable_list;
 
-OptionalTensor optional(const at::Tensor& x) {
-  return x.defined() ? OptionalTensor(x) : OptionalTensor();
-}
-
 struct SelectiveScanFunction : torch::autograd::Function<SelectiveScanFunction> {
   static Variable forward(AutogradContext* context, const Variable& u, const Variable& delta,
                           const Variable& A, const Variable& B, const Variable& C,

@@ -2,6 +2,8 @@
 // SelectiveScanBackend and registers it with TORCH_LIBRARY_IMPL(comba, CPU, m) { register_selective_scan<&kBackend>(m); }
 #pragma once
 
+#include "kernels/optional_tensor.h"
+
 #include <optional>
 #include <tuple>
 
@@ -9,8 +11,6 @@
 #include <torch/library.h>
 
 namespace comba::kernels {
-
-using OptionalTensor = std::optional<at::Tensor>;
 
 // The operators' tensors, checked. Rows keep their dtype and strides but for a last stride of 1; A, D and delta_bias are
 // contiguous in the accumulation dtype.
