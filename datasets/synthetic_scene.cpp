@@ -174,7 +174,7 @@ struct SyntheticScene::Parts {
       exposure(t).convertTo(out, CV_8UC3, 1 + light.at(t));
       return out;
     }
-    cv::Mat sum = cv::Mat::zeros(size, CV_32FC3);
+    cv::Mat sum(size, CV_32FC3, cv::Scalar::all(0));
     for (int i = 0; i < kSubFrames; ++i) {
       cv::accumulate(exposure(t + (i - (kSubFrames - 1) / 2.0) * 0.8 / kSubFrames), sum);
     }

@@ -76,13 +76,7 @@ TEST(ModelCost, OfCombaIsTheSumOfItsLayers) {
 }
 
 BackboneConfig small() {
-  BackboneConfig config;
-  config.image_size = 16;
-  config.patch_size = 4;
-  config.width = 16;
-  config.head_dim = 8;
-  config.depth = 2;
-  return config;
+  return {.image_size = 16, .patch_size = 4, .width = 16, .depth = 2, .head_dim = 8};
 }
 
 TEST(Backbone, EveryLayoutGivesFiniteFeaturesAndAGradientForEveryParameter) {

@@ -35,29 +35,18 @@ Tensors weights_of(const std::string& kind) {
   return weights;
 }
 
+BackboneConfig comba_config() {
+  return {
+      .image_size = 16, .patch_size = 4, .width = 16, .depth = 2, .head_dim = 16, .gate_rank = 16};
+}
+
 BackboneConfig deit_config() {
-  BackboneConfig config;
-  config.image_size = 16;
-  config.patch_size = 4;
-  config.width = 16;
-  config.depth = 2;
-  config.head_dim = 16;
+  BackboneConfig config = comba_config();
   config.mixer = "softmax";
   config.norm = "layer";
   config.pool = "cls";
   config.position = "learned";
   config.qkv_bias = config.mlp_bias = true;
-  return config;
-}
-
-BackboneConfig comba_config() {
-  BackboneConfig config;
-  config.image_size = 16;
-  config.patch_size = 4;
-  config.width = 16;
-  config.depth = 2;
-  config.head_dim = 16;
-  config.gate_rank = 16;
   return config;
 }
 

@@ -44,15 +44,13 @@ TEST(Recompute, RunsOnceForwardAndOnceMoreBackward) {
 }
 
 BackboneConfig small(const std::string& mixer) {
-  BackboneConfig config;
-  config.image_size = 32;
-  config.patch_size = 8;
-  config.width = 32;
-  config.depth = 3;
-  config.head_dim = 16;
-  config.drop_path = 0.4;
-  config.mixer = mixer;
-  return config;
+  return {.image_size = 32,
+          .patch_size = 8,
+          .width = 32,
+          .depth = 3,
+          .head_dim = 16,
+          .drop_path = 0.4,
+          .mixer = mixer};
 }
 
 struct Outcome {
