@@ -2,8 +2,8 @@
 // takes them.
 #include "classify/classifier.h"
 #include "classify/config.h"
-#include "tools/bench_timer.h"
 #include "tools/commands.h"
+#include "tools/forward_rate.h"
 #include "tools/machine.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
@@ -22,7 +22,6 @@
 #include <vector>
 
 #include <ATen/Context.h>
-#include <ATen/core/grad_mode.h>
 #include <ATen/ops/cross_entropy_loss.h>
 #include <ATen/ops/rand.h>
 #include <ATen/ops/randn.h>
@@ -120,24 +119,17 @@ Measured begin_row(const std::string& path, const classify::RunConfig& config,
   return row;
 }
 
-Measured measure_forward(const std::string& path, const classify::RunConfig& config,
-                         const at::Device& device, int repeats) {
+Measured measure_inference(const std::string& path, const classify::RunConfig& config,
+                           const at::Device& device, int repeats) {
   HeldBatch task(config, device);
   Measured row = begin_row(path, config, task);
   task.model().eval();
-  vision::reset_peak_memory(device);
-  const vision::Precision precision = vision::choose_precision(config.train.precision, device);
-  const Timed forward{[&](size_t) {
-                        const at::NoGradGuard no_grad;
-                        const vision::AutocastScope autocast(precision);
-                        return std::vector<at::Tensor>{task.classifier()->forward(task.images())};
-                      },
-                      1};
-  const DeviceTimer timer{device, repeats};
-  row.eager = timer.eager({forward})[0];
-  row.peak_memory = vision::device_memory(device).peak_allocated;
-  const std::vector<double> graph = timer.graph({forward});
-  row.milliseconds = graph.empty() ? row.eager : graph[0];
+  const ForwardRate rate =
+      measure_forward([&] { return task.classifier()->forward(task.images()); },
+                      vision::choose_precision(config.train.precision, device), device, repeats);
+  row.milliseconds = rate.milliseconds;
+  row.eager = rate.eager;
+  row.peak_memory = rate.peak_memory;
   return row;
 }
 
@@ -288,7 +280,7 @@ void add_verb(CLI::App& bench, const std::string& name, const std::string& descr
 
 void add_bench_model_command(CLI::App& bench) {
   add_verb(bench, "model", "Forward passes of whole models on images that lie on the device",
-           "forward passes, as CUDA graphs where there are any,", &measure_forward);
+           "forward passes, as CUDA graphs where there are any,", &measure_inference);
   add_verb(bench, "train", "Training steps of whole models on images that lie on the device",
            "training steps", &measure_steps);
 }

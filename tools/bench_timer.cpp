@@ -33,6 +33,23 @@ double gpu_milliseconds(const Body& body) {
   end.synchronize();
   return start.elapsed_time(end);
 }
+
+// All sets in one graph. An error leaves the stream as it was.
+void record(at::cuda::CUDAGraph& graph, const Timed& candidate) {
+  graph.capture_begin();
+  try {
+    for (size_t set = 0; set < candidate.sets; ++set) {
+      candidate.run(set);
+    }
+  } catch (...) {
+    try {
+      graph.capture_end();
+    } catch (const std::exception&) {  // the first error says what was wrong
+    }
+    throw;
+  }
+  graph.capture_end();
+}
 #endif
 
 // Medians of candidates that take turns; `time(candidate, repeat)`.
@@ -53,6 +70,22 @@ std::vector<double> interleaved(size_t candidates, int repeats, const Time& time
 
 }  // namespace
 
+bool is_out_of_memory(const c10::Error& error) {
+  return dynamic_cast<const c10::OutOfMemoryError*>(&error) != nullptr ||
+         error.msg().find("DefaultCPUAllocator: can't allocate memory") != std::string::npos;
+}
+
+double DeviceTimer::time(const Timed& candidate, size_t set) const {
+#ifdef COMBA_CUDA
+  if (device.is_cuda()) {
+    return gpu_milliseconds([&] { candidate.run(set); });
+  }
+#endif
+  const Stopwatch watch;
+  candidate.run(set);
+  return 1000 * watch.seconds();
+}
+
 std::vector<double> DeviceTimer::eager(const std::vector<Timed>& candidates) const {
   for (const Timed& candidate : candidates) {
     for (int i = 0; i < kWarmUps; ++i) {
@@ -60,15 +93,7 @@ std::vector<double> DeviceTimer::eager(const std::vector<Timed>& candidates) con
     }
   }
   return interleaved(candidates.size(), repeats, [&](size_t i, size_t repeat) {
-    const size_t set = repeat % candidates[i].sets;
-#ifdef COMBA_CUDA
-    if (device.is_cuda()) {
-      return gpu_milliseconds([&] { candidates[i].run(set); });
-    }
-#endif
-    const Stopwatch watch;
-    candidates[i].run(set);
-    return 1000 * watch.seconds();
+    return time(candidates[i], repeat % candidates[i].sets);
   });
 }
 
@@ -85,11 +110,7 @@ std::vector<double> DeviceTimer::graph(
       }
       stream.synchronize();
       graphs.push_back(std::make_unique<at::cuda::CUDAGraph>());
-      graphs.back()->capture_begin();
-      for (size_t set = 0; set < candidate.sets; ++set) {
-        candidate.run(set);
-      }
-      graphs.back()->capture_end();
+      record(*graphs.back(), candidate);
     }
     for (const auto& graph : graphs) {
       graph->replay();

@@ -2,7 +2,10 @@
 #include "classify/classifier.h"
 #include "classify/config.h"
 #include "tools/commands.h"
+#include "tools/model_table.h"
 #include "tracking/config.h"
+#include "tracking/network_cost.h"
+#include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/model_cost.h"
 
@@ -14,8 +17,6 @@
 
 namespace comba::tools {
 namespace {
-
-constexpr int64_t kImageNetClasses = 1000;  // where the configuration leaves the number to the data
 
 struct Arguments {
   std::string config, json;
@@ -87,6 +88,12 @@ void write_json(const Arguments& arguments, nlohmann::ordered_json json,
   write_file_atomic(arguments.json, json.dump(2) + "\n");
 }
 
+void print_cost(const vision::ModelCost& cost, const char* what) {
+  fmt::print(
+      "GMACs {}: {:.3f} dense, {:.3f} with token mixing (recurrence or attention products)\n", what,
+      cost.dense / 1e9, cost.total() / 1e9);
+}
+
 void describe_classifier(const Arguments& arguments) {
   classify::RunConfig config;
   classify::read_run_config(arguments.config, arguments.assignments, config);
@@ -98,9 +105,7 @@ void describe_classifier(const Arguments& arguments) {
   fmt::print("input {0}x{0}x{1}, {2} patches, {3} classes{4}\n", config.model.image_size,
              config.model.in_channels, config.model.patches(), classes,
              config.classes > 0 ? "" : " (the data may have another number)");
-  fmt::print(
-      "GMACs an image: {:.3f} dense, {:.3f} with token mixing (recurrence or attention products)\n",
-      cost.dense / 1e9, cost.total() / 1e9);
+  print_cost(cost, "an image");
   write_json(arguments,
              {{"config", arguments.config},
               {"classes", classes},
@@ -122,33 +127,71 @@ void describe_tracker(const Arguments& arguments) {
   fmt::print("search {0}x{0}, {1} template{2} {3}x{3}, {4} tokens, map {5}x{5}\n",
              network.backbone.image_size, network.templates, network.templates > 1 ? "s" : "",
              network.template_size, tokens, network.cells());
+  const vision::ModelCost cost = tracking::network_cost(network);
+  print_cost(cost, "a search image with its templates");
   write_json(arguments,
              {{"config", arguments.config},
               {"parameters", total_of(parts)},
+              {"macs_dense", cost.dense},
+              {"macs_total", cost.total()},
               {"tokens", tokens},
               {"cells", network.cells()}},
              parts);
 }
 
-void run(const Arguments& arguments) {
+void describe(const Arguments& arguments) {
   const std::string task = config_task(read_config_file(arguments.config), arguments.config);
   task == "track" ? describe_tracker(arguments) : describe_classifier(arguments);
+}
+
+void run(const ModelTableOptions& options, bool table) {
+  if (table) {
+    print_model_table(options);
+    return;
+  }
+  if (options.configs.size() != 1) {
+    throw UsageError(
+        fmt::format("comba info: CONFIG: expected one configuration, got {}; several, or all that "
+                    "are shipped, go with --table",
+                    options.configs.size()));
+  }
+  describe({options.configs[0], options.json, options.assignments});
 }
 
 }  // namespace
 
 void add_info_command(CLI::App& app) {
-  auto arguments = std::make_shared<Arguments>();
+  auto options = std::make_shared<ModelTableOptions>();
+  auto as_table = std::make_shared<bool>(false);
   CLI::App* command = app.add_subcommand(
       "info", "Prints the modules, parameters and multiply-accumulates of a model");
-  command->add_option("CONFIG", arguments->config, "TOML file")->required();
-  command->add_option("--set", arguments->assignments, "Overrides a key, e.g. --set model.depth=6")
+  command->add_option("CONFIG", options->configs,
+                      "TOML file; with --table any number of them (default: all that are shipped)");
+  command->add_option("--set", options->assignments, "Overrides a key, e.g. --set model.depth=6")
       ->allow_extra_args(false);
-  command->add_option("--json", arguments->json, "Also writes the figures to this file");
+  command->add_option("--json", options->json, "Also writes the figures to this file");
+  CLI::Option* table =
+      command->add_flag("--table", *as_table,
+                        "A line for each model, beside what others have published, with sources");
+  command->add_flag("--markdown", options->markdown, "The table in Markdown")->needs(table);
+  CLI::Option* measure =
+      command->add_flag("--measure", options->measure, "Measures forward passes for the table")
+          ->needs(table);
+  command->add_option("--device", options->device, "To measure on: auto, cpu, cuda or cuda:N")
+      ->needs(measure);
+  command
+      ->add_option("--batch", options->batch,
+                   "Images at once when measuring (default: 256 on a GPU, 8 on the CPU)")
+      ->check(CLI::Range(1, 1 << 20))
+      ->needs(measure);
+  command->add_option("--repeats", options->repeats, "Runs whose median is reported")
+      ->check(CLI::Range(1, 10000))
+      ->capture_default_str()
+      ->needs(measure);
   command->footer(
       "Examples:\n  comba info configs/imagenet/comba_t.toml\n  comba info "
-      "configs/tracking/comba_t.toml");
-  command->callback([arguments] { run(*arguments); });
+      "configs/tracking/comba_t.toml\n  comba info --table --measure --markdown");
+  command->callback([options, as_table] { run(*options, *as_table); });
 }
 
 }  // namespace comba::tools

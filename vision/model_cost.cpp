@@ -42,10 +42,11 @@ TokenCost comba_cost(const BackboneConfig& c, const std::string& form) {
           3 * static_cast<double>(c.head_dim) * inner * directions};
 }
 
-TokenCost mixer_cost(const BackboneConfig& c, const std::string& mixer, double tokens) {
+// `keys`: tokens that a token reads, on average.
+TokenCost mixer_cost(const BackboneConfig& c, const std::string& mixer, double keys) {
   const double d = static_cast<double>(c.width);
   if (mixer == "softmax") {
-    return {4 * d * d, 2 * tokens * d};
+    return {4 * d * d, 2 * keys * d};
   }
   if (mixer == "agent") {
     return agent_cost(c);
@@ -55,17 +56,22 @@ TokenCost mixer_cost(const BackboneConfig& c, const std::string& mixer, double t
 
 }  // namespace
 
-ModelCost model_cost(const BackboneConfig& c, int64_t classes) {
-  const double d = static_cast<double>(c.width), patches = static_cast<double>(c.patches());
-  const double tokens = patches + (c.has_class_token() ? 1 : 0);
+ModelCost backbone_cost(const BackboneConfig& c, int64_t patches, int64_t tokens, int64_t prefix) {
+  const double d = static_cast<double>(c.width), n = static_cast<double>(tokens),
+               p = static_cast<double>(prefix);
   ModelCost cost;
-  cost.dense = patches * static_cast<double>(c.in_channels * c.patch_size * c.patch_size) * d +
-               d * static_cast<double>(classes);
+  cost.dense = static_cast<double>(patches * c.in_channels * c.patch_size * c.patch_size) * d;
   for (int64_t block = 0; block < c.depth; ++block) {
-    const TokenCost mixer = mixer_cost(c, c.mixer_of(block), tokens);
-    cost.dense += tokens * (mixer.dense + 2 * c.mlp_ratio * d * d);
-    cost.recurrence += tokens * mixer.recurrence;
+    const TokenCost mixer = mixer_cost(c, c.mixer_of(block), (p * p + (n - p) * n) / n);
+    cost.dense += n * (mixer.dense + 2 * c.mlp_ratio * d * d);
+    cost.recurrence += n * mixer.recurrence;
   }
+  return cost;
+}
+
+ModelCost model_cost(const BackboneConfig& c, int64_t classes) {
+  ModelCost cost = backbone_cost(c, c.patches(), c.patches() + (c.has_class_token() ? 1 : 0));
+  cost.dense += static_cast<double>(c.width * classes);
   return cost;
 }
 

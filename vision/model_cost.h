@@ -1,4 +1,4 @@
-// Multiply-accumulates of a classifier by formula, in the two conventions of the literature.
+// Multiply-accumulates of a model by formula, in the two conventions of the literature.
 #pragma once
 
 #include "vision/backbone.h"
@@ -15,7 +15,11 @@ struct ModelCost {
   double total() const { return dense + recurrence; }
 };
 
-// Norms and activations are left out of `dense`, as fvcore-style counters do for element-wise work; the short
+// Patch embedding of `patches` and all blocks over `tokens`, of which the first `prefix` never read those behind them; no head.
+ModelCost backbone_cost(const BackboneConfig& config, int64_t patches, int64_t tokens,
+                        int64_t prefix = 0);
+
+// A classifier's, one image. Norms and activations are left out of `dense`, as fvcore-style counters do for element-wise work; the short
 // convolutions and the gates' projections are in it.
 ModelCost model_cost(const BackboneConfig& config, int64_t classes);
 

@@ -61,6 +61,48 @@ TEST_F(Cli, BenchScanRefusesWhatIsNoShape) {
   }
 }
 
+TEST_F(Cli, BenchScanComparesTheFamilyOfRecurrencesAndAttention) {
+  const Outcome bench = run({"bench", "scan", "--peers", "--device", "cpu", "--shape", "1,40,2,16",
+                             "--repeats", "1", "--json", "figures.json", "--plot", "figures.svg"});
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  const auto figures = nlohmann::json::parse(read_file(folder_ / "figures.json"));
+  std::vector<std::string> names;
+  for (const auto& row : figures["rows"]) {
+    names.push_back(row["operator"]);
+    EXPECT_GT(row["forward_ms"], 0.0) << row;
+    EXPECT_GT(row["forward_backward_ms"], 0.0) << row;
+  }
+  EXPECT_EQ(names, (std::vector<std::string>{"comba", "gated delta", "delta", "gla", "retention",
+                                             "comba by token", "SDPA"}));
+  const std::string plots = read_file(folder_ / "figures.svg");
+  EXPECT_EQ(count(plots, "<svg"), 3U);  // forward, and forward and backward, in one
+  EXPECT_EQ(count(plots, ">retention</text>"), 2U);
+}
+
+TEST_F(Cli, BenchScanLeavesOutWhatTakesTooLong) {
+  const Outcome bench = run({"bench", "scan", "--peers", "--device", "cpu", "--limit", "1e-9",
+                             "--repeats", "1", "--json", "figures.json", "--plot", "figures.svg"});
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  const auto rows = nlohmann::json::parse(read_file(folder_ / "figures.json"))["rows"];
+  ASSERT_EQ(rows.size(), 4U * 7U);
+  for (size_t i = 0; i < rows.size(); ++i) {
+    const auto reason = rows[i]["left_out"].get<std::string>();
+    EXPECT_SAYS(reason, i < 7 ? "longer than 1e-09 s" : "no less work than");
+    EXPECT_EQ(rows[i]["length"], 512 << i / 7);  // as many tokens at every length
+    EXPECT_EQ(rows[i]["batch"], 8 >> i / 7);
+    EXPECT_FALSE(rows[i].contains("forward_ms"));
+  }
+  EXPECT_EQ(count(bench.out, "left out: "), rows.size()) << bench.out;
+}
+
+TEST_F(Cli, BenchScanLeavesOutWhatTheMemoryDoesNotHold) {
+  const Outcome bench = run({"bench", "scan", "--device", "cpu", "--repeats", "1", "--shape",
+                             "1099511627776,64,8,64", "--shape", "1,20,1,8"});
+  EXPECT_EQ(bench.code, 0) << bench.err;
+  EXPECT_EQ(count(bench.out, "left out: out of memory"), 3U) << bench.out;
+  EXPECT_EQ(count(bench.out, "B1 T20 H1 D8"), 3U) << bench.out;
+}
+
 TEST_F(Cli, BenchLoaderMeasuresWhatItCanAndSaysWhatItLeavesOut) {
   const Outcome bench =
       run({"bench",        "loader", "--device",  "cpu", "--stage",   "read",

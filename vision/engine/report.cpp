@@ -14,8 +14,8 @@ namespace {
 
 constexpr double kWidth = 560, kHeight = 300, kLeft = 64, kRight = 16, kTop = 34,
                  kBottom = 44;  // px
-constexpr const char* kColours[] = {"#2f7ed8", "#e4572e", "#3aa655",
-                                    "#8a63d2", "#c9971c", "#17a2a2"};
+constexpr const char* kColours[] = {"#2f7ed8", "#e4572e", "#3aa655", "#8a63d2",
+                                    "#c9971c", "#17a2a2", "#b0527a"};
 
 constexpr const char* kStyle = R"(
 :root{color-scheme:light dark;--ink:#1d2430;--soft:#667085;--line:#d9dee7;--paper:#ffffff;--page:#f5f6f8;--accent:#2f7ed8;--bad:#d64545}
@@ -233,14 +233,22 @@ std::string line_plot_svg(const PlotOptions& options, const std::vector<Series>&
       R"(<svg viewBox="0 0 {0} {1}" width="{0}" height="{1}" role="img" aria-label="{2}">)", kWidth,
       kHeight, escape_html(options.title));
   out += frame_svg(options, x, y);
-  double legend = kWidth - kRight;
+  // Names from the right; those for which there is no room beside the title go below it.
+  double legend = kWidth - kRight, line = 18;
+  double first = kLeft + 8.0 * static_cast<double>(options.title.size());
   for (size_t i = 0; i < series.size(); ++i) {
     const char* colour = kColours[i % std::size(kColours)];
     out += series_svg(series[i], colour, x, y, options.log_y);
     if (series.size() > 1) {
-      out += fmt::format(R"(<text x="{:.1f}" y="18" text-anchor="end" style="fill:{}">{}</text>)",
-                         legend, colour, escape_html(series[i].name));
-      legend -= 7.0 * static_cast<double>(series[i].name.size()) + 16;
+      const double width = 7.0 * static_cast<double>(series[i].name.size());
+      if (legend - width < first) {
+        legend = kWidth - kRight;
+        line += 14;
+        first = 0;
+      }
+      out += fmt::format(R"(<text x="{:.1f}" y="{}" text-anchor="end" style="fill:{}">{}</text>)",
+                         legend, line, colour, escape_html(series[i].name));
+      legend -= width + 16;
     }
   }
   return out + "</svg>";
