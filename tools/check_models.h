@@ -29,9 +29,9 @@ void record_canary(const std::filesystem::path& weights, const std::filesystem::
 struct SpeedRow {
   std::string device, what;
   double milliseconds = 0;
-  double expected = 0;      // of such a device; 0: it has not been measured
-  std::string measured_on;  // where `nearest` was measured
-  double nearest = 0;       // of the device it may be compared with
+  double expected = 0;           // of such a device; 0: it has not been measured
+  std::string measured_on = {};  // where `nearest` was measured
+  double nearest = 0;            // of the device it may be compared with
   bool slow() const { return expected > 0 && milliseconds > 1.5 * expected; }
 };
 std::vector<SpeedRow> measure_speed(const std::filesystem::path& weights,

@@ -1,6 +1,7 @@
 // comba info: what a configuration builds, without training it.
 #include "classify/classifier.h"
 #include "classify/config.h"
+#include "classify/recall/model.h"
 #include "tools/commands.h"
 #include "tools/model_table.h"
 #include "tracking/config.h"
@@ -139,9 +140,24 @@ void describe_tracker(const Arguments& arguments) {
              parts);
 }
 
+void describe_recall(const Arguments& arguments) {
+  recall::RecallConfig config;
+  recall::read_recall_config(arguments.config, arguments.assignments, config);
+  const std::vector<Part> parts = parts_of(*recall::make_model(config));
+  print_parts(parts);
+  fmt::print("{} tokens, {} pairs, {} values\n", config.tokens(), config.data.pairs,
+             config.data.vocabulary / 2);
+  write_json(
+      arguments,
+      {{"config", arguments.config}, {"parameters", total_of(parts)}, {"tokens", config.tokens()}},
+      parts);
+}
+
 void describe(const Arguments& arguments) {
   const std::string task = config_task(read_config_file(arguments.config), arguments.config);
-  task == "track" ? describe_tracker(arguments) : describe_classifier(arguments);
+  task == "track"    ? describe_tracker(arguments)
+  : task == "recall" ? describe_recall(arguments)
+                     : describe_classifier(arguments);
 }
 
 void run(const ModelTableOptions& options, bool table) {

@@ -171,5 +171,15 @@ TEST_F(Info, SaysWhatItLacks) {
   EXPECT_SAYS(absent.err, "absent.toml");
 }
 
+TEST_F(Info, ARecallTaskHasTheParametersOfItsEmbeddingsAndBlocks) {
+  const Outcome outcome =
+      run({"info", (kSource / "configs/mqar/softmax.toml").string(), "--json", "info.json"});
+  ASSERT_EQ(outcome.code, 0) << outcome.err;
+  EXPECT_SAYS(outcome.out, "512 tokens, 64 pairs, 4096 values");
+  const int64_t d = 64, block = 4 * d * d + 8 * d * d + 2 * d;
+  EXPECT_EQ(json::parse(read_file(folder_ / "info.json")).at("parameters"),
+            (8192 + 512) * d + 4 * d + 2 * block + d);
+}
+
 }  // namespace
 }  // namespace comba::tools
