@@ -96,18 +96,6 @@ TEST(Onnx, NamesAnOperatorWithoutARule) {
   }
 }
 
-TEST(Recording, SaysThatMambaHasNoGraph) {
-  const classify::Classifier model =
-      test::make_export_model({"mamba", [](BackboneConfig& c) { c.mixer = "mamba"; }});
-  try {
-    record(classify::classifier_graph(model));
-    FAIL() << "was recorded";
-  } catch (const std::exception& error) {
-    EXPECT_NE(std::string(error.what()).find("model.mixer = \"mamba\""), std::string::npos)
-        << error.what();
-  }
-}
-
 TEST(Onnx, SaysWhichPoolingItDoesNotHave) {
   const classify::Classifier model = test::make_export_model({"agent", [](BackboneConfig& c) {
                                                                 c.mixer = "agent";
