@@ -12,6 +12,7 @@
 #include "vision/io/torchscript.h"
 
 #include <cstdlib>
+#include <set>
 
 #include <ATen/Functions.h>
 #include <gtest/gtest.h>
@@ -62,6 +63,14 @@ TEST_P(ExportedModel, HasAnOnnxRuleForEveryOperatorItUses) {
     weights += static_cast<int64_t>(parameter.nbytes());
   }
   EXPECT_LE(bytes, weights + 64 * 1024);  // nothing twice; matrices of chunks and the like
+  std::set<std::string> computed;
+  for (const onnx::Node& node : file.nodes) {
+    computed.insert(node.outputs.begin(), node.outputs.end());
+  }
+  EXPECT_GE(2 * file.values.size(), computed.size());
+  for (const onnx::TensorInfo& value : file.values) {
+    EXPECT_EQ(computed.erase(value.name), 1U) << value.name;
+  }
 }
 
 INSTANTIATE_TEST_SUITE_P(Every, ExportedModel, testing::ValuesIn(test::export_cases()),
