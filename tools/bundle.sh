@@ -4,6 +4,7 @@
 #   DIR/comba train ...          the program
 #   DIR/run bin/kernels_test     any other program of the bundle
 #   pip install DIR/python       the operators for its Python
+#   DIR/share                    completion of commands; in $XDG_DATA_DIRS bash and fish find it
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/common.sh"
 
@@ -27,6 +28,7 @@ for library in libcomba_ops.so libcomba_imgcodecs.so; do
   strip --strip-unneeded -o "$target/lib/$library" "$build/lib/$library"
 done
 cmake --install "$build" --component python --prefix "$target/python" >/dev/null
+cmake --install "$build" --component completion --prefix "$target" >/dev/null
 ln -sf ../../lib/libcomba_ops.so "$target/python/comba_ops/libcomba_ops.so"
 
 # OpenCV's imgcodecs links GDAL and GDCM (geo rasters, DICOM), 130 MB with all they need. datasets/decode.cpp lets no such

@@ -30,19 +30,8 @@ void declare_data(ConfigTable& table, TrackDataOptions& data) {
   table.add("data.std", &data.std, "their standard deviation, one per channel", {1e-6, 1e3});
 }
 
-void check_mixers(const vision::BackboneConfig& backbone) {
-  for (int64_t block = 0; block < backbone.depth; ++block) {
-    if (backbone.mixer_of(block) == "agent") {
-      throw UsageError(
-          "configuration: model.mixer = \"agent\" takes the patches of one image, but a tracker's "
-          "tokens are of several; choose another mixer");
-    }
-  }
-}
-
 void check(TrackConfig& config) {
   vision::validate(config.network.backbone);
-  check_mixers(config.network.backbone);
   TrackDataOptions& data = config.data;
   if (data.ratios.empty()) {
     data.ratios.assign(data.train.size(), 1.0);

@@ -1,9 +1,10 @@
 #include "kernels/composed/chunked_scan.h"
 
+#include "kernels/composed/chunks.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/ops/cat.h>
 #include <ATen/ops/clamp_max.h>
-#include <ATen/ops/constant_pad_nd.h>
 #include <ATen/ops/cumsum.h>
 #include <ATen/ops/exp.h>
 #include <ATen/ops/flip.h>
@@ -19,20 +20,9 @@ namespace {
 constexpr int64_t kLongestChunk = 32;
 constexpr int64_t kChunkDim = 2;  // of [B, H, N, C, ..]
 
-at::Tensor widened(const at::Tensor& x, const at::Tensor& q) {
-  return x.to(q.scalar_type() == at::kDouble ? at::kDouble : at::kFloat);
-}
-
 // [B, T, H, ..] -> [B, H, N, C, ..], zeros behind the last token
 at::Tensor in_chunks(const at::Tensor& x, int64_t count, int64_t length) {
-  const int64_t missing = count * length - x.size(1);
-  at::Tensor whole = x;
-  if (missing > 0) {
-    std::vector<int64_t> pad(static_cast<size_t>(2 * (x.dim() - 1)), 0);
-    pad.back() = missing;
-    whole = at::constant_pad_nd(x, pad);
-  }
-  const at::Tensor cut = whole.unflatten(1, {count, length});
+  const at::Tensor cut = cut_into_chunks(x, count, length);
   return x.dim() == 4 ? cut.permute({0, 3, 1, 2, 4}) : cut.permute({0, 3, 1, 2});
 }
 

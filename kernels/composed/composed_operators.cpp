@@ -1,5 +1,7 @@
 #include "kernels/composed/composed_operators.h"
 
+#include "kernels/composed/chunked_selective_scan.h"
+
 #include <ATen/TensorOperators.h>
 #include <ATen/TracerMode.h>
 #include <ATen/ops/cat.h>
@@ -84,14 +86,13 @@ std::tuple<at::Tensor, at::Tensor> mixer(ChunkedScan& scan, const MixerCall& cal
   return {y.to(call.qkv.scalar_type()), o.to(call.qkv.scalar_type())};
 }
 
-at::Tensor selective_scan(const at::Tensor&, const at::Tensor&, const at::Tensor&,
-                          const at::Tensor&, const at::Tensor&, const Optional&, const Optional&,
-                          const Optional&, bool) {
-  TORCH_CHECK(
-      false,
-      "recording comba::selective_scan: expected a model whose tokens are mixed by "
-      "products, got model.mixer = \"mamba\", whose decay of every channel and state has no "
-      "such form; it runs as safetensors only");
+at::Tensor composed_selective_scan(const at::Tensor& u, const at::Tensor& delta,
+                                   const at::Tensor& A, const at::Tensor& B, const at::Tensor& C,
+                                   const Optional& D, const Optional& z, const Optional& delta_bias,
+                                   bool reverse) {
+  const auto or_none = [](const Optional& x) { return x.value_or(at::Tensor()); };
+  return chunked_selective_scan({u, delta, A, B, C, or_none(D), or_none(z), or_none(delta_bias)},
+                                reverse);
 }
 
 }  // namespace
@@ -128,7 +129,7 @@ ComposedOperators::ComposedOperators()
             {q, k, v, log_alpha, beta, c, d.value_or(at::Tensor()), {}, scale, decayed_feedback},
             merge);
       });
-  library_.impl("selective_scan", &selective_scan);
+  library_.impl("selective_scan", &composed_selective_scan);
   library_.impl("mixer", [this](const at::Tensor& qkv, const at::Tensor& taps,
                                 const at::Tensor& log_alpha, const at::Tensor& beta,
                                 const at::Tensor& c, const Optional& d, const Optional& gate,

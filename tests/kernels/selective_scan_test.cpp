@@ -1,6 +1,7 @@
 // comba::selective_scan against its recurrence in fp64, token by token, composed of LibTorch operations under autograd.
 #include "kernels/selective_scan/selective_scan.h"
 
+#include "kernels/composed/chunked_selective_scan.h"
 #include "tests/kernels/compare.h"
 
 #include <functional>
@@ -177,6 +178,38 @@ TEST(SelectiveScan, AgreesWithItsRecurrenceInEveryDtype) {
   }
   for (const SelectiveCase& c : kLarge) {
     expect_matches(c, at::kCPU, at::kFloat);
+  }
+}
+
+TEST(SelectiveScan, ComposedOfPlainOperatorsAgreesWithItsRecurrence) {
+  const auto expect_close = [](const SelectiveCase& c, at::ScalarType dtype) {
+    const Inputs exact = make_inputs(c, dtype);
+    const auto parameters = dtype == at::kDouble ? at::kDouble : at::kFloat;
+    const at::Tensor y =
+        chunked_selective_scan(leaves(exact, at::kCPU, dtype, parameters), c.reverse);
+    EXPECT_EQ(y.scalar_type(), dtype);
+    EXPECT_LT(relative_error(y.detach(), by_definition(exact, c.reverse), 0), bound_for(dtype))
+        << c.name << " " << dtype;
+  };
+  for (const at::ScalarType dtype : {at::kDouble, at::kFloat, at::kBFloat16}) {
+    for (const SelectiveCase& c : kSmall) {
+      expect_close(c, dtype);
+    }
+  }
+  for (const SelectiveCase& c : kLarge) {
+    expect_close(c, at::kFloat);
+  }
+}
+
+// Within a chunk most states decay by more than fp32 can hold; the others hardly do.
+TEST(SelectiveScan, ComposedOfPlainOperatorsStandsEveryDecay) {
+  Inputs exact = make_inputs({.name = "decays", .length = 197}, at::kFloat);
+  exact.A = -at::exp(at::randn(exact.A.sizes(), at::kDouble) * 4);
+  exact.delta = exact.delta * 5;
+  const Inputs in = leaves(exact, at::kCPU, at::kFloat, at::kFloat);
+  for (const bool reverse : {false, true}) {
+    EXPECT_LT(relative_error(chunked_selective_scan(in, reverse), by_definition(exact, reverse), 0),
+              1e-5);
   }
 }
 

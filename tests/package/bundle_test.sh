@@ -34,6 +34,10 @@ done < <(sed "s|$bundle|BUNDLE|" "$folder/ldd" | sort -u)
 # It runs from there, reads pictures and finds its weights; through a link too.
 ln -s "$bundle/comba" "$folder/comba"
 "$folder/comba" check --operators | grep -q 'comba::bidirectional_scan .*CPU' || fail "comba check --operators"
+"$folder/comba" completion bash | cmp - "$bundle/share/bash-completion/completions/comba" || fail "completion in bash"
+for script in zsh/site-functions/_comba fish/vendor_completions.d/comba.fish; do
+  [ -s "$bundle/share/$script" ] || fail "share/$script is not there"
+done
 mkdir "$folder/frames"
 for frame in 00000001 00000002; do cp "$bundle/tracking/weights/followed.jpg" "$folder/frames/$frame.jpg"; done
 "$folder/comba" track "$folder/frames" --box 40,40,60,60 --device cpu --json "$folder/boxes.jsonl" >/dev/null

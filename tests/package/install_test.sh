@@ -33,6 +33,14 @@ if "$prefix/bin/comba" track "$folder/frames" --box 1,1,20,20 --device cpu >"$fo
 fi
 grep -qF "$weights" "$folder/track.log" || fail "comba track took other weights than $weights: $(cat "$folder/track.log")"
 
+# Shells find what the program itself says.
+for script in bash:bash-completion/completions/comba zsh:zsh/site-functions/_comba fish:fish/vendor_completions.d/comba.fish; do
+  "$prefix/bin/comba" completion "${script%%:*}" | cmp - "$prefix/share/${script#*:}" || fail "completion of ${script%%:*}"
+done
+offered="$(env -i PATH="$PATH" bash -c 'source "$1"; COMP_WORDS=(comba expo); COMP_CWORD=1; _comba; echo "${COMPREPLY[@]}"' - \
+  "$prefix/share/bash-completion/completions/comba")"
+[ "$offered" = export ] || fail "bash completes comba expo as \"$offered\""
+
 # A LibTorch of another release is refused in so many words.
 mkdir -p "$folder/other/Torch"
 echo 'set(Torch_FOUND TRUE)' >"$folder/other/Torch/TorchConfig.cmake"

@@ -39,7 +39,7 @@ Network make_network(const std::string& mixer, int64_t templates, bool asymmetri
 TEST(TrackerGraphs, PartsOneAfterTheOtherAnswerAsTheWholeNetwork) {
   const at::NoGradGuard no_grad;
   const testing_tools::TemporaryFolder folder;
-  for (const char* mixer : {"comba", "softmax"}) {
+  for (const char* mixer : {"comba", "softmax", "agent", "mamba"}) {
     for (const bool asymmetric : {false, true}) {
       const int64_t templates = asymmetric ? 2 : 1;
       const Network network = make_network(mixer, templates, asymmetric);
@@ -90,7 +90,7 @@ TEST(TrackerInterop, WritesTrackersOfEveryKind) {
   if (folder == nullptr) {
     GTEST_SKIP() << "run by tests/python/export_test.py";
   }
-  for (const char* mixer : {"comba", "softmax"}) {
+  for (const char* mixer : {"comba", "softmax", "agent", "mamba"}) {
     for (const bool asymmetric : {false, true}) {
       const Network network = make_network(mixer, 1, asymmetric);
       for (const vision::GraphModel& graph : tracker_graphs(network)) {

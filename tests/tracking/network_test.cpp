@@ -34,7 +34,7 @@ TEST(BackboneSequence, RefusesSidesThatAreNoMultipleOfAPatch) {
 }
 
 TEST(Network, GivesMapsOfTheSearchImageForEveryMixer) {
-  for (const char* mixer : {"comba", "gated_delta", "softmax"}) {
+  for (const char* mixer : {"comba", "gated_delta", "softmax", "agent", "mamba"}) {
     for (const int64_t templates : {1, 2}) {
       at::manual_seed(2);
       Network network(tiny_network(mixer, templates));
@@ -99,7 +99,7 @@ struct Pairs {
 };
 
 TEST(Network, LearnsWhereTheTargetsAre) {
-  for (const char* mixer : {"comba", "softmax"}) {
+  for (const char* mixer : {"comba", "softmax", "agent"}) {
     at::manual_seed(4);
     const Pairs pairs(4);
     Network network(tiny_network(mixer));

@@ -63,7 +63,7 @@ void expect_same(const at::Tensor& rows, const CenterBoxes& expected, double tol
 }
 
 TEST(PreparedNetwork, GivesTheBoxesOfTheNetworkAsTrained) {
-  for (const char* mixer : {"comba", "gated_delta", "softmax"}) {
+  for (const char* mixer : {"comba", "gated_delta", "softmax", "agent", "mamba"}) {
     for (const int64_t templates : {1, 2}) {
       for (const bool asymmetric : {false, true}) {
         SCOPED_TRACE(fmt::format("{} {} {}", mixer, templates, asymmetric));

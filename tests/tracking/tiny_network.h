@@ -16,6 +16,7 @@ inline NetworkConfig tiny_network(const std::string& mixer, int64_t templates = 
   config.backbone.depth = 2;
   config.backbone.head_dim = 16;
   config.backbone.mixer = mixer;
+  config.backbone.agents = 9;  // of 8 x 8 and 4 x 4 patches
   config.backbone.position = mixer == "softmax" ? "learned" : "none";
   config.template_size = 32;
   config.templates = templates;

@@ -36,116 +36,185 @@ AgentMixer large_numbers(const BackboneConfig& config) {
   return mixer;
 }
 
-double at3(const at::Tensor& x, int64_t i, int64_t j, int64_t k) {
-  return x.index({i, j, k}).item<double>();
-}
-
-// The 7 x 7 grid at the middle of patch (row, column), edges held.
-double between(const at::Tensor& coarse, int64_t row, int64_t column) {
-  const auto place = [](int64_t i) {
-    return std::max(0.0, (static_cast<double>(i) + 0.5) * 7.0 / kSide - 0.5);
-  };
-  const double y = place(row), x = place(column);
-  const auto y0 = static_cast<int64_t>(y), x0 = static_cast<int64_t>(x);
-  const int64_t y1 = std::min<int64_t>(6, y0 + 1), x1 = std::min<int64_t>(6, x0 + 1);
-  const double v = y - static_cast<double>(y0), h = x - static_cast<double>(x0);
-  const auto value = [&](int64_t i, int64_t j) { return coarse[i][j].item<double>(); };
-  return (1 - v) * ((1 - h) * value(y0, x0) + h * value(y0, x1)) +
-         v * ((1 - h) * value(y1, x0) + h * value(y1, x1));
-}
-
-// x: [T, d] of one image -> [T, d]
-at::Tensor by_hand(const AgentMixer& mixer, const at::Tensor& x, int64_t first, int64_t pooled) {
-  const at::Tensor rows =
-      (x.matmul(mixer.qkv->weight.t()) + mixer.qkv->bias).reshape({-1, 3, kHeads, kDim});
-  const int64_t tokens = x.size(0), agents = pooled * pooled, cell = kSide / pooled;
-  const auto value = [&](int64_t part, int64_t t, int64_t h, int64_t i) {
-    return rows.index({t, part, h, i}).item<double>();
-  };
-  at::Tensor out = at::zeros({tokens, kHeads, kDim}, at::kDouble);
-  for (int64_t h = 0; h < kHeads; ++h) {
-    at::Tensor agent = at::zeros({agents, kDim}, at::kDouble);
-    for (int64_t p = 0; p < kSide * kSide; ++p) {
-      const int64_t a = p / kSide / cell * pooled + p % kSide / cell;
-      for (int64_t i = 0; i < kDim; ++i) {
-        agent[a][i] += value(0, first + p, h, i) / static_cast<double>(cell * cell);
-      }
-    }
-    const auto score = [&](int64_t part, int64_t t, int64_t a) {
-      double sum = 0;
-      for (int64_t i = 0; i < kDim; ++i) {
-        sum += value(part, t, h, i) * agent[a][i].item<double>();
-      }
-      return sum / std::sqrt(static_cast<double>(kDim));
-    };
-    const auto bias = [&](int64_t t, int64_t a, bool agent_reads) {
-      if (t < first) {
-        return agent_reads ? mixer.ac_bias.index({0, h, a, 0}).item<double>()
-                           : mixer.ca_bias.index({0, h, 0, a}).item<double>();
-      }
-      const int64_t row = (t - first) / kSide, column = (t - first) % kSide;
-      return agent_reads ? between(mixer.an_bias[h][a], row, column) +
-                               mixer.ah_bias.index({0, h, a, row, 0}).item<double>() +
-                               mixer.aw_bias.index({0, h, a, 0, column}).item<double>()
-                         : between(mixer.na_bias[h][a], row, column) +
-                               mixer.ha_bias.index({0, h, row, 0, a}).item<double>() +
-                               mixer.wa_bias.index({0, h, 0, column, a}).item<double>();
-    };
-    at::Tensor gathered = at::zeros({agents, kDim}, at::kDouble);
-    for (int64_t a = 0; a < agents; ++a) {
-      double total = 0;
-      for (int64_t t = 0; t < tokens; ++t) {
-        const double share = std::exp(score(1, t, a) + bias(t, a, true));
-        total += share;
-        for (int64_t i = 0; i < kDim; ++i) {
-          gathered[a][i] += share * value(2, t, h, i);
-        }
-      }
-      gathered[a] /= total;
-    }
-    for (int64_t t = 0; t < tokens; ++t) {
-      double total = 0;
-      for (int64_t a = 0; a < agents; ++a) {
-        const double share = std::exp(score(0, t, a) + bias(t, a, false));
-        total += share;
-        out[t][h] += share * gathered[a];
-      }
-      out[t][h] /= total;
-    }
-    for (int64_t p = 0; p < kSide * kSide; ++p) {
-      for (int64_t i = 0; i < kDim; ++i) {
-        const int64_t channel = h * kDim + i;
-        double sum = mixer.dwc->bias[channel].item<double>();
-        for (int64_t dy = -1; dy <= 1; ++dy) {
-          for (int64_t dx = -1; dx <= 1; ++dx) {
-            const int64_t row = p / kSide + dy, column = p % kSide + dx;
-            if (row >= 0 && row < kSide && column >= 0 && column < kSide) {
-              sum += at3(mixer.dwc->weight.squeeze(1), channel, dy + 1, dx + 1) *
-                     value(2, first + row * kSide + column, h, i);
-            }
-          }
-        }
-        out[first + p][h][i] += sum;
-      }
-    }
+// A line of values at place `i` of `size`, linearly between them, edges held: which two, and the second's share.
+struct Between {
+  int64_t low, high;
+  double share;
+  Between(int64_t i, int64_t size, int64_t values) {
+    const double place =
+        std::max(0.0, (static_cast<double>(i) + 0.5) * static_cast<double>(values) /
+                              static_cast<double>(size) -
+                          0.5);
+    low = std::min(values - 1, static_cast<int64_t>(place));
+    high = std::min(values - 1, low + 1);
+    share = place - static_cast<double>(low);
   }
-  return out.reshape({tokens, kWidth}).matmul(mixer.proj->weight.t()) + mixer.proj->bias;
-}
+  double of(const at::Tensor& line) const {
+    return (1 - share) * line[low].item<double>() + share * line[high].item<double>();
+  }
+};
+
+// The mixer of one sequence, agent by agent and token by token.
+struct ByHand {
+  struct Place {
+    int64_t image, row, column;  // row -1: the class token
+  };
+  const AgentMixer& mixer;
+  std::vector<int64_t> sides;  // of the images; class tokens stand in front of a single one
+  int64_t class_tokens, pooled;
+  bool prefixed;  // all images but the last are the prefix
+  at::Tensor rows = {};
+  std::vector<Place> places = {};
+
+  double value(int64_t part, int64_t t, int64_t h, int64_t i) const {
+    return rows.accessor<double, 4>()[t][part][h][i];
+  }
+  bool hidden(int64_t reader, int64_t read) const {
+    const auto last = static_cast<int64_t>(sides.size()) - 1;
+    return prefixed && reader != last && read == last;
+  }
+  // Mean of the queries of its cell of the grid.
+  at::Tensor agent(int64_t image, int64_t a, int64_t h) const {
+    const int64_t side = sides[static_cast<size_t>(image)];
+    const auto inside = [&](int64_t place, int64_t cell) {
+      return place >= cell * side / pooled && place < ((cell + 1) * side + pooled - 1) / pooled;
+    };
+    at::Tensor sum = at::zeros({kDim}, at::kDouble);
+    int64_t count = 0;
+    for (size_t t = 0; t < places.size(); ++t) {
+      const Place& p = places[t];
+      if (p.image == image && p.row >= 0 && inside(p.row, a / pooled) &&
+          inside(p.column, a % pooled)) {
+        sum += rows[static_cast<int64_t>(t)][0][h];
+        ++count;
+      }
+    }
+    return sum / count;
+  }
+  double bias(const Place& p, int64_t image, int64_t a, int64_t h, bool agent_reads) const {
+    if (p.image != image) {
+      return 0;
+    }
+    if (p.row < 0) {
+      return (agent_reads ? mixer.ac_bias.squeeze(3) : mixer.ca_bias.squeeze(2))
+          .index({0, h, a})
+          .item<double>();
+    }
+    const int64_t side = sides[static_cast<size_t>(image)];
+    const at::Tensor coarse = (agent_reads ? mixer.an_bias : mixer.na_bias)[h][a];
+    const Between row(p.row, side, 7), column(p.column, side, 7);
+    const at::Tensor by_row =
+        at::tensor({column.of(coarse[row.low]), column.of(coarse[row.high])}, at::kDouble);
+    const at::Tensor down = agent_reads ? mixer.ah_bias[0][h][a].squeeze(1)
+                                        : mixer.ha_bias[0][h].squeeze(1).select(1, a),
+                     across = agent_reads ? mixer.aw_bias[0][h][a].squeeze(0)
+                                          : mixer.wa_bias[0][h].squeeze(0).select(1, a);
+    return (1 - row.share) * by_row[0].item<double>() + row.share * by_row[1].item<double>() +
+           Between(p.row, side, kSide).of(down) + Between(p.column, side, kSide).of(across);
+  }
+  // What the head gives every token, without the convolution: [T, D].
+  at::Tensor head(int64_t h) const {
+    const auto tokens = static_cast<int64_t>(places.size()), agents = pooled * pooled;
+    at::Tensor sums = at::zeros({tokens, kDim}, at::kDouble),
+               totals = at::zeros({tokens, 1}, at::kDouble);
+    for (int64_t image = 0; image < static_cast<int64_t>(sides.size()); ++image) {
+      for (int64_t a = 0; a < agents; ++a) {
+        const at::Tensor own = agent(image, a, h);
+        const auto share = [&](int64_t t, bool agent_reads) {
+          const Place& p = places[static_cast<size_t>(t)];
+          if (agent_reads ? hidden(image, p.image) : hidden(p.image, image)) {
+            return 0.0;
+          }
+          double score = 0;
+          for (int64_t i = 0; i < kDim; ++i) {
+            score += value(agent_reads ? 1 : 0, t, h, i) * own[i].item<double>();
+          }
+          return std::exp(score / std::sqrt(static_cast<double>(kDim)) +
+                          bias(p, image, a, h, agent_reads));
+        };
+        at::Tensor gathered = at::zeros({kDim}, at::kDouble);
+        double total = 0;
+        for (int64_t t = 0; t < tokens; ++t) {
+          const double weight = share(t, true);
+          gathered += weight * rows[t][2][h];
+          total += weight;
+        }
+        for (int64_t t = 0; t < tokens; ++t) {
+          const double weight = share(t, false);
+          sums[t] += weight * gathered / total;
+          totals[t] += weight;
+        }
+      }
+    }
+    return sums / totals;
+  }
+  double convolved(size_t t, int64_t h, int64_t i) const {
+    const int64_t channel = h * kDim + i;
+    double sum = mixer.dwc->bias[channel].item<double>();
+    for (size_t other = 0; other < places.size(); ++other) {
+      const int64_t dy = places[other].row - places[t].row,
+                    dx = places[other].column - places[t].column;
+      if (places[other].image == places[t].image && places[other].row >= 0 && std::abs(dy) <= 1 &&
+          std::abs(dx) <= 1) {
+        sum += mixer.dwc->weight.index({channel, 0, dy + 1, dx + 1}).item<double>() *
+               value(2, static_cast<int64_t>(other), h, i);
+      }
+    }
+    return sum;
+  }
+  // x: [T, d] -> [T, d]
+  at::Tensor operator()(const at::Tensor& x) {
+    rows = (x.matmul(mixer.qkv->weight.t()) + mixer.qkv->bias).reshape({-1, 3, kHeads, kDim});
+    places.assign(static_cast<size_t>(class_tokens), {0, -1, -1});
+    for (size_t image = 0; image < sides.size(); ++image) {
+      for (int64_t p = 0; p < sides[image] * sides[image]; ++p) {
+        places.push_back({static_cast<int64_t>(image), p / sides[image], p % sides[image]});
+      }
+    }
+    at::Tensor out = at::zeros({x.size(0), kHeads, kDim}, at::kDouble);
+    for (int64_t h = 0; h < kHeads; ++h) {
+      out.select(1, h).copy_(head(h));
+      for (size_t t = static_cast<size_t>(class_tokens); t < places.size(); ++t) {
+        for (int64_t i = 0; i < kDim; ++i) {
+          out[static_cast<int64_t>(t)][h][i] += convolved(t, h, i);
+        }
+      }
+    }
+    return out.reshape({-1, kWidth}).matmul(mixer.proj->weight.t()) + mixer.proj->bias;
+  }
+};
 
 TEST(AgentMixer, AgreesWithItsDefinitionNumberByNumber) {
   at::manual_seed(41);
   for (const char* pool : {"cls", "mean"}) {
-    for (const int64_t pooled : {2, 3}) {
+    for (const int64_t pooled : {2, 3, 4}) {
       AgentMixer mixer = large_numbers(tiny(pool, pooled * pooled));
       const at::NoGradGuard no_grad;
       const int64_t first = std::string(pool) == "cls" ? 1 : 0;
       const at::Tensor x = at::randn({2, first + kSide * kSide, kWidth}, at::kDouble);
       const at::Tensor y = mixer.forward(x);
       for (int64_t b = 0; b < 2; ++b) {
-        const double error =
-            (y[b] - by_hand(mixer, x[b], first, pooled)).abs().max().item<double>();
-        EXPECT_LT(error, 1e-10) << pool << " " << pooled;
+        ByHand by_hand{mixer, {kSide}, first, pooled, false};
+        EXPECT_LT((y[b] - by_hand(x[b])).abs().max().item<double>(), 1e-10) << pool << pooled;
       }
+    }
+  }
+}
+
+TEST(AgentMixer, OfSeveralImagesAgreesWithItsDefinitionNumberByNumber) {
+  at::manual_seed(43);
+  for (const auto& [templates, pooled] : {std::pair<int64_t, int64_t>{1, 3}, {2, 2}}) {
+    AgentMixer mixer = large_numbers(tiny(templates == 1 ? "cls" : "mean", pooled * pooled));
+    const at::NoGradGuard no_grad;
+    std::vector<int64_t> sides(static_cast<size_t>(templates), 3);
+    sides.push_back(kSide);
+    const int64_t before = 9 * templates;
+    const at::Tensor x = at::randn({1, before + kSide * kSide, kWidth}, at::kDouble);
+    for (const bool prefixed : {false, true}) {
+      ByHand by_hand{mixer, sides, 0, pooled, prefixed};
+      const at::Tensor y = mixer.forward(x, prefixed ? before : 0);
+      EXPECT_LT((y[0] - by_hand(x[0])).abs().max().item<double>(), 1e-10)
+          << templates << " templates, prefix " << prefixed;
     }
   }
 }
@@ -161,9 +230,10 @@ TEST(AgentMixer, GradientsAreThoseOfFiniteDifferences) {
   expect_parameter_gradients(mixer, [&] { return (mixer.forward(x) * weights).sum(); });
 }
 
-TEST(AgentMixer, RefusesWhatIsNotOneImage) {
+TEST(AgentMixer, RefusesWhatAreNoSquareImages) {
   AgentMixer mixer(tiny("cls", 4));
-  for (const auto& [tokens, prefix] : {std::pair<int64_t, int64_t>{36, 0}, {40, 0}, {37, 5}}) {
+  for (const auto& [tokens, prefix] :
+       {std::pair<int64_t, int64_t>{35, 0}, {39, 0}, {37, 5}, {45, 4}, {4, 0}}) {
     try {
       mixer.forward(at::zeros({1, tokens, kWidth}), prefix);
       FAIL() << tokens;

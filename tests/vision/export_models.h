@@ -47,6 +47,20 @@ inline std::vector<ExportCase> export_cases() {
          c.mixer = "agent";
          c.agents = 4;
        }},
+      {"agent_uneven",  // 3 x 3 agents of 10 x 10 patches
+       [](C& c) {
+         c.mixer = "agent";
+         c.agents = 9;
+         c.image_size = 40;
+       }},
+      {"mamba",
+       [](C& c) {
+         c.mixer = "mamba";
+         c.mlp_ratio = 0;
+         c.pool = "middle_cls";
+         c.position = "learned";
+       }},
+      {"mamba_mean", [](C& c) { c.mixer = "mamba"; }},
       {"one_direction", [](C& c) { c.directions = "forward"; }},
       {"sum", [](C& c) { c.merge = "sum"; }},
       {"unfused", [](C& c) { c.fused_mixer = false; }},

@@ -16,12 +16,13 @@ BackboneConfig tiny(const std::string& mixer) {
   config.depth = 3;
   config.head_dim = 16;
   config.mixer = mixer;
+  config.agents = 4;
   config.position = mixer == "softmax" ? "learned" : "none";
   return config;
 }
 
 const std::vector<std::string> kMixers = {"comba", "gated_delta", "delta", "retention",
-                                          "gla",   "softmax",     "mamba"};
+                                          "gla",   "softmax",     "agent", "mamba"};
 
 TEST(Prefix, ItsTokensAreTheSameBitsWhateverFollows) {
   for (const std::string& mixer : kMixers) {
@@ -56,13 +57,13 @@ TEST(Prefix, GradientsAreThoseOfFiniteDifferences) {
     at::manual_seed(3);
     const auto mixer = make_mixer(name, tiny(name));
     mixer->to(at::kDouble);
-    const at::Tensor weights = at::randn({1, 7, 32}, at::kDouble);
+    const at::Tensor weights = at::randn({1, 20, 32}, at::kDouble);
     SCOPED_TRACE(name);
     expect_gradients(
         [&](const std::vector<at::Tensor>& x) {
-          return (mixer->forward(x[0], /*prefix=*/3) * weights).sum();
+          return (mixer->forward(x[0], /*prefix=*/4) * weights).sum();
         },
-        {at::randn({1, 7, 32}, at::kDouble)}, 60);
+        {at::randn({1, 20, 32}, at::kDouble)}, 60);
   }
 }
 

@@ -1,4 +1,5 @@
-# cmake --install: the program, the libraries with their headers, find_package(Comba), configurations, shipped weights.
+# cmake --install: the program, the libraries with their headers, find_package(Comba), configurations, shipped weights,
+# completion of commands.
 include(CMakePackageConfigHelpers)
 set(package "${CMAKE_INSTALL_LIBDIR}/cmake/Comba")
 set(shared "${CMAKE_INSTALL_DATADIR}/comba")
@@ -43,6 +44,25 @@ configure_package_config_file(tools/cmake/CombaConfig.cmake.in "${PROJECT_BINARY
 write_basic_package_version_file("${PROJECT_BINARY_DIR}/CombaConfigVersion.cmake" COMPATIBILITY SameMinorVersion)
 install(FILES "${PROJECT_BINARY_DIR}/CombaConfig.cmake" "${PROJECT_BINARY_DIR}/CombaConfigVersion.cmake"
   tools/cmake/CombaTorch.cmake tools/cmake/Findlibzip.cmake DESTINATION "${package}")
+
+# What the installed program says to `comba completion SHELL`, where shells look for it. A program for another machine cannot
+# be asked.
+if(COMBA_TORCH AND NOT CMAKE_CROSSCOMPILING)
+  function(install_completion shell folder name)
+    set(script "${PROJECT_BINARY_DIR}/completion/${folder}/${name}")
+    get_filename_component(made "${script}" DIRECTORY)
+    install(CODE "
+      file(MAKE_DIRECTORY \"${made}\")
+      execute_process(COMMAND \"$<TARGET_FILE:comba>\" completion ${shell} OUTPUT_FILE \"${script}\" RESULT_VARIABLE code)
+      if(NOT code EQUAL 0)
+        message(FATAL_ERROR \"comba completion ${shell} ended with \${code}\")
+      endif()" COMPONENT completion)
+    install(FILES "${script}" DESTINATION "${CMAKE_INSTALL_DATADIR}/${folder}" COMPONENT completion)
+  endfunction()
+  install_completion(bash bash-completion/completions comba)
+  install_completion(zsh zsh/site-functions _comba)
+  install_completion(fish fish/vendor_completions.d comba.fish)
+endif()
 
 install(DIRECTORY configs DESTINATION "${shared}")
 install(DIRECTORY tracking/weights DESTINATION "${shared}/tracking")

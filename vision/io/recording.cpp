@@ -123,6 +123,10 @@ void compare(const GraphModel& model, const jit::Graph& other, Recording& record
                 "recording {}: %{} has {} dimensions for a batch of {} and {} for one of {}",
                 model.name, a->debugName(), sizes.size(), kBatches[0], others.size(), kBatches[1]);
     for (size_t i = 0; i < sizes.size(); ++i) {
+      COMBA_CHECK(sizes[i] == others[i] || sizes[i] * kBatches[1] == others[i] * kBatches[0],
+                  "recording {}: a size of %{} is {} for a batch of {} and {} for one of {}; "
+                  "expected a multiple of the batch",
+                  model.name, a->debugName(), sizes[i], kBatches[0], others[i], kBatches[1]);
       sizes[i] = sizes[i] == others[i] ? sizes[i] : -1;
     }
     recording.shapes[a] = std::move(sizes);

@@ -3,6 +3,7 @@
 #include "vision/base/error.h"
 
 #include <algorithm>
+#include <set>
 
 #include <ATen/ops/full.h>
 #include <ATen/ops/ones.h>
@@ -270,6 +271,36 @@ void Converter::name_outputs(const jit::Node& result) {
   }
 }
 
+// Runtimes plan memory by sizes that are known to be equal; where the batch has no name, onnxruntime searches for a minute and
+// finds nothing.
+void Converter::describe_values() {
+  std::set<std::string> computed;
+  for (const Node& node : model_.nodes) {
+    computed.insert(node.outputs.begin(), node.outputs.end());
+  }
+  for (const TensorInfo& output : model_.outputs) {
+    computed.erase(output.name);
+  }
+  const auto traced_sizes = [](const jit::Value* value) {
+    return value->type()->expectRef<c10::TensorType>().sizes().concrete_sizes();
+  };
+  const int64_t batch = traced_sizes(recording_.graph->inputs()[1]).value().at(0);
+  for (const jit::Node* node : recording_.graph->nodes()) {
+    for (const jit::Value* value : node->outputs()) {
+      const auto found = names_.find(value);
+      if (found == names_.end() || computed.erase(found->second) == 0) {
+        continue;  // a constant, an output, or what an earlier value calls the same
+      }
+      std::vector<int64_t> named = sizes(value);
+      const auto traced = traced_sizes(value);
+      for (size_t i = 0; traced && i < named.size(); ++i) {
+        named[i] = named[i] < 0 ? -traced->at(i) / batch : named[i];
+      }
+      model_.values.push_back({found->second, dtype(value), std::move(named)});
+    }
+  }
+}
+
 Model Converter::convert() {
   model_.name = source_.name;
   const auto inputs = recording_.graph->inputs();
@@ -283,6 +314,7 @@ Model Converter::convert() {
     convert_node(*node);
   }
   name_outputs(*recording_.graph->return_node());
+  describe_values();
   return std::move(model_);
 }
 

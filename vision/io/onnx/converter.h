@@ -72,6 +72,7 @@ class Converter {
   void convert_node(const jit::Node& node);
   bool fold(const jit::Node& node);
   void name_outputs(const jit::Node& result);
+  void describe_values();
 
   const GraphModel& source_;
   const Recording& recording_;

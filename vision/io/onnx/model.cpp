@@ -12,8 +12,9 @@ namespace {
 // Field numbers of ONNX's published schema (onnx/onnx.proto3).
 namespace field {
 constexpr int kIrVersion = 1, kProducer = 2, kProducerVersion = 3, kGraph = 7, kOpsetImport = 8,
-              kMetadata = 14;                                                          // ModelProto
-constexpr int kNode = 1, kGraphName = 2, kInitializer = 5, kInput = 11, kOutput = 12;  // GraphProto
+              kMetadata = 14;  // ModelProto
+constexpr int kNode = 1, kGraphName = 2, kInitializer = 5, kInput = 11, kOutput = 12,
+              kValueInfo = 13;  // GraphProto
 constexpr int kNodeInput = 1, kNodeOutput = 2, kNodeName = 3, kOpType = 4,
               kAttribute = 5;  // NodeProto
 constexpr int kAttributeName = 1, kFloat = 2, kInt = 3, kString = 4, kInts = 8,
@@ -81,7 +82,7 @@ Message info_message(const TensorInfo& info) {
   for (const int64_t size : info.sizes) {
     Message dim;
     if (size < 0) {
-      dim.add_bytes(field::kDimParam, "batch");
+      dim.add_bytes(field::kDimParam, size == -1 ? "batch" : fmt::format("batch_times_{}", -size));
     } else {
       dim.add_int(field::kDimValue, size);
     }
@@ -184,6 +185,9 @@ void save(const std::filesystem::path& path, const Model& model, int64_t externa
   }
   for (const TensorInfo& info : model.outputs) {
     graph.add_message(field::kOutput, info_message(info));
+  }
+  for (const TensorInfo& info : model.values) {
+    graph.add_message(field::kValueInfo, info_message(info));
   }
   Message file, opset;
   opset.add_bytes(1, "");

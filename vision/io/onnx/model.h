@@ -27,13 +27,14 @@ struct Node {
 struct TensorInfo {
   std::string name;
   at::ScalarType dtype = at::kFloat;
-  std::vector<int64_t> sizes;  // -1: the batch
+  std::vector<int64_t> sizes;  // -n: n times the batch
 };
 
 struct Model {
   std::string name, producer_version;
   std::vector<TensorInfo> inputs, outputs;
   std::vector<Node> nodes;
+  std::vector<TensorInfo> values;  // what is known of the nodes' outputs
   std::vector<std::pair<std::string, at::Tensor>> initializers;
   std::map<std::string, std::string> metadata;
 };

@@ -65,11 +65,8 @@ void adaptive_avg_pool(Converter& c, const jit::Node& node) {
   std::vector<int64_t> cell;
   for (size_t i = 0; i < to.size(); ++i) {
     const int64_t size = from[from.size() - to.size() + i];
-    COMBA_CHECK(
-        size % to[i] == 0,
-        "writing ONNX: pooling a side of {} to {}: expected a divisor of it; choose another "
-        "model.agents or image size",
-        size, to[i]);
+    COMBA_CHECK(size % to[i] == 0,
+                "writing ONNX: pooling a side of {} to {}: expected a divisor of it", size, to[i]);
     cell.push_back(size / to[i]);
   }
   c.define(node, "AveragePool", {c.input(node, 0)}, {{"kernel_shape", cell}, {"strides", cell}});

@@ -102,7 +102,7 @@ at::ArrayRef<const jit::Value*> parts_of(const jit::Node& node) {
   return user.outputs();
 }
 
-// x, size, dim
+// x, size or number of the parts, dim
 void split(Converter& c, const jit::Node& node) {
   const auto parts = parts_of(node);
   const int64_t dim = c.dimension(node, 2, rank_of(c, node.input(0)));
@@ -166,6 +166,7 @@ void add_shape_rules(Rules& rules) {
   rules["aten::cat"] = &cat;
   rules["aten::stack"] = &stack;
   rules["aten::split"] = &split;
+  rules["aten::chunk"] = &split;
   rules["aten::unbind"] = &unbind;
   rules["aten::constant_pad_nd"] = &pad;
   rules["aten::expand_as"] = &expand_as;
