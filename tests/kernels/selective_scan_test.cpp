@@ -30,7 +30,6 @@ struct SelectiveCase {
   bool reverse = false, extras = true;  // D, z and the bias
   double spread = 1;
 };
-void PrintTo(const SelectiveCase& c, std::ostream* out) { *out << c.name; }
 
 const SelectiveCase kSmall[] = {
     {.name = "usual"},
