@@ -1,6 +1,7 @@
 #include "classify/config.h"
 
 #include "datasets/transform.h"
+#include "vision/base/config_reader.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 
@@ -127,13 +128,7 @@ void declare(ConfigTable& table, RunConfig& config) {
 std::string read_run_config_text(std::string_view text, const std::string& origin,
                                  const fs::path& folder,
                                  const std::vector<std::string>& assignments, RunConfig& config) {
-  config = RunConfig{};
-  ConfigTable table;
-  declare(table, config);
-  table.read_text(text, origin);
-  for (const std::string& assignment : assignments) {
-    table.set(assignment);
-  }
+  const ConfigTable table = read_keys(text, origin, assignments, config);
   settle_geometry(table, config);
   vision::validate(config.model);
   check_channels(config);
@@ -153,11 +148,6 @@ std::string read_run_config(const fs::path& path, const std::vector<std::string>
                               fs::absolute(path).parent_path(), assignments, config);
 }
 
-std::string dump(const RunConfig& config) {
-  RunConfig copy = config;
-  ConfigTable table;
-  declare(table, copy);
-  return table.dump();
-}
+std::string dump(const RunConfig& config) { return dump_keys(config); }
 
 }  // namespace comba::classify

@@ -1,5 +1,6 @@
 #include "tracking/config.h"
 
+#include "vision/base/config_reader.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 
@@ -101,13 +102,7 @@ std::string read_track_config_text(std::string_view text, const std::string& ori
                                    const fs::path& folder,
                                    const std::vector<std::string>& assignments,
                                    TrackConfig& config) {
-  config = TrackConfig{};
-  ConfigTable table;
-  declare(table, config);
-  table.read_text(text, origin);
-  for (const std::string& assignment : assignments) {
-    table.set(assignment);
-  }
+  const ConfigTable table = read_keys(text, origin, assignments, config);
   check(config);
   for (std::vector<std::string>* sets : {&config.data.train, &config.data.eval}) {
     for (std::string& set : *sets) {
@@ -126,11 +121,6 @@ std::string read_track_config(const fs::path& path, const std::vector<std::strin
                                 fs::absolute(path).parent_path(), assignments, config);
 }
 
-std::string dump(const TrackConfig& config) {
-  TrackConfig copy = config;
-  ConfigTable table;
-  declare(table, copy);
-  return table.dump();
-}
+std::string dump(const TrackConfig& config) { return dump_keys(config); }
 
 }  // namespace comba::tracking

@@ -1,5 +1,6 @@
 #include "classify/recall/config.h"
 
+#include "vision/base/config_reader.h"
 #include "vision/base/error.h"
 
 #include <algorithm>
@@ -119,13 +120,7 @@ void declare(ConfigTable& table, RecallConfig& config) {
 std::string read_recall_config_text(std::string_view text, const std::string& origin,
                                     const std::vector<std::string>& assignments,
                                     RecallConfig& config) {
-  config = RecallConfig{};
-  ConfigTable table;
-  declare(table, config);
-  table.read_text(text, origin);
-  for (const std::string& assignment : assignments) {
-    table.set(assignment);
-  }
+  const ConfigTable table = read_keys(text, origin, assignments, config);
   check(config);
   return table.dump();
 }
@@ -135,11 +130,6 @@ std::string read_recall_config(const std::filesystem::path& path,
   return read_recall_config_text(read_config_file(path), path.string(), assignments, config);
 }
 
-std::string dump(const RecallConfig& config) {
-  RecallConfig copy = config;
-  ConfigTable table;
-  declare(table, copy);
-  return table.dump();
-}
+std::string dump(const RecallConfig& config) { return dump_keys(config); }
 
 }  // namespace comba::recall

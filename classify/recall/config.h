@@ -13,7 +13,7 @@
 
 namespace comba::recall {
 
-// Examples are made as they are needed and never twice; see sequence.h and picture.h for what they are.
+// Examples are made as they are needed and never twice; see examples.h for what they are.
 struct DataOptions {
   std::string kind = "sequence";     // sequence | picture
   int64_t length = 512;              // tokens of a sequence; a picture has the model's patches
