@@ -300,13 +300,13 @@ std::string plot_of(const std::string& title, const std::vector<ScanContender>& 
     series.push_back({c.name, {}, {}});
     for (const Measured& row : rows) {
       if (row.name == c.name && row.left_out.empty()) {
-        series.back().xs.push_back(std::log2(static_cast<double>(row.shape.length)));
+        series.back().xs.push_back(static_cast<double>(row.shape.length));
         series.back().ys.push_back((row.*milliseconds)() * 1e6 / row.shape.tokens());
       }
     }
   }
   return vision::line_plot_svg(
-      {.title = title, .x_label = "log2 T", .y_label = "ns", .log_y = true}, series);
+      {.title = title, .x_label = "T", .y_label = "ns", .log_x = true, .log_y = true}, series);
 }
 
 void choose_device(Arguments& arguments) {

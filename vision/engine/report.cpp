@@ -42,41 +42,46 @@ double nice_step(double range, int count) {
 // An axis from data to pixels, with its ticks.
 struct Axis {
   double low = 0, high = 1, from = 0, to = 1;  // data range, pixel range
-  bool logarithmic = false;
+  double base = 0;                             // of its logarithms; 0: linear
 
+  double scaled(double value) const { return base > 0 ? std::log(value) / std::log(base) : value; }
   double place(double value) const {
-    const double at = logarithmic ? std::log10(value) : value;
+    const double at = scaled(value);
     return from + (at - low) / (high - low) * (to - from);
+  }
+  void include(double value) {
+    low = std::min(low, scaled(value));
+    high = std::max(high, scaled(value));
   }
   std::vector<std::pair<double, std::string>> ticks() const {
     std::vector<std::pair<double, std::string>> out;
     const double step =
-        logarithmic ? std::max(1.0, nice_step(high - low, 5)) : nice_step(high - low, 5);
-    for (double at = std::ceil(low / step - 1e-9) * step; at <= high + step * 1e-6; at += step) {
-      const double value =
-          logarithmic ? std::pow(10.0, at) : (std::abs(at) < step * 1e-9 ? 0.0 : at);
-      out.emplace_back(value, fmt::format("{:.4g}", value));
+        base > 0 ? std::max(1.0, nice_step(high - low, 5)) : nice_step(high - low, 5);
+    const auto first = static_cast<int64_t>(std::ceil(low / step - 1e-9)),
+               last = static_cast<int64_t>(std::floor(high / step + 1e-6));
+    for (int64_t i = first; i <= last; ++i) {
+      const double at = static_cast<double>(i) * step;
+      const double value = base > 0 ? std::pow(base, at) : at;
+      out.emplace_back(value, fmt::format("{:.6g}", value));
     }
     return out;
   }
 };
 
-bool usable(double x, double y, bool log_y) {
-  return std::isfinite(x) && std::isfinite(y) && (!log_y || y > 0);
+bool usable(double x, double y, const PlotOptions& options) {
+  return std::isfinite(x) && std::isfinite(y) && (!options.log_x || x > 0) &&
+         (!options.log_y || y > 0);
 }
 
 std::pair<Axis, Axis> axes_of(const PlotOptions& options, const std::vector<Series>& series) {
   constexpr double kInfinity = std::numeric_limits<double>::infinity();
-  Axis x{kInfinity, -kInfinity, kLeft, kWidth - kRight, false};
-  Axis y{kInfinity, -kInfinity, kHeight - kBottom, kTop, options.log_y};
+  Axis x{kInfinity, -kInfinity, kLeft, kWidth - kRight, options.log_x ? 2.0 : 0.0};
+  Axis y{kInfinity, -kInfinity, kHeight - kBottom, kTop, options.log_y ? 10.0 : 0.0};
   for (const Series& s : series) {
     for (size_t i = 0; i < std::min(s.xs.size(), s.ys.size()); ++i) {
-      if (usable(s.xs[i], s.ys[i], options.log_y)) {
-        const double value = options.log_y ? std::log10(s.ys[i]) : s.ys[i];
-        x.low = std::min(x.low, s.xs[i]);
-        x.high = std::max(x.high, s.xs[i]);
-        y.low = std::min(y.low, value);
-        y.high = std::max(y.high, value);
+      if (usable(s.xs[i], s.ys[i], options)) {
+        x.include(s.xs[i]);
+        y.include(s.ys[i]);
       }
     }
   }
@@ -104,9 +109,10 @@ std::string frame_svg(const PlotOptions& options, const Axis& x, const Axis& y) 
   }
   for (const auto& [value, label] : x.ticks()) {
     const double at = x.place(value);
+    const double middle = std::min(at, kWidth - 2 - 3.5 * static_cast<double>(label.size()));
     out += fmt::format(
-        R"(<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/><text class="soft" x="{0:.1f}" y="{3:.1f}" text-anchor="middle">{4}</text>)",
-        at, kHeight - kBottom, kHeight - kBottom + 4, kHeight - kBottom + 18, label);
+        R"(<line class="grid" x1="{0:.1f}" x2="{0:.1f}" y1="{1:.1f}" y2="{2:.1f}"/><text class="soft" x="{3:.1f}" y="{4:.1f}" text-anchor="middle">{5}</text>)",
+        at, kHeight - kBottom, kHeight - kBottom + 4, middle, kHeight - kBottom + 18, label);
   }
   out += fmt::format(R"(<text class="title" x="{}" y="18">{}</text>)", kLeft,
                      escape_html(options.title));
@@ -116,11 +122,11 @@ std::string frame_svg(const PlotOptions& options, const Axis& x, const Axis& y) 
 }
 
 std::string series_svg(const Series& s, const char* colour, const Axis& x, const Axis& y,
-                       bool log_y) {
+                       const PlotOptions& options) {
   std::string points, dots;
   const size_t count = std::min(s.xs.size(), s.ys.size());
   for (size_t i = 0; i < count; ++i) {
-    if (!usable(s.xs[i], s.ys[i], log_y)) {
+    if (!usable(s.xs[i], s.ys[i], options)) {
       continue;
     }
     const double px = x.place(s.xs[i]), py = y.place(s.ys[i]);
@@ -235,10 +241,10 @@ std::string line_plot_svg(const PlotOptions& options, const std::vector<Series>&
   out += frame_svg(options, x, y);
   // Names from the right; those for which there is no room beside the title go below it.
   double legend = kWidth - kRight, line = 18;
-  double first = kLeft + 8.0 * static_cast<double>(options.title.size());
+  double first = kLeft + 9.0 * static_cast<double>(options.title.size());
   for (size_t i = 0; i < series.size(); ++i) {
     const char* colour = kColours[i % std::size(kColours)];
-    out += series_svg(series[i], colour, x, y, options.log_y);
+    out += series_svg(series[i], colour, x, y, options);
     if (series.size() > 1) {
       const double width = 7.0 * static_cast<double>(series[i].name.size());
       if (legend - width < first) {

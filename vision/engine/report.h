@@ -15,8 +15,8 @@ struct Series {
 };
 
 struct PlotOptions {
-  std::string title, x_label, y_label;
-  bool log_y = false;
+  std::string title = {}, x_label = {}, y_label = {};
+  bool log_x = false, log_y = false;  // to base 2, to base 10: values of 0 or less are left out
 };
 
 std::string line_plot_svg(const PlotOptions& options, const std::vector<Series>& series);
