@@ -5,10 +5,20 @@
 
 #include <ATen/core/grad_mode.h>
 
+#ifdef COMBA_CUDA
+#include <ATen/cuda/CUDAContextLight.h>
+#endif
+
 namespace comba::tools {
 
 ForwardRate measure_forward(const std::function<at::Tensor()>& forward, vision::Precision precision,
                             const c10::Device& device, int repeats) {
+#ifdef COMBA_CUDA
+  if (device.is_cuda()) {
+    at::cuda::
+        clearCublasWorkspaces();  // 32 MiB for each stream used before, which are not this model's
+  }
+#endif
   vision::reset_peak_memory(device);
   const Timed run{[&](size_t) {
                     const at::NoGradGuard no_grad;
