@@ -132,7 +132,8 @@ std::string read_run_config_text(std::string_view text, const std::string& origi
   settle_geometry(table, config);
   vision::validate(config.model);
   check_channels(config);
-  datasets::TrainingTransform{config.transform};  // refuses what it cannot do before data is opened
+  // Refuses what it cannot do before data is opened.
+  static_cast<void>(datasets::TrainingTransform(config.transform));
   check_loss(config);
   config.data.train = resolve_images(config.data.train, folder);
   config.data.eval = resolve_images(config.data.eval, folder);

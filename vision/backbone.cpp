@@ -30,7 +30,7 @@ double drop_path_of_block(const BackboneConfig& config, int64_t block) {
 }  // namespace
 
 void declare(ConfigTable& table, BackboneConfig& c) {
-  const std::vector<std::string> mixers = mixer_names();
+  const std::vector<std::string>& mixers = mixer_names();
   table.add("model.image_size", &c.image_size, "side of the square input, px", {1, 16384});
   table.add("model.patch_size", &c.patch_size, "side of a patch, px; divides image_size",
             {1, 1024});
@@ -214,7 +214,7 @@ torch::Tensor BackboneImpl::positions(int64_t side) const {
     return {};
   }
   const int64_t own = config_.image_size / config_.patch_size;
-  const torch::Tensor learned =
+  torch::Tensor learned =
       cls_token_.defined() ? without_class_token(pos_embed_, config_.class_token_at()) : pos_embed_;
   if (side == own) {
     return learned;

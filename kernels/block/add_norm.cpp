@@ -90,7 +90,7 @@ AddNormGradientTuple run_add_norm_backward(const AddNormBackend& backend,
   AddNormGradients g;
   const at::Tensor grad_x = at::empty(sum.sizes(), sum.options());
   const at::Tensor grad_branch = own_branch
-                                     ? at::empty(sum.sizes(), sum.options().dtype(*branch_dtype))
+                                     ? at::empty(sum.sizes(), sum.options().dtype(branch_dtype))
                                      : at::empty({0}, sum.options());
   g.x = grad_x.view(problem.x.sizes());
   g.branch = own_branch ? grad_branch.view(problem.x.sizes()) : at::Tensor();

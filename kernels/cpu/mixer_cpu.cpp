@@ -22,7 +22,11 @@ at::Tensor widened(const at::Tensor& x, const MixerProblem& problem) {
 
 template <typename Body>
 void with_accum(const MixerProblem& problem, const Body& body) {
-  problem.taps.scalar_type() == at::kDouble ? body(double()) : body(float());
+  if (problem.taps.scalar_type() == at::kDouble) {
+    body(double());
+  } else {
+    body(float());
+  }
 }
 
 // Before SiLU: y [2, B, T, H, D] contiguous, in the accumulation dtype.

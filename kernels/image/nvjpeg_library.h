@@ -23,7 +23,7 @@ namespace comba::kernels {
   X(DecodeBatched)
 
 struct NvJpegLibrary {
-#define COMBA_NVJPEG_MEMBER(name) decltype(&nvjpeg##name) name = nullptr;
+#define COMBA_NVJPEG_MEMBER(name) decltype (&nvjpeg##name)(name) = nullptr;
   COMBA_NVJPEG_FUNCTIONS(COMBA_NVJPEG_MEMBER)
 #undef COMBA_NVJPEG_MEMBER
   std::string problem;  // why it cannot be used; empty: it can

@@ -42,7 +42,7 @@ std::optional<int64_t> side_of(int64_t patches) {
 }
 
 // positions [1, p + s^2, d] -> [1, prefix + side^2, d], where p is one of `their_prefixes`; undefined if neither leaves a square.
-at::Tensor resize_positions(const at::Tensor& positions, std::vector<int64_t> their_prefixes,
+at::Tensor resize_positions(const at::Tensor& positions, const std::vector<int64_t>& their_prefixes,
                             int64_t prefix, int64_t side) {
   for (const int64_t theirs : their_prefixes) {
     const std::optional<int64_t> from = side_of(positions.size(1) - theirs);

@@ -65,7 +65,7 @@ void load_weights(torch::nn::Module& model, const std::map<std::string, at::Tens
                   const fs::path& path) {
   const at::NoGradGuard no_grad;
   size_t used = 0;
-  const auto load = [&](const std::string& name, at::Tensor target) {
+  const auto load = [&](const std::string& name, const at::Tensor& target) {
     const auto found = tensors.find(name);
     COMBA_CHECK(found != tensors.end(), "loading {}: tensor {} is missing", path.string(), name);
     COMBA_CHECK(

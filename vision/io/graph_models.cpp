@@ -31,7 +31,7 @@ at::Tensor resized(const std::string& name, const at::Tensor& values, at::IntArr
     return resized_grid_bias(name, values, sizes);
   }
   COMBA_CHECK(name == kPositions, "copying a model: its parameter {} has another shape", name);
-  const at::Tensor positions = source.positions(target.image_size / target.patch_size);
+  at::Tensor positions = source.positions(target.image_size / target.patch_size);
   if (!target.has_class_token()) {
     return positions;
   }

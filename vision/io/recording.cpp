@@ -7,6 +7,7 @@
 #include <set>
 
 #include <ATen/core/grad_mode.h>
+#include <fmt/format.h>
 #include <torch/csrc/jit/frontend/tracer.h>
 #include <torch/csrc/jit/passes/dead_code_elimination.h>
 
@@ -88,7 +89,7 @@ std::set<std::string> parameters_of(const jit::Graph& graph) {
     if (node->kind() == c10::prim::GetAttr) {
       const std::string& owner = paths.at(node->input(0));
       const std::string& name = node->s(c10::attr::name);
-      const std::string path = owner.empty() ? name : owner + "." + name;
+      const std::string path = owner.empty() ? name : fmt::format("{}.{}", owner, name);
       paths[node->output()] = path;
       used.insert(path);
     }

@@ -200,7 +200,7 @@ SafetensorsFile load_safetensors(const fs::path& path) {
   const Complaints complain(path);
   const auto bytes = file.bytes();
   complain.require(bytes.size() >= 8, "expected at least 8 bytes, got {}", bytes.size());
-  uint64_t header_size;
+  uint64_t header_size = 0;
   std::memcpy(&header_size, bytes.data(), 8);
   complain.require(header_size <= kMaxHeader && header_size <= bytes.size() - 8,
                    "its header claims {} bytes, the file has {}", header_size, bytes.size());

@@ -34,7 +34,8 @@ torch::Tensor BatchNorm2dImpl::forward(const torch::Tensor& x) {
     return torch::nn::BatchNorm2dImpl::forward(x);
   }
   const torch::Tensor wide = x.to(torch::kFloat);
-  const double count = static_cast<double>(x.numel() / x.size(1) * parts);
+  const int64_t summands = x.numel() / x.size(1) * parts;
+  const auto count = static_cast<double>(summands);
   const auto mean_of = [&](const torch::Tensor& values) {  // [C]
     return SumOfParts::apply(values.sum({0, 2, 3}).contiguous()) / count;
   };

@@ -29,7 +29,7 @@ namespace comba::vision {
 namespace {
 
 // alpha near 1: A ~ U(0, 16), dt log-uniform in (.001, .1), dt_bias its inverse softplus (fla's Comba layer).
-torch::Tensor initial_A_log(int64_t heads, bool alpha_near_one) {
+torch::Tensor initial_a_log(int64_t heads, bool alpha_near_one) {
   return alpha_near_one ? at::empty({heads}).uniform_(0.0, 16.0).clamp_min_(1e-3).log_()
                         : at::zeros({heads});
 }
@@ -103,7 +103,7 @@ ScanDirection CombaMixer::make_direction(const BackboneConfig& config, const std
   if (recurrence_.learns_alpha) {
     const bool near_one = config.alpha_near_one;
     direction.a_proj = register_module("a_proj" + suffix, make_linear(config.width, heads_, false));
-    direction.A_log = register_parameter("A_log" + suffix, initial_A_log(heads_, near_one));
+    direction.A_log = register_parameter("A_log" + suffix, initial_a_log(heads_, near_one));
     direction.dt_bias = register_parameter("dt_bias" + suffix, initial_dt_bias(heads_, near_one));
   }
   if (recurrence_.learns_beta) {
@@ -275,7 +275,7 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
     o = std::get<0>(kernels::scan(q, k, v, log_alpha[0], beta[0], c[0], d, torch::Tensor(),
                                   {.scale = scale, .decayed_feedback = decayed}));
   }
-  const torch::Tensor y = o_norm(o);
+  torch::Tensor y = o_norm(o);
   if (!gate.defined()) {
     return y;
   }

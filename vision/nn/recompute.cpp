@@ -73,7 +73,7 @@ struct Recompute : torch::autograd::Function<Recompute> {
     return held->run(tensors);
   }
 
-  static variable_list backward(AutogradContext* context, variable_list gradients) {
+  static variable_list backward(AutogradContext* context, const variable_list& gradients) {
     const auto held =
         c10::static_intrusive_pointer_cast<Held>(context->saved_data["held"].toCapsule());
     variable_list tensors = context->get_saved_variables();

@@ -215,7 +215,7 @@ bool Converter::fold(const jit::Node& node) {
     for (c10::IValue& item : stack) {
       items.push_back(std::move(item));
     }
-    constants_[output] = c10::IValue(std::move(items));
+    constants_[output] = c10::IValue(items);
     return true;
   }
   if (node.kind() == c10::prim::ListUnpack) {
