@@ -76,7 +76,7 @@ TEST(RunConfig, ScalesTheLearningRateByTheBatchOnlyWhenAsked) {
 
 TEST(RunConfig, RefusesAugmentationThatCannotBeDone) {
   RunConfig config;
-  const auto read = [&](std::vector<std::string> set) {
+  const auto read = [&](const std::vector<std::string>& set) {
     read_run_config_text("", "test", ".", set, config);
   };
   EXPECT_NO_THROW(read({"data.augment=rand-m9-mstd0.5-inc1"}));

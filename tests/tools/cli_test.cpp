@@ -215,6 +215,12 @@ std::string last_weights(const fs::path& run) {
          read_file(run / "checkpoints/last/ema.safetensors");
 }
 
+// Where two runs part can be seen from their losses and from the steps that one was resumed at.
+std::string logs(const fs::path& one, const fs::path& other) {
+  return one.string() + ":\n" + read_file(one / "log.txt") + other.string() + ":\n" +
+         read_file(other / "log.txt");
+}
+
 TEST_F(Cli, SigtermSavesAndAResumedRunEndsWithTheSameWeights) {
   const std::vector<std::string> longer = {
       "--set", "train.epochs=2", "--set", "train.max_steps=120", "--set", "train.log_every=5"};
@@ -233,7 +239,8 @@ TEST_F(Cli, SigtermSavesAndAResumedRunEndsWithTheSameWeights) {
   const Outcome resumed = run(again);
   ASSERT_EQ(resumed.code, 0) << resumed.err;
   EXPECT_SAYS(resumed.err, "resuming from");
-  EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "stopped"));
+  EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "stopped"))
+      << logs(folder_ / "straight", folder_ / "stopped");
 }
 
 // Whatever the moment: before the first checkpoint of a run that goes on, while one is written, while images are evaluated.
@@ -258,7 +265,8 @@ TEST_F(Cli, ARunKilledTwentyTimesEndsWithTheWeightsOfOneThatWasNot) {
   }
   const Outcome last = finish(child);
   ASSERT_EQ(last.code, 0) << last.err;
-  EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "killed"));
+  EXPECT_TRUE(last_weights(folder_ / "straight") == last_weights(folder_ / "killed"))
+      << logs(folder_ / "straight", folder_ / "killed");
 }
 
 TEST_F(Cli, ShowsATrainingBatchAsTheNetworkGetsIt) {
