@@ -9,6 +9,7 @@
 #include "vision/base/log.h"
 #include "vision/engine/report.h"
 
+#include <charconv>
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -262,10 +263,15 @@ nlohmann::ordered_json to_json(const std::vector<Measured>& rows, const Ceilings
 
 ScanShape parse_shape(const std::string& text) {
   ScanShape s{};
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%ld,%ld,%ld,%ld%c", &s.batch, &s.length, &s.heads, &s.dim,
-                  &rest) != 4 ||
-      s.batch < 1 || s.length < 1 || s.heads < 1 || s.dim < 1) {
+  const char *at = text.data(), *const end = at + text.size();
+  bool good = true;
+  for (int64_t* number : {&s.batch, &s.length, &s.heads, &s.dim}) {
+    const auto [rest, error] = std::from_chars(at, end, *number);
+    good = good && error == std::errc() && *number > 0 &&
+           (number == &s.dim ? rest == end : rest < end && *rest == ',');
+    at = good ? std::min(rest + 1, end) : end;
+  }
+  if (!good) {
     throw UsageError(fmt::format(
         "--shape: expected four positive numbers B,T,H,D as in 256,197,3,64, got \"{}\"", text));
   }

@@ -53,7 +53,8 @@ TEST_F(Cli, BenchScanTimesEveryOperatorAndWritesTheFigures) {
 }
 
 TEST_F(Cli, BenchScanRefusesWhatIsNoShape) {
-  for (const char* shape : {"1,2,3", "1,2,3,4,5", "1,2,3,0", "a,b,c,d"}) {
+  for (const char* shape : {"1,2,3", "1,2,3,4,5", "1,2,3,0", "a,b,c,d", "", "1,2,3,", "1;2,3,4",
+                            "1,2,3,99999999999999999999"}) {
     const Outcome bench = run({"bench", "scan", "--device", "cpu", "--shape", shape});
     EXPECT_EQ(bench.code, 2) << shape;
     EXPECT_NE(bench.err.find("expected four positive numbers B,T,H,D"), std::string::npos)
