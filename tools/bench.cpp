@@ -3,13 +3,14 @@
 #include "tools/bench_track.h"
 #include "tools/commands.h"
 #include "tools/machine.h"
+#include "tools/parse_numbers.h"
 #include "tools/scan_contenders.h"
 #include "vision/base/error.h"
 #include "vision/base/files.h"
 #include "vision/base/log.h"
 #include "vision/engine/report.h"
 
-#include <charconv>
+#include <algorithm>
 #include <cmath>
 #include <iostream>
 #include <map>
@@ -262,20 +263,13 @@ nlohmann::ordered_json to_json(const std::vector<Measured>& rows, const Ceilings
 }
 
 ScanShape parse_shape(const std::string& text) {
-  ScanShape s{};
-  const char *at = text.data(), *const end = at + text.size();
-  bool good = true;
-  for (int64_t* number : {&s.batch, &s.length, &s.heads, &s.dim}) {
-    const auto [rest, error] = std::from_chars(at, end, *number);
-    good = good && error == std::errc() && *number > 0 &&
-           (number == &s.dim ? rest == end : rest < end && *rest == ',');
-    at = good ? std::min(rest + 1, end) : end;
-  }
-  if (!good) {
+  const auto numbers = parse_numbers(text, ',', 4);
+  if (!numbers || std::ranges::min(*numbers) < 1) {
     throw UsageError(fmt::format(
         "--shape: expected four positive numbers B,T,H,D as in 256,197,3,64, got \"{}\"", text));
   }
-  return s;
+  const auto& n = *numbers;
+  return {n[0], n[1], n[2], n[3]};
 }
 
 std::vector<ScanShape> shapes_of(const Arguments& arguments) {

@@ -3,6 +3,7 @@
 
 #include "tools/bench_timer.h"
 #include "tools/machine.h"
+#include "tools/parse_numbers.h"
 #include "tracking/config.h"
 #include "tracking/tracker.h"
 #include "vision/base/error.h"
@@ -14,7 +15,6 @@
 
 #include <algorithm>
 #include <array>
-#include <cstdio>
 #include <iostream>
 #include <memory>
 #include <string>
@@ -90,14 +90,7 @@ datasets::Image noise(int width, int height) {
 }
 
 datasets::Image frame_of(const std::string& text) {
-  int width = 0, height = 0;
-  char rest = 0;
-  if (std::sscanf(text.c_str(), "%dx%d%c", &width, &height, &rest) != 2 || width < 64 ||
-      height < 64) {
-    throw UsageError(fmt::format(
-        "--frame: expected WIDTHxHEIGHT, 64 pixels or more each, as in 1280x720, got \"{}\"",
-        text));
-  }
+  const auto [width, height] = parse_size("--frame", text, 64, 16384);
   return noise(width, height);
 }
 

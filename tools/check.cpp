@@ -191,7 +191,7 @@ nlohmann::ordered_json to_json(const Findings& findings) {
 void run_check(const Arguments& arguments) {
   if (!arguments.record.empty()) {
     record_canary(shipped_tracker(), arguments.record);
-    std::cout << "recorded  " << arguments.record << std::endl;
+    std::cout << "recorded  " << arguments.record << "\n";
     return;
   }
   if (!arguments.operators_only) {
@@ -213,7 +213,7 @@ void run_check(const Arguments& arguments) {
               "checking this machine: {}; see the lines marked FAIL above, and please report all "
               "of the output",
               fmt::join(findings.problems, "; "));
-  std::cout << "PASS: all is well" << std::endl;
+  std::cout << "PASS: all is well\n";
 }
 
 }  // namespace

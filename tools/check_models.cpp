@@ -45,8 +45,9 @@ datasets::Image made_up_frame(int width, int height, int number) {
 }
 
 tracking::Box first_box(int width, int height) {
-  const double side = height / 5;
-  return {static_cast<double>(width / 3), static_cast<double>(height / 3), side, side};
+  const int side = height / 5, x = width / 3, y = height / 3;
+  return {static_cast<double>(x), static_cast<double>(y), static_cast<double>(side),
+          static_cast<double>(side)};
 }
 
 struct Followed {

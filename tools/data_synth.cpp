@@ -1,15 +1,17 @@
 // comba data synth: made-up data in the layouts of real benchmarks.
 #include "datasets/synthetic_imagenet.h"
 #include "tools/commands.h"
+#include "tools/parse_numbers.h"
 #include "tracking/synthetic_benchmark.h"
-#include "vision/base/error.h"
 #include "vision/base/progress.h"
 
-#include <cstdio>
 #include <iostream>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <tuple>
+
+#include <fmt/format.h>
 
 namespace comba::tools {
 namespace {
@@ -24,11 +26,7 @@ using Write = void (*)(const std::filesystem::path&, const tracking::SyntheticOp
 
 void run(Arguments arguments, Write write) {
   tracking::SyntheticOptions& o = arguments.options;
-  int end = 0;
-  if (std::sscanf(arguments.size.c_str(), "%dx%d%n", &o.width, &o.height, &end) != 2 ||
-      end != static_cast<int>(arguments.size.size())) {
-    throw UsageError(fmt::format("--size: expected WIDTHxHEIGHT, got \"{}\"", arguments.size));
-  }
+  std::tie(o.width, o.height) = parse_size("--size", arguments.size, 64, 4096);
   Progress progress("drawing", o.sequences, "sequences");
   std::mutex mutex;
   write(arguments.folder, o, [&](int done) {

@@ -45,7 +45,8 @@ std::string value_in_file(const char* path, const std::string& key, char separat
 
 ResidentMemory resident_memory() {
   const auto mib = [](const char* key) {
-    return std::atof(value_in_file("/proc/self/status", key, ':').c_str()) / 1024;  // from kB
+    return std::strtod(value_in_file("/proc/self/status", key, ':').c_str(), nullptr) /
+           1024;  // from kB
   };
   return {mib("VmRSS"), mib("VmHWM")};
 }

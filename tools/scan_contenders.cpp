@@ -25,7 +25,7 @@ std::vector<int64_t> rows_of(const ScanShape& s) { return {s.batch, s.length, s.
 std::vector<int64_t> gates_of(const ScanShape& s) { return {2, s.batch, s.length, s.heads}; }
 
 at::TensorOptions wide(const at::TensorOptions& options) { return options.dtype(at::kFloat); }
-at::Tensor leaf(at::Tensor x) { return x.set_requires_grad(true); }
+at::Tensor leaf(const at::Tensor& x) { return x.set_requires_grad(true); }
 
 at::Tensor noise(const ScanShape& s, const at::TensorOptions& options) {
   return at::randn(rows_of(s), wide(options)).to(options.dtype());

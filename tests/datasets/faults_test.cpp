@@ -56,7 +56,7 @@ class Faults : public testing::Test {
  protected:
   static constexpr int kGood = 10;
   Faults() { write_class_folders(root_.path() / "images", 2, kGood / 2); }
-  ~Faults() override { log::set_sink(nullptr); }
+  void TearDown() override { log::set_sink(nullptr); }
 
   void add(const std::vector<Fault>& files) const {
     for (const Fault& fault : files) {

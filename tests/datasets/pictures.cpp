@@ -82,7 +82,7 @@ std::string with_claimed_size(std::string jpeg, int height, int width) {
   return jpeg;
 }
 
-std::string opencv_jpeg(const Image& image, std::vector<int> parameters) {
+std::string opencv_jpeg(const Image& image, const std::vector<int>& parameters) {
   const cv::Mat rgb(image.height, image.width, image.channels == 3 ? CV_8UC3 : CV_8UC1,
                     const_cast<uint8_t*>(image.pixels.data()));
   std::vector<uint8_t> bytes;

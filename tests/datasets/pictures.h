@@ -30,7 +30,7 @@ std::string one_colour_jpeg(J_COLOR_SPACE space, std::initializer_list<uint8_t> 
 // Chroma is subsampled `across` and `down`.
 std::string sampled_jpeg(const Image& image, int across, int down);
 // Through OpenCV, which writes progressive files and restart marks when asked.
-std::string opencv_jpeg(const Image& image, std::vector<int> parameters);
+std::string opencv_jpeg(const Image& image, const std::vector<int>& parameters);
 // Sets height and width in the frame header of a baseline JPEG.
 std::string with_claimed_size(std::string jpeg, int height, int width);
 // With an EXIF segment that holds this orientation and nothing else.

@@ -48,10 +48,11 @@ TEST(PermutationTest, IsUniformOverEpochs) {
       ++counts[i][permutation[i]];
     }
   }
+  constexpr double kExpected = static_cast<double>(kEpochs) / kSize;
   double statistic = 0;
   for (const auto& row : counts) {
     for (const double count : row) {
-      statistic += (count - kEpochs / kSize) * (count - kEpochs / kSize) / (kEpochs / kSize);
+      statistic += (count - kExpected) * (count - kExpected) / kExpected;
     }
   }
   EXPECT_NEAR(statistic, 81, 6 * 12.7);

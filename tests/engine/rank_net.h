@@ -20,7 +20,7 @@ struct RankNet : torch::nn::Module {
     second = register_module("second", torch::nn::Linear(16, 1));
     const at::NoGradGuard no_grad;
     int64_t seed = 1;
-    for (at::Tensor parameter : parameters()) {
+    for (const at::Tensor& parameter : parameters()) {
       parameter.copy_(at::arange(parameter.numel()).add(seed++).sin().mul(0.3).view_as(parameter));
     }
   }

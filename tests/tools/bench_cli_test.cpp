@@ -165,6 +165,10 @@ TEST_F(Cli, BenchTrackTimesTheStagesOfEveryTracker) {
       EXPECT_GT(row[stage], 0.0) << stage;
     }
   }
+  for (const char* frame : {"160", "160x120x3", "63x64", "100000x64", "99999999999999999999x64"}) {
+    EXPECT_SAYS(run({"bench", "track", "--device", "cpu", "--frame", frame}).err,
+                "64 to 16384 pixels each");
+  }
   const Outcome refused = run({"bench", "track", "--device", "cpu", "--frame", "big"});
   EXPECT_EQ(refused.code, 2);
   EXPECT_SAYS(refused.err, "expected WIDTHxHEIGHT");

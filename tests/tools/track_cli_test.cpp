@@ -90,7 +90,8 @@ TEST_F(Cli, SynthMakesABenchmarkThatScoreReads) {
   EXPECT_SAYS(again.err, "expected a new or empty folder");
   const Outcome size = run({"data", "synth", "lasot", "other", "--size", "96"});
   EXPECT_EQ(size.code, 2);
-  EXPECT_SAYS(size.err, "expected WIDTHxHEIGHT, got \"96\"");
+  EXPECT_SAYS(size.err,
+              "--size: expected WIDTHxHEIGHT, 64 to 4096 pixels each, as in 1280x720, got \"96\"");
 }
 
 TEST_F(Cli, ScoreValidatesASubmission) {
