@@ -6,7 +6,7 @@
 
 #include <algorithm>
 #include <cctype>
-#include <cstdio>
+#include <sstream>
 
 namespace comba::tracking {
 namespace {
@@ -157,8 +157,10 @@ Sequence read_got10k_sequence(const fs::path& folder) {
   s.frames = numbered_frames(folder, s.truth.size());
   const fs::path meta = folder / "meta_info.ini";
   const std::string text = read_file(meta), resolution = meta_value(text, "resolution");
-  COMBA_CHECK(std::sscanf(resolution.c_str(), "(%lf, %lf)", &s.width, &s.height) == 2 &&
-                  s.width > 0 && s.height > 0,
+  std::istringstream numbers(resolution);
+  char bracket = 0, comma = 0;
+  numbers >> bracket >> s.width >> comma >> s.height;
+  COMBA_CHECK(numbers && bracket == '(' && comma == ',' && s.width > 0 && s.height > 0,
               "reading {}: expected a line \"resolution: (width, height)\", got \"{}\"",
               meta.string(), resolution);
   s.object_class = meta_value(text, "object_class");
