@@ -1,7 +1,7 @@
 // A warp has 32 neighbouring channels of one batch element, a lane the 16 states of one of them in registers, and walks over
 // time: exponentials are what it costs, and every channel and batch element is a walk of its own, so the device is full at the
-// batches that are trained with. Tokens come kScanSteps at a time: the warp asks for all their rows before it works on the
-// first, and keeps them in shared memory, where B_t and C_t are broadcast to all lanes.
+// batches that are trained with. Tokens come kScanSteps at a time: the rows of one chunk are on their way to registers, all at
+// once, while the warp works on those of the chunk before, in shared memory, where B_t and C_t are broadcast to all lanes.
 //
 // Backward, a first walk leaves the states each chunk of kScanSteps begins with in a scratch tensor. Then chunks are taken from
 // the last: their states are computed again into shared memory, and a walk back over them yields, with g the gradient of h_t,
@@ -13,7 +13,7 @@
 // per lane with 31 exchanges, and leaves it as a part that a later launch adds up; those of A, D and the bias are parts of
 // each batch element. Nothing is atomic.
 //
-// Shared memory a block (one warp): forward 4 KiB, backward 21 KiB.
+// Shared memory a block (one warp): forward 3 KiB, backward 16 KiB.
 #include "kernels/block/columns.cuh"
 #include "kernels/selective_scan/selective_scan_kernels.h"
 
@@ -21,6 +21,8 @@ namespace comba::kernels::cuda {
 namespace {
 
 constexpr int kN = kScanStates, kLanes = kScanChannels, kSteps = kScanSteps;
+constexpr int kGradientBlocks =
+    12;  // an SM: what registers allow without spilling, and shared memory
 constexpr unsigned kAll = ~0u;
 static_assert(2 * kN == kLanes, "a lane for each state's two gradients");
 constexpr float kLog2e = 1.4426950408889634f;
@@ -37,7 +39,17 @@ __device__ float exp2_fast(float x) {
   asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
   return y;
 }
-__device__ float softplus(float x) { return fmaxf(x, 0.f) + log1pf(expf(-fabsf(x))); }
+// log(1 + x) for x in [0, 1] to 3 parts in 10^7, without the branches of log1pf: 2 artanh(x / (2 + x)) as a series.
+__device__ float log1p_fast(float x) {
+  const float s = __fdividef(x, 2.f + x), square = s * s;
+  float sum = 1.f / 15.f;
+#pragma unroll
+  for (int odd = 13; odd >= 1; odd -= 2) {
+    sum = fmaf(sum, square, 1.f / static_cast<float>(odd));
+  }
+  return 2.f * s * sum;
+}
+__device__ float softplus(float x) { return fmaxf(x, 0.f) + log1p_fast(expf(-fabsf(x))); }
 
 // Rows of a chunk's tokens, as the walk meets them.
 struct Chunk {
@@ -45,7 +57,13 @@ struct Chunk {
   alignas(16) float write_read[kSteps][2 * kN];  // B_t, then C_t
 };
 
-// What a warp walks over. Lanes beyond the channels work on zeros and store nothing.
+// Those of the next chunk, as they are in memory.
+template <typename T>
+struct Fetched {
+  T u[kSteps], delta[kSteps], z[kSteps], write_read[kSteps];
+};
+
+// What a warp walks over. Lanes beyond the channels read the last one's columns and store nothing.
 template <typename T>
 struct Walk {
   const SelectiveScanParams& p;
@@ -57,14 +75,23 @@ struct Walk {
   const float bias = inside && p.delta_bias != nullptr ? p.delta_bias[channel] : 0.f;
   const float D = inside && p.D != nullptr ? p.D[channel] : 0.f;
 
+  __device__ int64_t column() const { return inside ? channel : p.channels - 1; }
   __device__ int64_t token(int64_t step) const { return p.reverse ? p.length - 1 - step : step; }
   // In a contiguous [B, T, channels].
   __device__ int64_t place(int64_t step) const {
     return (batch * p.length + token(step)) * p.channels + channel;
   }
-  __device__ float load(const TokenRows& rows, int64_t step, int64_t column) const {
-    return wide(static_cast<const T*>(
-        rows.data)[batch * rows.batch_stride + token(step) * rows.time_stride + column]);
+  // One column of kSteps tokens; after the walk's last token, that one again.
+  __device__ void fetch(const TokenRows& rows, int64_t first, int64_t column,
+                        T (&values)[kSteps]) const {
+    const T* row = static_cast<const T*>(rows.data) + batch * rows.batch_stride +
+                   token(first) * rows.time_stride + column;
+    const int64_t stride = p.reverse ? -rows.time_stride : rows.time_stride;
+    const int last = steps_from(first) - 1;
+#pragma unroll
+    for (int k = 0; k < kSteps; ++k) {
+      values[k] = row[min(k, last) * stride];
+    }
   }
   // A, times log2(e), so that powers of two do.
   __device__ void load_rates(float (&rates)[kN]) const {
@@ -73,18 +100,24 @@ struct Walk {
       rates[n] = inside ? p.A[channel * kN + n] * kLog2e : 0.f;
     }
   }
-  // Tokens [first, first + steps) of the walk; all lanes have to call it.
-  __device__ void load_chunk(int64_t first, int steps, Chunk& chunk) const {
+  // Asks for the tokens from `first` on. Nothing branches on a lane or waits: all loads are under way together.
+  __device__ void fetch_chunk(int64_t first, Fetched<T>& fetched) const {
+    fetch(p.u, first, column(), fetched.u);
+    fetch(p.delta, first, column(), fetched.delta);
+    if (p.z.data != nullptr) {
+      fetch(p.z, first, column(), fetched.z);
+    }
+    fetch(lane < kN ? p.B : p.C, first, lane % kN, fetched.write_read);
+  }
+  // Puts them where the walk reads them; all lanes have to call it.
+  __device__ void keep_chunk(const Fetched<T>& fetched, Chunk& chunk) const {
     __syncwarp();  // nobody reads the chunk before any more
 #pragma unroll
     for (int k = 0; k < kSteps; ++k) {
-      if (k < steps) {
-        const int64_t step = first + k;
-        chunk.u[k][lane] = inside ? load(p.u, step, channel) : 0.f;
-        chunk.dt[k][lane] = inside ? softplus(load(p.delta, step, channel) + bias) : 0.f;
-        chunk.z[k][lane] = inside && p.z.data != nullptr ? load(p.z, step, channel) : 0.f;
-        chunk.write_read[k][lane] = lane < kN ? load(p.B, step, lane) : load(p.C, step, lane - kN);
-      }
+      chunk.u[k][lane] = inside ? wide(fetched.u[k]) : 0.f;
+      chunk.dt[k][lane] = inside ? softplus(wide(fetched.delta[k]) + bias) : 0.f;
+      chunk.z[k][lane] = inside && p.z.data != nullptr ? wide(fetched.z[k]) : 0.f;
+      chunk.write_read[k][lane] = wide(fetched.write_read[k]);
     }
     __syncwarp();
   }
@@ -110,9 +143,14 @@ __global__ void __launch_bounds__(kLanes)
   const Walk<T> walk{p};
   float rates[kN], state[kN] = {};
   walk.load_rates(rates);
+  Fetched<T> next;
+  walk.fetch_chunk(0, next);
   for (int64_t first = 0; first < p.length; first += kSteps) {
     const int steps = walk.steps_from(first);
-    walk.load_chunk(first, steps, chunk);
+    walk.keep_chunk(next, chunk);
+    if (first + steps < p.length) {
+      walk.fetch_chunk(first + steps, next);
+    }
     for (int k = 0; k < steps; ++k) {
       const float u = chunk.u[k][walk.lane];
       advance(state, rates, chunk.dt[k][walk.lane], u, chunk.write_read[k]);
@@ -169,6 +207,8 @@ template <typename T>
 __device__ void leave_states(const SelectiveScanGradientParams& p, const Walk<T>& walk,
                              const float (&rates)[kN], Chunk& chunk) {
   float state[kN] = {};
+  Fetched<T> next;
+  walk.fetch_chunk(0, next);
   for (int64_t first = 0, c = 0; first < p.forward.length; first += kSteps, ++c) {
     if (walk.inside) {
 #pragma unroll
@@ -179,7 +219,8 @@ __device__ void leave_states(const SelectiveScanGradientParams& p, const Walk<T>
     }
     const int steps = walk.steps_from(first);
     if (first + steps < p.forward.length) {
-      walk.load_chunk(first, steps, chunk);
+      walk.keep_chunk(next, chunk);
+      walk.fetch_chunk(first + steps, next);
       for (int k = 0; k < steps; ++k) {
         advance(state, rates, chunk.dt[k][walk.lane], chunk.u[k][walk.lane], chunk.write_read[k]);
       }
@@ -191,23 +232,21 @@ __device__ void leave_states(const SelectiveScanGradientParams& p, const Walk<T>
 template <typename T>
 __device__ void recompute(const SelectiveScanGradientParams& p, const Walk<T>& walk,
                           const float (&rates)[kN], int64_t c, int steps, GradientMemory& memory) {
-  const int64_t first = c * kSteps;
-  walk.load_chunk(first, steps, memory.chunk);
-#pragma unroll
-  for (int k = 0; k < kSteps; ++k) {
-    if (k < steps) {
-      memory.grad_y[k][walk.lane] =
-          walk.inside ? wide(static_cast<const T*>(p.grad_y)[walk.place(first + k)]) : 0.f;
-    }
-  }
+  Fetched<T> fetched;
+  T grad_y[kSteps];
+  walk.fetch_chunk(c * kSteps, fetched);
+  walk.fetch({p.grad_y, p.forward.length * p.forward.channels, p.forward.channels}, c * kSteps,
+             walk.column(), grad_y);
   float state[kN];
 #pragma unroll
   for (int n = 0; n < kN; ++n) {
-    state[n] =
-        walk.inside
-            ? p.states[((walk.batch * p.forward.chunks() + c) * kN + n) * p.forward.channels +
-                       walk.channel]
-            : 0.f;
+    state[n] = p.states[((walk.batch * p.forward.chunks() + c) * kN + n) * p.forward.channels +
+                        walk.column()];
+  }
+  walk.keep_chunk(fetched, memory.chunk);
+#pragma unroll
+  for (int k = 0; k < kSteps; ++k) {
+    memory.grad_y[k][walk.lane] = walk.inside ? wide(grad_y[k]) : 0.f;
   }
   for (int k = 0; k < steps; ++k) {
 #pragma unroll
@@ -229,7 +268,7 @@ __device__ void step_back(const SelectiveScanGradientParams& p, const Walk<T>& w
   const float above = memory.grad_y[k][walk.lane], z = chunk.z[k][walk.lane], share = sigmoid(z);
   const bool gated = p.forward.z.data != nullptr;
   const float dy = gated ? above * z * share : above;
-  float y = walk.D * u, du = walk.D * dy, ddt = 0.f, parts[2 * kN];
+  float y = walk.D * u, written = 0.f, faded = 0.f, parts[2 * kN];
 #pragma unroll
   for (int n = 0; n < kN; ++n) {
     const float write = chunk.write_read[k][n], read = chunk.write_read[k][kN + n];
@@ -239,11 +278,14 @@ __device__ void step_back(const SelectiveScanGradientParams& p, const Walk<T>& w
     y = fmaf(read, state, y);
     parts[n] = grad * x;
     parts[kN + n] = dy * state;
-    ddt = fmaf(grad, fmaf(rates[n] * (1.f / kLog2e), decayed, u * write), ddt);
-    du = fmaf(grad * dt, write, du);
-    g.rates[n] = fmaf(grad * dt, decayed, g.rates[n]);
+    written = fmaf(grad, write, written);
+    const float fading = grad * decayed;
+    faded = fmaf(rates[n], fading, faded);
+    g.rates[n] = fmaf(dt, fading, g.rates[n]);
     g.state[n] = grad * alpha;
   }
+  const float du = fmaf(dt, written, walk.D * dy);
+  const float ddt = fmaf(u, written, faded * (1.f / kLog2e));
   const float delta = ddt * -expm1f(-dt);  // softplus' derivative, 1 - exp(-dt)
   g.D = fmaf(dy, u, g.D);
   g.bias += delta;
@@ -261,7 +303,7 @@ __device__ void step_back(const SelectiveScanGradientParams& p, const Walk<T>& w
 }
 
 template <typename T>
-__global__ void __launch_bounds__(kLanes)
+__global__ void __launch_bounds__(kLanes, kGradientBlocks)
     selective_scan_backward_kernel(const __grid_constant__ SelectiveScanGradientParams p) {
   __shared__ GradientMemory memory;
   const Walk<T> walk{p.forward};

@@ -12,7 +12,7 @@ namespace comba::kernels::cuda {
 
 constexpr int kScanStates = 16;
 constexpr int kScanChannels = 32;  // of a block: one warp's lanes
-constexpr int kScanSteps = 8;      // tokens whose rows are in shared memory together
+constexpr int kScanSteps = 6;      // tokens whose rows are in shared memory together
 
 // [B, T, columns] with a last stride of 1.
 struct TokenRows {
