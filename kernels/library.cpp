@@ -57,6 +57,12 @@ TORCH_LIBRARY(comba, m) {
   m.def(
       "bias_gelu_backward(Tensor grad_y, Tensor x, Tensor? bias) -> (Tensor grad_x, "
       "Tensor grad_bias)");
+  m.def(
+      "causal_conv(Tensor x, Tensor weight, Tensor? bias=None, *, bool silu=False, "
+      "bool reverse=False) -> Tensor");
+  m.def(
+      "causal_conv_backward(Tensor grad_y, Tensor x, Tensor weight, Tensor? bias, *, bool silu, "
+      "bool reverse) -> (Tensor grad_x, Tensor grad_weight, Tensor grad_bias)");
   m.def("column_sums(Tensor x) -> Tensor");
   m.def("join_columns(Tensor first, Tensor second, int multiple) -> Tensor");
   m.def("patch_rows(Tensor images, int patch, ScalarType dtype) -> Tensor");

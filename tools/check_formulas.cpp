@@ -124,6 +124,13 @@ at::Tensor mlp(const at::Tensor& x, const at::Tensor& weight1, const at::Tensor&
 
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias) { return exact_gelu(x + bias); }
 
+at::Tensor causal_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias) {
+  const int64_t taps = weight.size(1);
+  const at::Tensor windows = at::constant_pad_nd(x, {0, 0, taps - 1, 0}).unfold(1, taps, 1);
+  const at::Tensor u = (windows * weight).sum(-1) + bias;  // [B, T, C, taps] -> [B, T, C]
+  return u * logistic(u);
+}
+
 at::Tensor patch_rows(const at::Tensor& images, int64_t patch) {
   return images.unfold(2, patch, patch)
       .unfold(3, patch, patch)  // [B, C, rows, columns, patch, patch]

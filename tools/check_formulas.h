@@ -34,10 +34,11 @@ std::vector<at::Tensor> gates(const at::Tensor& raw, const at::Tensor& A_log,
 std::vector<at::Tensor> add_norm(const at::Tensor& x, const at::Tensor& branch,
                                  const at::Tensor& weight, const at::Tensor& bias, double eps);
 
-// kernels/block/: mlp.h, bias_gelu.h, patch_rows.h
+// kernels/block/: mlp.h, bias_gelu.h, causal_conv.h (with its silu, forward), patch_rows.h
 at::Tensor mlp(const at::Tensor& x, const at::Tensor& weight1, const at::Tensor& bias1,
                const at::Tensor& weight2, const at::Tensor& bias2);
 at::Tensor bias_gelu(const at::Tensor& x, const at::Tensor& bias);
+at::Tensor causal_conv(const at::Tensor& x, const at::Tensor& weight, const at::Tensor& bias);
 at::Tensor patch_rows(const at::Tensor& images, int64_t patch);
 
 // kernels/selective_scan/selective_scan.h: u, delta, z [B, T, C], A [C, N], B, C [B, T, N], D, delta_bias [C] -> [B, T, C]

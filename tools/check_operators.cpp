@@ -2,6 +2,7 @@
 
 #include "kernels/block/add_norm.h"
 #include "kernels/block/bias_gelu.h"
+#include "kernels/block/causal_conv.h"
 #include "kernels/block/column_sums.h"
 #include "kernels/block/join_columns.h"
 #include "kernels/block/mlp.h"
@@ -206,6 +207,18 @@ OperatorCheck bias_gelu_check(Draw& draw) {
           [](const Tensors& x) -> Tensors { return {formulas::bias_gelu(x[0], x[1])}; }};
 }
 
+OperatorCheck causal_conv_check(Draw& draw) {
+  return {"causal_conv",
+          {{"x", draw.normal({1, kLength, kWidth})},
+           {"weight", draw.normal({kWidth, 4}), true},
+           {"bias", draw.normal({kWidth}), true}},
+          {"y"},
+          [](const Tensors& x) -> Tensors {
+            return {kernels::causal_conv(x[0], x[1], x[2], {.silu = true})};
+          },
+          [](const Tensors& x) -> Tensors { return {formulas::causal_conv(x[0], x[1], x[2])}; }};
+}
+
 // Those without gradients.
 std::vector<OperatorCheck> layout_checks(Draw& draw) {
   constexpr int64_t kFew = 12, kMultiple = 8;
@@ -274,10 +287,11 @@ std::vector<OperatorCheck> image_checks(Draw& draw) {
 
 std::vector<OperatorCheck> operator_checks() {
   Draw draw;
-  std::vector<OperatorCheck> checks = {
-      scan_check(draw, false),    scan_check(draw, true), mixer_check(draw),
-      selective_scan_check(draw), gates_check(draw),      add_norm_check(draw, false),
-      add_norm_check(draw, true), mlp_check(draw),        bias_gelu_check(draw)};
+  std::vector<OperatorCheck> checks = {scan_check(draw, false),    scan_check(draw, true),
+                                       mixer_check(draw),          selective_scan_check(draw),
+                                       gates_check(draw),          add_norm_check(draw, false),
+                                       add_norm_check(draw, true), mlp_check(draw),
+                                       bias_gelu_check(draw),      causal_conv_check(draw)};
   for (auto* const more : {&layout_checks, &image_checks}) {
     for (OperatorCheck& check : more(draw)) {
       checks.push_back(std::move(check));

@@ -1,5 +1,6 @@
 #include "classify/recall/model.h"
 
+#include "kernels/block/causal_conv.h"
 #include "vision/nn/layers.h"
 #include "vision/nn/short_conv.h"
 #include "vision/token_sequence.h"
@@ -49,7 +50,7 @@ class SequenceModel final : public RecallModel {
       x = x + places_;
     }
     if (!conv_.is_empty()) {
-      x = x + vision::causal_conv(x, conv_->weight, /*reverse=*/false);
+      x = x + kernels::causal_conv(x, conv_->weight.squeeze(1));
     }
     x = vision::run_blocks(blocks_, norm_, x, /*prefix=*/0, /*again=*/false);
     return at::linear(tokens_at(x, asked), symbols_.narrow(0, values_, values_));

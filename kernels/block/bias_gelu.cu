@@ -62,7 +62,7 @@ __global__ void __launch_bounds__(kThreads, 3)
     Lane::pack(grad).store(static_cast<T*>(p.grad_x) + at);
   });
   if (p.sums != nullptr) {
-    Columns<T>::store_sums(sums, p.width, p.sums);
+    Columns<T>::store_sums(sums, p.width, p.sums, p.width);
   }
 }
 

@@ -19,7 +19,7 @@ __global__ void __launch_bounds__(kColumnLanes* kColumnWarps)
           own.at[i] += values.at[i];
         }
       });
-  Columns<T>::store_sums(own, width, sums);
+  Columns<T>::store_sums(own, width, sums, width);
 }
 
 }  // namespace

@@ -1,4 +1,4 @@
-// A thread with 16 bytes of columns that walks down some of the rows: what sums over rows are made of.
+// A thread with a few bytes of columns that walks down some of the rows: what sums over rows are made of.
 #pragma once
 
 #include "kernels/block/element_kind.h"
@@ -13,9 +13,9 @@ namespace comba::kernels::cuda {
 constexpr int kColumnLanes = 32, kColumnWarps = 8;
 constexpr int kColumnBlocks = 8;  // an SM, in flight
 
-template <typename T>
+template <typename T, int kBytes = 16>
 struct Columns {
-  static constexpr int E = 16 / sizeof(T);
+  static constexpr int E = kBytes / sizeof(T);
   using Lane = Packed<T, E>;
   const int64_t first = (int64_t{blockIdx.x} * kColumnLanes + threadIdx.x) * E;
   const int64_t stride = int64_t{gridDim.y} * kColumnWarps;
@@ -39,8 +39,10 @@ struct Columns {
     }
   }
 
-  // The block's threads add up what they have of each column, one warp after another. `sums`: [gridDim.y, width]
-  __device__ static void store_sums(const Channels<E>& own, int64_t width, float* sums) {
+  // The block's threads add up what they have of each column, one warp after another. `sums`: [gridDim.y, width], its rows
+  // `stride` apart
+  __device__ static void store_sums(const Channels<E>& own, int64_t width, float* sums,
+                                    int64_t stride) {
     __shared__ float shared[kColumnWarps][kColumnLanes][E + 1];  // an odd number of banks apart
 #pragma unroll
     for (int i = 0; i < E; ++i) {
@@ -56,23 +58,23 @@ struct Columns {
         sum += shared[warp][n / E][n % E];
       }
       if (column < width) {
-        sums[int64_t{blockIdx.y} * width + column] = sum;
+        sums[int64_t{blockIdx.y} * stride + column] = sum;
       }
     }
   }
 };
 
-inline unsigned column_blocks(Element element, int64_t width) {
-  const int64_t columns = kColumnLanes * (element == Element::float32 ? 4 : 8);
+inline unsigned column_blocks(Element element, int64_t width, int bytes = 16) {
+  const int64_t columns = kColumnLanes * bytes / (element == Element::float32 ? 4 : 2);
   return static_cast<unsigned>((width + columns - 1) / columns);
 }
 
 // Blocks over the rows that fill the current device.
-inline int64_t row_blocks(Element element, int64_t rows, int64_t width) {
+inline int64_t row_blocks(Element element, int64_t rows, int64_t width, int bytes = 16) {
   int device = 0, processors = 1;
   cudaGetDevice(&device);
   cudaDeviceGetAttribute(&processors, cudaDevAttrMultiProcessorCount, device);
-  const int64_t fill = int64_t{processors} * kColumnBlocks / column_blocks(element, width);
+  const int64_t fill = int64_t{processors} * kColumnBlocks / column_blocks(element, width, bytes);
   return std::clamp<int64_t>((rows + kColumnWarps - 1) / kColumnWarps, 1,
                              std::max<int64_t>(fill, 1));
 }

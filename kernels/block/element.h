@@ -23,4 +23,9 @@ inline std::optional<Element> element_of(const at::Tensor& x) {
   }
 }
 
+// Whether vectors of 16 bytes may be read from where the tensor begins; views may begin anywhere.
+inline bool aligned(const at::Tensor& x) {
+  return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
+}
+
 }  // namespace comba::kernels::cuda

@@ -15,13 +15,9 @@
 namespace comba::kernels {
 namespace {
 
-bool aligned(const at::Tensor& x) {
-  return reinterpret_cast<uintptr_t>(x.const_data_ptr()) % 16 == 0;
-}
-
 bool takes(const MlpProblem& p) {
   const auto element = cuda::element_of(p.x);
-  return element && p.weight2.size(0) == p.x.size(1) && aligned(p.x) &&
+  return element && p.weight2.size(0) == p.x.size(1) && cuda::aligned(p.x) &&
          cuda::mlp_takes(p.x.get_device(), *element, p.x.size(0), p.x.size(1), p.weight1.size(0));
 }
 
@@ -71,7 +67,7 @@ at::Tensor forward(const MlpProblem& p) {
 }
 
 MlpGradients backward(const MlpProblem& p, const at::Tensor& grad_y) {
-  if (!takes(p) || !aligned(grad_y)) {
+  if (!takes(p) || !cuda::aligned(grad_y)) {
     return compose_mlp_backward(p, grad_y);
   }
   const c10::cuda::CUDAGuard guard(p.x.device());

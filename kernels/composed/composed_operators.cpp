@@ -130,6 +130,12 @@ ComposedOperators::ComposedOperators()
             merge);
       });
   library_.impl("selective_scan", &composed_selective_scan);
+  library_.impl("causal_conv", [](const at::Tensor& x, const at::Tensor& weight,
+                                  const Optional& bias, bool silu, bool reverse) {
+    const at::Tensor y = composed_causal_conv(widened(x), widened(weight).t(), reverse);
+    const at::Tensor u = bias && bias->defined() ? y + widened(*bias) : y;
+    return (silu ? at::silu(u) : u).to(x.scalar_type());
+  });
   library_.impl("mixer", [this](const at::Tensor& qkv, const at::Tensor& taps,
                                 const at::Tensor& log_alpha, const at::Tensor& beta,
                                 const at::Tensor& c, const Optional& d, const Optional& gate,
@@ -139,7 +145,5 @@ ComposedOperators::ComposedOperators()
                          decayed_feedback, normalize, merge, norm_eps});
   });
 }
-
-bool is_recording() { return at::tracer::impl::is_dispatch_enabled(); }
 
 }  // namespace comba::kernels

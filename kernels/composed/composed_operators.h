@@ -12,8 +12,8 @@ namespace comba::kernels {
 // end. x: [B, T, C], rows: [taps, C].
 at::Tensor composed_causal_conv(const at::Tensor& x, const at::Tensor& rows, bool reverse);
 
-// While one exists, what LibTorch's tracer records of scan, bidirectional_scan, mixer, gates and selective_scan are these
-// compositions; what runs without the tracer is as before. One at a time.
+// While one exists, what LibTorch's tracer records of scan, bidirectional_scan, mixer, gates, selective_scan and causal_conv are
+// these compositions; what runs without the tracer is as before. One at a time.
 class ComposedOperators {
  public:
   ComposedOperators();
@@ -22,8 +22,5 @@ class ComposedOperators {
   ChunkedScan scan_;
   torch::Library library_;
 };
-
-// Whether LibTorch's tracer records in this thread.
-bool is_recording();
 
 }  // namespace comba::kernels

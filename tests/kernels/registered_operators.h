@@ -23,6 +23,8 @@ inline std::string missing_registrations() {
                            "comba::add_norm_backward",
                            "comba::bias_gelu",
                            "comba::bias_gelu_backward",
+                           "comba::causal_conv",
+                           "comba::causal_conv_backward",
                            "comba::column_sums",
                            "comba::mlp",
                            "comba::mlp_backward",

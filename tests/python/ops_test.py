@@ -49,6 +49,15 @@ def mlp_inputs(device, dtype, rows=5, width=4, hidden=6):
     return [x.to(device).requires_grad_() for x in tensors]
 
 
+def conv_inputs(device, dtype, batch=2, length=5, channels=3, taps=4):
+    """x, weight, bias; all require gradients."""
+    generator = torch.Generator().manual_seed(6)
+    wide = torch.float64 if dtype == torch.float64 else torch.float32
+    x = torch.randn(batch, length, channels, generator=generator).to(dtype)
+    weight, bias = (torch.randn(*shape, generator=generator).to(wide) for shape in ((channels, taps), (channels,)))
+    return [x.to(device).requires_grad_() for x in (x, weight, bias)]
+
+
 def mixer_inputs(device, dtype, batch=2, length=9, heads=2, dim=16, taps=4):
     """qkv, taps, log_alpha, beta, c, d, gate, norm_weight; all require gradients."""
     generator = torch.Generator().manual_seed(2)
@@ -122,6 +131,9 @@ def calls(device, dtype):
     yield "add_norm without branch", ops.add_norm.default, [x, None, None, weight, None], {}
     yield "bias_gelu", ops.bias_gelu.default, [x, bias], {}
     yield "bias_gelu without bias", ops.bias_gelu.default, [x], {}
+    yield "causal_conv", ops.causal_conv.default, conv_inputs(device, dtype), dict(silu=True)
+    yield ("causal_conv reverse without bias", ops.causal_conv.default, conv_inputs(device, dtype)[:2],
+           dict(reverse=True))
     rows, *weights = mlp_inputs(device, dtype)
     yield "mlp", ops.mlp.default, [rows, *weights], {}
     yield "mlp without biases", ops.mlp.default, [rows, weights[0], None, weights[2], None], {}
@@ -185,6 +197,11 @@ def backward_calls(device, dtype):
     yield ("add_norm_backward without sum and branch", ops.add_norm_backward.default,
            [None, branch, x, None, weight, None], dict(eps=1e-6, centred=False, branch_dtype=None))
     yield "bias_gelu_backward", ops.bias_gelu_backward.default, [x, branch, bias], {}
+    conv = [t.detach() for t in conv_inputs(device, dtype)]
+    yield ("causal_conv_backward", ops.causal_conv_backward.default, [torch.ones_like(conv[0]), *conv],
+           dict(silu=True, reverse=False))
+    yield ("causal_conv_backward without bias", ops.causal_conv_backward.default,
+           [torch.ones_like(conv[0]), *conv[:2], None], dict(silu=False, reverse=True))
     yield "column_sums", ops.column_sums.default, [x], {}
     rows, *weights = (t.detach() for t in mlp_inputs(device, dtype))
     yield "mlp_backward", ops.mlp_backward.default, [torch.ones_like(rows), rows, *weights], {}
@@ -234,6 +251,8 @@ def expect_gradcheck():
     torch.autograd.gradcheck(lambda x, weight: torch.ops.comba.add_norm(x, None, None, weight, None)[1],
                              [x, weight])
     torch.autograd.gradcheck(torch.ops.comba.bias_gelu, [x, bias])
+    torch.autograd.gradcheck(lambda *x: torch.ops.comba.causal_conv(*x, silu=True, reverse=True),
+                             conv_inputs("cpu", torch.float64))
     torch.autograd.gradcheck(torch.ops.comba.mlp, mlp_inputs("cpu", torch.float64))
 
 

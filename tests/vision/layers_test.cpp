@@ -2,7 +2,6 @@
 #include "vision/nn/layers.h"
 
 #include "tests/vision/finite_differences.h"
-#include "vision/nn/short_conv.h"
 
 #include <cmath>
 
@@ -13,66 +12,6 @@ namespace comba::vision {
 namespace {
 
 at::Tensor random(at::IntArrayRef shape) { return at::randn(shape, at::kDouble); }
-
-at::Tensor conv_by_hand(const at::Tensor& x, const at::Tensor& weight, bool reverse) {
-  at::Tensor y = at::zeros_like(x);
-  const int64_t length = x.size(1), taps = weight.size(2);
-  for (int64_t b = 0; b < x.size(0); ++b) {
-    for (int64_t t = 0; t < length; ++t) {
-      for (int64_t c = 0; c < x.size(2); ++c) {
-        double sum = 0;
-        for (int64_t j = 0; j < taps; ++j) {
-          const int64_t from = reverse ? t + (taps - 1 - j) : t - (taps - 1 - j);
-          if (from >= 0 && from < length) {
-            sum += weight[c][0][j].item<double>() * x[b][from][c].item<double>();
-          }
-        }
-        y[b][t][c] = sum;
-      }
-    }
-  }
-  return y;
-}
-
-TEST(CausalConv, AgreesWithTheFormulaInBothDirections) {
-  at::manual_seed(1);
-  for (const int64_t length : {1, 2, 3, 4, 9}) {
-    for (const int64_t taps : {1, 3, 4}) {
-      const at::Tensor x = random({2, length, 3}), weight = random({3, 1, taps});
-      for (const bool reverse : {false, true}) {
-        const at::Tensor difference =
-            causal_conv(x, weight, reverse) - conv_by_hand(x, weight, reverse);
-        EXPECT_LT(difference.abs().max().item<double>(), 1e-12)
-            << length << " " << taps << " " << reverse;
-      }
-    }
-  }
-}
-
-TEST(CausalConv, GradientsAreThoseOfFiniteDifferences) {
-  at::manual_seed(2);
-  for (const int64_t length : {2, 7}) {
-    for (const bool reverse : {false, true}) {
-      const at::Tensor probe = random({2, length, 3});
-      expect_gradients(
-          [&](const auto& in) { return (causal_conv(in[0], in[1], reverse) * probe).sum(); },
-          {random({2, length, 3}), random({3, 1, 4})});
-    }
-  }
-}
-
-TEST(CausalConv, NoTokenSeesTheFuture) {
-  at::manual_seed(3);
-  const at::Tensor x = random({1, 8, 2}), weight = random({2, 1, 4});
-  at::Tensor changed = x.clone();
-  changed.narrow(1, 5, 3).add_(1.0);
-  EXPECT_TRUE(at::equal(causal_conv(x, weight, false).narrow(1, 0, 5),
-                        causal_conv(changed, weight, false).narrow(1, 0, 5)));
-  changed = x.clone();
-  changed.narrow(1, 0, 3).add_(1.0);
-  EXPECT_TRUE(at::equal(causal_conv(x, weight, true).narrow(1, 3, 5),
-                        causal_conv(changed, weight, true).narrow(1, 3, 5)));
-}
 
 TEST(Norm, RmsAgreesWithTheFormula) {
   at::manual_seed(4);

@@ -1,5 +1,6 @@
 #include "vision/nn/comba_mixer.h"
 
+#include "kernels/block/causal_conv.h"
 #include "kernels/gates.h"
 #include "kernels/mixer.h"
 #include "kernels/scan.h"
@@ -20,7 +21,6 @@
 #include <ATen/ops/log1p.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/roll.h>
-#include <ATen/ops/silu.h>
 #include <ATen/ops/softplus.h>
 #include <ATen/ops/stack.h>
 #include <ATen/ops/zeros.h>
@@ -248,8 +248,10 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
   std::vector<torch::Tensor> parts;  // of each direction, where they differ
   for (size_t r = 0; r < directions.size() && !directions[r].q_conv.is_empty(); ++r) {
     const torch::Tensor& x = r == 1 ? second : qkv;
-    const torch::Tensor y = causal_conv(x.flatten(2), taps(directions[r]), /*reverse=*/r == 1);
-    parts.push_back(at::silu(y).view_as(qkv));
+    const torch::Tensor weight = taps(directions[r]).squeeze(1);
+    parts.push_back(
+        kernels::causal_conv(x.flatten(2), weight, {}, {.silu = true, .reverse = r == 1})
+            .view_as(qkv));
   }
   if (parts.empty() && apart) {
     parts = {qkv, second};

@@ -1,9 +1,9 @@
 #include "vision/nn/mamba_mixer.h"
 
+#include "kernels/block/causal_conv.h"
 #include "kernels/selective_scan/selective_scan.h"
 #include "vision/nn/layers.h"
 #include "vision/nn/linear.h"
-#include "vision/nn/short_conv.h"
 
 #include <cmath>
 #include <string>
@@ -15,7 +15,6 @@
 #include <ATen/ops/empty.h>
 #include <ATen/ops/ones.h>
 #include <ATen/ops/roll.h>
-#include <ATen/ops/silu.h>
 
 namespace comba::vision {
 namespace {
@@ -67,8 +66,8 @@ MambaMixer::Direction MambaMixer::make_direction(int64_t width, const char* suff
 torch::Tensor MambaMixer::scanned(size_t r, const torch::Tensor& x, const torch::Tensor& z) const {
   const Direction& direction = directions[r];
   const bool reverse = r == 1;
-  const torch::Tensor u = at::silu(causal_conv(x, direction.conv1d->weight, reverse) +
-                                   direction.conv1d->bias.to(x.scalar_type()));
+  const torch::Tensor u = kernels::causal_conv(x, direction.conv1d->weight.squeeze(1),
+                                               direction.conv1d->bias, {true, reverse});
   const torch::Tensor projected = linear_with_bias(direction.x_proj, u);
   const int64_t rank = direction.dt_proj->weight.size(1);
   kernels::SelectiveScanInputs inputs;
