@@ -263,10 +263,13 @@ std::string verify_onnx(const fs::path& path, const Arguments& arguments,
 void write_onnx(const Arguments& arguments, const Export& source, const vision::GraphModel& graph,
                 const vision::Recording& recording, const std::vector<vision::Example>& examples) {
   const fs::path path = fs::path(arguments.output) / (graph.name + ".onnx");
-  vision::onnx::save_onnx(
+  const bool beside = vision::onnx::save_onnx(
       path, graph, recording, source.graph_metadata,
       {.producer_version = COMBA_VERSION, .external_data = arguments.external_data});
   report(path, arguments.verify ? verify_onnx(path, arguments, graph, examples) : "");
+  if (beside) {
+    report(path.string() + ".data", "");
+  }
 }
 
 void run_export(const Arguments& arguments) {

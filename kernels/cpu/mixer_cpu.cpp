@@ -22,11 +22,7 @@ at::Tensor widened(const at::Tensor& x, const MixerProblem& problem) {
 
 template <typename Body>
 void with_accum(const MixerProblem& problem, const Body& body) {
-  if (problem.taps.scalar_type() == at::kDouble) {
-    body(double());
-  } else {
-    body(float());
-  }
+  problem.taps.scalar_type() == at::kDouble ? body(double()) : body(float());
 }
 
 // Before SiLU: y [2, B, T, H, D] contiguous, in the accumulation dtype.

@@ -267,6 +267,52 @@ TEST_F(TrainerTest, AKilledRunResumesFromItsLastCheckpointWithTheSameBits) {
   expect_same_weights("straight", "killed");
 }
 
+TEST_F(TrainerTest, ARunKilledBeforeItsLastCheckpointGotItsNamesHasThemOnceResumed) {
+  options_.epochs = 2;
+  options_.checkpoint_every = 5;
+  Regression first;
+  train(first, options_, run("killed"));
+  const fs::path folder = folder_ / "killed/checkpoints";
+  const CheckpointState newest = verify_checkpoint(folder / "step-20");
+  ASSERT_EQ(newest.best_epoch, 1);
+  link_checkpoint(folder / "step-15", folder / "last");
+  link_checkpoint(folder / "step-15", folder / "best");
+  for (const bool without_best : {false, true}) {
+    if (without_best) {
+      fs::remove_all(folder / "best");
+    }
+    Regression again;
+    train(again, options_, run("killed", true));
+    for (const char* name : {"last", "best"}) {
+      const CheckpointState state = verify_checkpoint(folder / name);
+      EXPECT_EQ(state.step, 20) << name;
+      EXPECT_EQ(state.best_metric, newest.best_metric) << name;
+    }
+  }
+}
+
+TEST_F(TrainerTest, ResumingInTheMiddleOfAnEpochLeavesTheBestWhatItIs) {
+  options_.max_steps = 5;  // the best so far, as long as nothing else is evaluated
+  Regression first;
+  train(first, options_, run("cut"));
+  const fs::path best = folder_ / "cut/checkpoints/best";
+  const CheckpointState cut = verify_checkpoint(best);
+  ASSERT_EQ(cut.step, 5);
+  options_.max_steps = 0;
+  options_.checkpoint_every = 2;
+  for (const int64_t last : {8, 9}) {
+    Regression killed;
+    killed.before_step = [&](int64_t step) {
+      if (step == last) {
+        throw Error("the process dies here");
+      }
+    };
+    EXPECT_THROW(train(killed, options_, run("cut", true)), Error);
+    EXPECT_EQ(verify_checkpoint(best).step, 5);
+  }
+  EXPECT_NE(log_.find("step 8 of 40"), std::string::npos) << log_;
+}
+
 TEST_F(TrainerTest, AFailedEvaluationLosesNothingOfItsEpoch) {
   Regression straight;
   train(straight, options_, run("straight"));

@@ -167,7 +167,7 @@ INSTANTIATE_TEST_SUITE_P(All, AddNormCuda, testing::ValuesIn(kCases),
 
 TEST(AddNormOperator, WithoutTheSumsGradientIsThatOfTheNorm) {
   const Tensors in = make_inputs({.name = "", .width = 8}, {at::kDouble, at::kDouble});
-  const at::Tensor x = in[0].detach().set_requires_grad(true), branch = in[1];
+  const at::Tensor x = in[0].detach().set_requires_grad(true), &branch = in[1];
   const at::Tensor y = add_norm({x, branch, {}, in[2], {}}, {}).y;
   const at::Tensor grad = at::randn(y.sizes(), at::kDouble);
   const at::Tensor got = torch::autograd::grad({y}, {x}, {grad})[0];

@@ -15,7 +15,8 @@ ScanCase large_case() {
 // Only with as many numbers as this does the ratio of two errors say something; d has one a head.
 constexpr int64_t kLeastNumbers = 100;
 
-void expect_errors_of_a_half_width_kernel(ScanCase s, at::ScalarType dtype, at::Device device) {
+void expect_errors_of_a_half_width_kernel(const ScanCase& s, at::ScalarType dtype,
+                                          at::Device device) {
   SCOPED_TRACE(name_of(s));
   const ScanInputs in = make_inputs(s, dtype);
   const OutputGradients given = make_output_gradients(s, in);

@@ -61,7 +61,7 @@ TEST_P(ScanCuda, MatchesTheTokenRecurrence) {
   expect_matches_reference(s, inputs, kGpu);
 }
 
-std::vector<CudaCase> in_every_dtype(std::vector<ScanCase> cases) {
+std::vector<CudaCase> in_every_dtype(const std::vector<ScanCase>& cases) {
   std::vector<CudaCase> all;
   for (const ScanCase& s : cases) {
     for (const at::ScalarType dtype : {at::kFloat, at::kBFloat16, at::kHalf}) {

@@ -75,7 +75,7 @@ int main(int argc, char** argv) {
       for (const std::string& sequence : comba::tracking::got10k_names(argv[1])) {
         follow(fs::path(argv[1]) / sequence, fs::path(argv[2]) / name, make);
       }
-      std::cout << name << ": " << (fs::path(argv[2]) / name).string() << std::endl;
+      std::cout << name << ": " << (fs::path(argv[2]) / name).string() << '\n' << std::flush;
     }
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << '\n';

@@ -115,7 +115,7 @@ class TrainRanks : public testing::Test {
   // What follows `text` in a log up to the next character that is no digit.
   static int64_t number_after(const std::string& log, const std::string& text) {
     const size_t at = log.find(text);
-    return at == std::string::npos ? -1 : std::atoll(log.c_str() + at + text.size());
+    return at == std::string::npos ? -1 : std::strtoll(log.c_str() + at + text.size(), nullptr, 10);
   }
   pid_t process_of_rank(const std::string& name, int rank, int ranks) const {
     return static_cast<pid_t>(number_after(

@@ -23,9 +23,7 @@ TEST(BoxFile, TakesEverySeparatorThatTrackersWrite) {
   for (const char* text :
        {"1,2,3,4\n-5.5,0.25,1e3,7\n", "1\t2\t3\t4\n-5.5\t0.25\t1e3\t7",
         "1 2 3 4\n-5.5  0.25 1e3   7\n\n\n", "1, 2, 3, 4\r\n-5.5, .25, 1e3, 7\r\n",
-        "\xef\xbb\xbf"
-        "1,2,3,4\n+-5.5,0.25,1e3,7\n",
-        " 1 , 2,\t3,4 \n-5.5,0.25,1000,+7\n"}) {
+        "\357\273\2771,2,3,4\n+-5.5,0.25,1e3,7\n", " 1 , 2,\t3,4 \n-5.5,0.25,1000,+7\n"}) {
     if (std::string(text).find("+-") != std::string::npos) {
       EXPECT_NE(message_of(text), "") << text;  // two signs are no number
       continue;

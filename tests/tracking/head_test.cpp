@@ -82,7 +82,7 @@ std::vector<double> drawn(const std::array<double, 4>& truth, int cells) {
     for (int dx = -radius; dx <= radius; ++dx) {
       const int column = static_cast<int>(x) + dx, row = static_cast<int>(y) + dy;
       if (column >= 0 && row >= 0 && column < cells && row < cells) {
-        map[static_cast<size_t>(row * cells + column)] =
+        map[static_cast<size_t>(row) * static_cast<size_t>(cells) + static_cast<size_t>(column)] =
             std::exp(-(dx * dx + dy * dy) / (2 * sigma * sigma));
       }
     }

@@ -86,9 +86,9 @@ TEST(LasotScore, NanInTheTruth) {
 // shared/data beside the clone.
 fs::path lasot_annotations(const fs::path& unpacked) {
   const char* given = std::getenv("COMBA_LASOT_ANNOTATIONS");
-  const fs::path place = given != nullptr ? fs::path(given)
-                                          : fs::path(COMBA_SOURCE_DIR) /
-                                                "../shared/data/lasot_test_annotations.tar.xz";
+  fs::path place = given != nullptr ? fs::path(given)
+                                    : fs::path(COMBA_SOURCE_DIR) /
+                                          "../shared/data/lasot_test_annotations.tar.xz";
   if (fs::is_directory(place) || !fs::exists(place)) {
     return place;
   }

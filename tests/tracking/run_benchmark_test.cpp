@@ -238,7 +238,7 @@ TEST_F(RunBenchmarkTest, GpusGiveWhatOneGives) {
     GTEST_SKIP() << "no CUDA device";
   }
   const auto gpu = [](int n) { return c10::Device(c10::kCUDA, static_cast<c10::DeviceIndex>(n)); };
-  const int count = at::detail::getCUDAHooks().deviceCount();
+  const int count{static_cast<uint8_t>(at::detail::getCUDAHooks().deviceCount())};
   std::vector<c10::Device> every;
   for (int n = 0; n < std::max(2, count); ++n) {
     every.push_back(gpu(n % count));

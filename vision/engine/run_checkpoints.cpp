@@ -59,6 +59,7 @@ std::string RunCheckpoints::resume() {
   if (ranks_->first()) {
     if (const auto checkpoint = load_newest_checkpoint(folder())) {
       take_over(*checkpoint);
+      restore_names(*checkpoint);
       found = checkpoint->path.string();
     } else {
       log::warning("resuming {}: it has no checkpoint yet, starting from the beginning",
@@ -102,6 +103,31 @@ void RunCheckpoints::take_over(const LoadedCheckpoint& checkpoint) {
     if (found != checkpoint.optimizer.end() && (name != kGenerators[1] || device().is_cuda())) {
       generator_of(name, device()).set_state(found->second);
     }
+  }
+}
+
+// A process killed between writing a checkpoint and naming it has left `last`, and `best` if it was that, to older ones.
+void RunCheckpoints::restore_names(const LoadedCheckpoint& checkpoint) {
+  const CheckpointState& state = checkpoint.state;
+  const auto name = [&](const char* as) {
+    if (checkpoint.path.filename() != as) {
+      link_checkpoint(checkpoint.path, folder() / as);
+    }
+  };
+  const auto is_best = [&] {
+    try {
+      return verify_checkpoint(folder() / "best").best_metric == state.best_metric;
+    } catch (const Error&) {  // there is none, or it is damaged
+      return false;
+    }
+  };
+  try {
+    name("last");
+    if (state.best_epoch >= 0 && state.best_epoch == state.epoch && !is_best()) {
+      name("best");
+    }
+  } catch (const Error& error) {
+    log::warning("{}; training goes on from {}", error.what(), checkpoint.path.string());
   }
 }
 

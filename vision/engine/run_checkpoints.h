@@ -43,6 +43,7 @@ class RunCheckpoints {
 
  private:
   void take_over(const LoadedCheckpoint& checkpoint);
+  void restore_names(const LoadedCheckpoint& checkpoint);
   void share();
   bool write(bool best);
   void load_weights(const std::map<std::string, at::Tensor>& tensors);

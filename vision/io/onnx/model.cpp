@@ -163,7 +163,7 @@ int64_t data_type(at::ScalarType dtype) {
   }
 }
 
-void save(const std::filesystem::path& path, const Model& model, int64_t external_from) {
+bool save(const std::filesystem::path& path, const Model& model, int64_t external_from) {
   Message graph;
   for (size_t i = 0; i < model.nodes.size(); ++i) {
     graph.add_message(field::kNode, node_message(model.nodes[i], i));
@@ -173,7 +173,8 @@ void save(const std::filesystem::path& path, const Model& model, int64_t externa
   for (const auto& [name, tensor] : model.initializers) {
     weight_bytes += static_cast<int64_t>(tensor.nbytes());
   }
-  if (weight_bytes >= external_from) {
+  const bool beside = weight_bytes >= external_from;
+  if (beside) {
     write_beside(path.string() + ".data", model, graph);
   } else {
     for (const auto& [name, tensor] : model.initializers) {
@@ -201,6 +202,7 @@ void save(const std::filesystem::path& path, const Model& model, int64_t externa
     file.add_message(field::kMetadata, entry(key, value));
   }
   write_file_atomic(path, file.bytes());
+  return beside;
 }
 
 }  // namespace comba::vision::onnx

@@ -42,8 +42,8 @@ struct Model {
 // Protobuf messages end at 2 GiB; initializers beyond that go into a file beside the model's, as ONNX calls it external data.
 constexpr int64_t kLargestFile = int64_t{1} << 31;
 
-// Whole or absent. Where the initializers make up `external_from` bytes or more, they are written to PATH.data.
-void save(const std::filesystem::path& path, const Model& model,
+// Whole or absent. Where the initializers make up `external_from` bytes or more, they are written to PATH.data; returns whether.
+bool save(const std::filesystem::path& path, const Model& model,
           int64_t external_from = kLargestFile - (int64_t{64} << 20));
 
 // ONNX's number of a dtype; throws Error for one it does not have.

@@ -4,13 +4,13 @@
 
 namespace comba::vision::onnx {
 
-void save_onnx(const std::filesystem::path& path, const GraphModel& model,
+bool save_onnx(const std::filesystem::path& path, const GraphModel& model,
                const Recording& recording, const std::map<std::string, std::string>& metadata,
                const OnnxOptions& options) {
   Model file = Converter(model, recording).convert();
   file.metadata = metadata;
   file.producer_version = options.producer_version;
-  options.external_data ? save(path, file, /*external_from=*/0) : save(path, file);
+  return options.external_data ? save(path, file, /*external_from=*/0) : save(path, file);
 }
 
 }  // namespace comba::vision::onnx
