@@ -22,7 +22,7 @@ at::Tensor widened(const at::Tensor& x, const MixerProblem& problem) {
 
 template <typename Body>
 void with_accum(const MixerProblem& problem, const Body& body) {
-  problem.taps.scalar_type() == at::kDouble ? body(double()) : body(float());
+  problem.taps.scalar_type() == at::kDouble ? body(0.0) : body(0.F);
 }
 
 // Before SiLU: y [2, B, T, H, D] contiguous, in the accumulation dtype.
