@@ -238,7 +238,7 @@ void pack_submission(const fs::path& results, const fs::path& zip) {
   }
   COMBA_CHECK(zip_close(archive.get()) == 0, "writing {}: {}", zip.string(),
               zip_strerror(archive.get()));
-  archive.release();
+  static_cast<void>(archive.release());  // it is closed
 }
 
 std::vector<std::string> submission_problems(const fs::path& zip, const fs::path& test_folder) {

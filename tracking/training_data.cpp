@@ -9,8 +9,10 @@
 
 #include <algorithm>
 #include <charconv>
+#include <cstdlib>
 #include <map>
 #include <set>
+#include <string_view>
 
 namespace comba::tracking {
 namespace {
@@ -166,8 +168,9 @@ bool known_bad(const std::string& name) {
   if (!name.starts_with(kPrefix)) {
     return false;
   }
-  static const std::set<int> kOthers = {9058, 9059, 7947, 5996, 4419, 1636, 1638};
-  const int number = std::atoi(name.c_str() + std::string(kPrefix).size());
+  static const std::set<long> kOthers = {9058, 9059, 7947, 5996, 4419, 1636, 1638};
+  const long number =
+      std::strtol(name.c_str() + std::string_view(kPrefix).size(), nullptr, 10);  // 0: none
   return (number >= 8623 && number <= 8637) || kOthers.contains(number);
 }
 
