@@ -236,9 +236,11 @@ void pack_submission(const fs::path& results, const fs::path& zip) {
     zip_file_set_mtime(archive.get(), static_cast<zip_uint64_t>(at), 315532800,
                        0);  // the same bytes at any time
   }
-  COMBA_CHECK(zip_close(archive.get()) == 0, "writing {}: {}", zip.string(),
-              zip_strerror(archive.get()));
-  static_cast<void>(archive.release());  // it is closed
+  zip_t* const written = archive.release();
+  if (zip_close(written) != 0) {
+    archive.reset(written);  // it is open still
+    throw Error(fmt::format("writing {}: {}", zip.string(), zip_strerror(written)));
+  }
 }
 
 std::vector<std::string> submission_problems(const fs::path& zip, const fs::path& test_folder) {
