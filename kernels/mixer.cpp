@@ -3,6 +3,8 @@
 #include "kernels/mixer_operators.h"
 #include "kernels/scan.h"
 
+#include <vector>
+
 #include <ATen/core/dispatch/Dispatcher.h>
 #include <ATen/ops/empty.h>
 #include <c10/util/Exception.h>
@@ -33,9 +35,11 @@ void check_mixer(const at::Tensor& qkv, const at::Tensor& taps, const OptionalTe
               ": qkv: expected shape [B, T, 3, H, D], got ", qkv.sizes(), " (see kernels/mixer.h)");
   const int64_t heads = qkv.size(3), dim = qkv.size(4);
   check_place("taps", taps, qkv);
-  TORCH_CHECK(taps.dim() == 5 && taps.size(4) >= 1, kOp,
-              ": taps: expected shape [2, 3, H, D, taps], got ", taps.sizes());
-  check_shape("taps", taps, {2, 3, heads, dim, taps.size(4)}, "[2, 3, H, D, taps]");
+  TORCH_CHECK(taps.dim() == 5 && (taps.size(0) == 1 || taps.size(0) == 2), kOp,
+              ": taps: expected shape [R, 3, H, D, taps] with R = 1 or 2 directions, got ",
+              taps.sizes());
+  const int64_t directions = taps.size(0);
+  check_shape("taps", taps, {directions, 3, heads, dim, taps.size(4)}, "[R, 3, H, D, taps]");
   TORCH_CHECK(!qkv.is_cuda() || taps.size(4) <= 4, kOp, ": taps: expected 4 at most on CUDA, got ",
               taps.size(4));
   TORCH_CHECK(!qkv.is_cuda() || dim == 16 || dim == 32 || dim == 64 || dim == 128, kOp,
@@ -49,8 +53,11 @@ void check_mixer(const at::Tensor& qkv, const at::Tensor& taps, const OptionalTe
                 qkv.scalar_type(), " as for qkv, got ", gate->scalar_type(),
                 "; convert one of them");
   }
-  TORCH_CHECK(merge == "mean" || merge == "sum", kOp,
-              ": merge: expected \"mean\" or \"sum\", got \"", std::string(merge), "\"");
+  TORCH_CHECK(merge == "mean" || merge == "sum" || merge == "concat", kOp,
+              ": merge: expected \"mean\", \"sum\" or \"concat\", got \"", std::string(merge),
+              "\"");
+  TORCH_CHECK(merge != "concat" || directions == 2, kOp,
+              ": merge: \"concat\" takes 2 directions, got taps of ", directions);
 }
 
 // Rows must be dense and, for 16-byte loads, aligned; every other stride is free.
@@ -75,17 +82,26 @@ MixerProblem make_problem(const at::Tensor& qkv, const at::Tensor& taps, const O
     problem.gate = dense_rows(*gate);
   }
   problem.normalize = normalize;
-  problem.factor = merge == "mean" ? 0.5 : 1.0;
+  problem.apart = merge == "concat";
+  problem.factor = merge == "mean" ? 1.0 / static_cast<double>(taps.size(0)) : 1.0;
   problem.norm_eps = norm_eps;
   return problem;
+}
+
+// [B, T, H, D], apart [B, T, 2, H, D]
+std::vector<int64_t> output_sizes(const MixerProblem& problem) {
+  const MixerShape s = problem.shape();
+  return problem.apart ? std::vector<int64_t>{s.batch, s.length, 2, s.heads, s.dim}
+                       : std::vector<int64_t>{s.batch, s.length, s.heads, s.dim};
 }
 
 struct Rows {
   at::Tensor of[3];  // q, k, v
 
-  explicit Rows(const at::Tensor& qkv) {
+  explicit Rows(const MixerProblem& problem) {
+    const MixerShape s = problem.shape();
     for (at::Tensor& rows : of) {
-      rows = at::empty({2, qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}, qkv.options());
+      rows = at::empty({s.directions, s.batch, s.length, s.heads, s.dim}, problem.qkv.options());
     }
   }
 };
@@ -126,7 +142,7 @@ BidirectionalGradientTuple scan_rows_backward(const at::Tensor& grad_o, const Ro
 }  // namespace
 
 MixerShape MixerProblem::shape() const {
-  return {qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4), taps.size(4)};
+  return {taps.size(0), qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4), taps.size(4)};
 }
 
 template <typename Accum>
@@ -148,6 +164,7 @@ template <typename Accum>
 MixerOutput<Accum> make_mixer_output(const MixerProblem& problem) {
   MixerOutput<Accum> output;
   output.shape = problem.shape();
+  output.apart = problem.apart;
   output.factor = static_cast<Accum>(problem.factor);
   if (problem.gate.defined()) {
     output.gate = problem.gate.const_data_ptr();
@@ -174,16 +191,16 @@ std::tuple<at::Tensor, at::Tensor> run_mixer(const MixerBackend& backend, const 
                                              std::string_view merge, double norm_eps) {
   const MixerProblem problem =
       make_problem(qkv, taps, gate, norm_weight, normalize, merge, norm_eps);
-  const at::Tensor merged =
-      at::empty({qkv.size(0), qkv.size(1), qkv.size(3), qkv.size(4)}, qkv.options());
+  const at::Tensor merged = at::empty(output_sizes(problem), qkv.options());
   const at::Tensor y = at::empty(merged.sizes(), qkv.options());
-  if (backend.fused != nullptr &&
+  const bool usual = problem.shape().directions == 2 && problem.convolves() && !problem.apart;
+  if (usual && backend.fused != nullptr &&
       backend.fused(problem,
                     raw_scan_problem(problem, log_alpha, beta, c, d, scale, decayed_feedback),
                     merged, y)) {
     return {y, merged};
   }
-  const Rows rows(qkv);
+  const Rows rows(problem);
   backend.rows(problem, rows.of);
   backend.output(problem, scan_rows(rows, log_alpha, beta, c, d, scale, decayed_feedback), merged,
                  y);
@@ -203,13 +220,18 @@ MixerGradientTuple run_mixer_backward(const MixerBackend& backend, const at::Ten
   const auto options = qkv.options();
   const at::Tensor grad_o = at::empty(merged.sizes(), options);
   const at::Tensor grad_gate =
-      at::empty(given(gate) ? merged.sizes() : at::IntArrayRef({0}), options);
+      at::empty(given(gate) ? gate->sizes() : at::IntArrayRef({0}), options);
   const at::Tensor grad_weight = backend.output_backward(
       problem, merged, grad_y.contiguous(), grad_o, given(gate) ? grad_gate : at::Tensor());
-  const Rows rows(qkv);
+  const Rows rows(problem);
   backend.rows(problem, rows.of);
+  const bool joined = rows.of[0].size(0) == 2 && !problem.apart;
+  const at::Tensor grad_each = joined          ? grad_o
+                               : problem.apart ? grad_o.permute({2, 0, 1, 3, 4})
+                                               : grad_o.unsqueeze(0);
   const auto [grad_q, grad_k, grad_v, grad_log_alpha, grad_beta, grad_c, grad_d] =
-      scan_rows_backward(grad_o, rows, log_alpha, beta, c, d, scale, decayed_feedback, merge);
+      scan_rows_backward(grad_each, rows, log_alpha, beta, c, d, scale, decayed_feedback,
+                         joined ? merge : "none");
   const at::Tensor grad_qkv = at::empty(qkv.sizes(), options);
   const at::Tensor grad_taps = backend.rows_backward(problem, {grad_q, grad_k, grad_v}, grad_qkv);
   return {grad_qkv,       grad_taps.to(taps.scalar_type()),

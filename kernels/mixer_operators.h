@@ -14,18 +14,20 @@ namespace comba::kernels {
 struct MixerProblem {
   at::Tensor qkv, taps, gate, norm_weight;
   bool normalize = true;
+  bool apart = false;  // by "concat"
   double factor = 1, norm_eps = 0;
 
   MixerShape shape() const;
+  bool convolves() const { return taps.size(-1) > 0; }
 };
 
 struct MixerBackend {
-  // Into q, k, v: [2, B, T, H, D] contiguous, in qkv's dtype.
+  // Into q, k, v: [R, B, T, H, D] contiguous, in qkv's dtype.
   void (*rows)(const MixerProblem& problem, const at::Tensor (&rows)[3]);
   // Into grad_qkv (contiguous); returns the gradient of the taps.
   at::Tensor (*rows_backward)(const MixerProblem& problem, const at::Tensor (&grad_rows)[3],
                               const at::Tensor& grad_qkv);
-  // From o [2, B, T, H, D] into merged and y [B, T, H, D].
+  // From o [R, B, T, H, D] into merged and y [B, T, H, D], or [B, T, 2, H, D] apart.
   void (*output)(const MixerProblem& problem, const at::Tensor& o, const at::Tensor& merged,
                  const at::Tensor& y);
   // Into the gradients of the merged o and of the gate (undefined without one); returns that of the weight.

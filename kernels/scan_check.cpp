@@ -33,7 +33,7 @@ void check_float(const char* op, const char* name, const at::Tensor& tensor, con
 
 void check_query(const char* op, const at::Tensor& q, bool directions_allowed) {
   TORCH_CHECK(q.dim() == 4 || (directions_allowed && q.dim() == 5), op, ": q: expected ",
-              directions_allowed ? "[B, T, H, Dk] or [2, B, T, H, Dk]" : "[B, T, H, Dk]", ", got ",
+              directions_allowed ? "[B, T, H, Dk] or [R, B, T, H, Dk]" : "[B, T, H, Dk]", ", got ",
               q.sizes(), kHelp);
   const auto dtype = q.scalar_type();
   TORCH_CHECK(
@@ -106,19 +106,26 @@ void check_bidirectional_scan(const at::Tensor& q, const at::Tensor& k, const at
   constexpr const char* op = "comba::bidirectional_scan";
   check_query(op, q, true);
   const int64_t first = q.dim() - 4;
-  TORCH_CHECK(first == 0 || q.size(0) == 2, op,
-              ": q: expected 2 directions in [2, B, T, H, Dk], got ", q.sizes(), kHelp);
+  TORCH_CHECK(log_alpha.dim() == 4 && (log_alpha.size(0) == 1 || log_alpha.size(0) == 2), op,
+              ": log_alpha: expected shape [R, B, T, H] with R = 1 or 2 directions, got ",
+              log_alpha.sizes(), kHelp);
+  const int64_t directions = log_alpha.size(0);
+  TORCH_CHECK(first == 0 || q.size(0) == directions, op, ": q: expected ", directions,
+              " directions as of log_alpha in [R, B, T, H, Dk], got ", q.sizes(), kHelp);
   const int64_t batch = q.size(first), length = q.size(first + 1), heads = q.size(first + 2);
-  check_tensors(op, q, k, v, log_alpha, beta, c, {2, batch, length, heads}, "[2, B, T, H]");
+  check_tensors(op, q, k, v, log_alpha, beta, c, {directions, batch, length, heads},
+                "[R, B, T, H]");
   if (d && d->defined()) {
     check_float(op, "d", *d, q);
-    const bool fits =
-        d->sizes() == at::IntArrayRef({heads}) || d->sizes() == at::IntArrayRef({2, heads});
-    TORCH_CHECK(fits, op, ": d: expected shape [H] or [2, H] with H = ", heads, ", got ",
-                d->sizes(), kHelp);
+    const bool fits = d->sizes() == at::IntArrayRef({heads}) ||
+                      d->sizes() == at::IntArrayRef({directions, heads});
+    TORCH_CHECK(fits, op, ": d: expected shape [H] or [R, H] with R = ", directions,
+                " and H = ", heads, ", got ", d->sizes(), kHelp);
   }
   TORCH_CHECK(merge == "mean" || merge == "sum" || merge == "none", op,
               ": merge: expected \"mean\", \"sum\" or \"none\", got \"", std::string(merge), "\"");
+  TORCH_CHECK(merge == "none" || directions == 2, op,
+              ": merge: expected \"none\" for one direction, got \"", std::string(merge), "\"");
 }
 
 }  // namespace comba::kernels

@@ -70,9 +70,10 @@ ScanProblem bidirectional_problem(const at::Tensor& q, const at::Tensor& k, cons
                                   const at::Tensor& c, const OptionalTensor& d, double scale,
                                   bool decayed_feedback) {
   const auto accum = accum_type(q);
-  const auto rows = [](const at::Tensor& x) {
+  const int64_t directions = log_alpha.size(0);
+  const auto rows = [&](const at::Tensor& x) {
     const at::Tensor dense = dense_rows(x);
-    return dense.dim() == 5 ? dense : dense.unsqueeze(0).expand({2, -1, -1, -1, -1});
+    return dense.dim() == 5 ? dense : dense.unsqueeze(0).expand({directions, -1, -1, -1, -1});
   };
   const int64_t heads = q.size(-2);
   ScanProblem problem;
@@ -83,8 +84,8 @@ ScanProblem bidirectional_problem(const at::Tensor& q, const at::Tensor& k, cons
   problem.beta = beta.to(accum).contiguous();
   problem.c = c.to(accum).contiguous();
   const at::Tensor correction = present(d);
-  problem.d = correction.defined() ? correction.to(accum).expand({2, heads}).contiguous()
-                                   : at::zeros({2, heads}, q.options().dtype(accum));
+  problem.d = correction.defined() ? correction.to(accum).expand({directions, heads}).contiguous()
+                                   : at::zeros({directions, heads}, q.options().dtype(accum));
   problem.scale = scale;
   problem.decayed_feedback = decayed_feedback;
   return problem;

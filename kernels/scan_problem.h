@@ -76,7 +76,7 @@ struct ScanBackend {
   // it does not take.
   at::Tensor (*bidirectional)(const ScanProblem& problem, std::string_view merge) = nullptr;
   // Optional: its gradients. `shared_rows`: q, k and v serve both directions. Gradients of q, k, v in their dtype,
-  // [B, T, H, D] with shared rows and a merged output, else [2, B, T, H, D]; of d: [2, H]. False: not taken.
+  // [B, T, H, D] with shared rows and a merged output, else [R, B, T, H, D]; of d: [R, H]. False: not taken.
   bool (*bidirectional_backward)(const ScanProblem& problem, const at::Tensor& grad_o,
                                  std::string_view merge, bool shared_rows,
                                  ScanGradientResult& gradients) = nullptr;

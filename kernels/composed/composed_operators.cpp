@@ -54,19 +54,26 @@ struct MixerCall {
 
 // Both directions joined from the convolutions on, so that everything is done once.
 std::tuple<at::Tensor, at::Tensor> mixer(ChunkedScan& scan, const MixerCall& call) {
-  const at::Tensor x = widened(call.qkv).flatten(2);  // [B, T, 3 H D]
+  const at::Tensor x = widened(call.qkv);
   const int64_t heads = call.qkv.size(3), dim = call.qkv.size(4);
+  const bool both = call.taps.size(0) == 2, convolves = call.taps.size(4) > 0;
   const auto convolved = [&](int64_t r) {
     const at::Tensor taps = widened(call.taps.select(0, r)).flatten(0, 2).t();
-    return composed_causal_conv(x, taps, r == 1).unflatten(2, {3, heads, dim});
+    return composed_causal_conv(x.flatten(2), taps, r == 1).unflatten(2, {3, heads, dim});
   };
-  const at::Tensor rows = at::silu(join_directions(convolved(0), convolved(1), 3));
+  at::Tensor rows = convolves ? convolved(0) : x;
+  if (both) {
+    rows = join_directions(rows, convolves ? convolved(1) : x, 3);
+  }
+  if (convolves) {
+    rows = at::silu(rows);
+  }
   at::Tensor qk = rows.narrow(2, 0, 2);
   if (call.normalize) {
     qk = qk * at::rsqrt((qk * qk).sum(-1, true) + 1e-6);
   }
-  const auto gate = [](const at::Tensor& both) {
-    return join_directions(both.select(0, 0), both.select(0, 1), 2);
+  const auto gate = [&](const at::Tensor& each) {
+    return both ? join_directions(each.select(0, 0), each.select(0, 1), 2) : each.select(0, 0);
   };
   ScanInputs inputs;
   inputs.q = qk.select(2, 0);
@@ -78,10 +85,14 @@ std::tuple<at::Tensor, at::Tensor> mixer(ChunkedScan& scan, const MixerCall& cal
   inputs.d = call.d && call.d->defined() ? call.d->flatten() : at::Tensor();
   inputs.scale = call.scale;
   inputs.decayed_feedback = call.decayed_feedback;
-  const at::Tensor o = scan.joined(inputs, call.merge);
+  const bool apart = call.merge == "concat";
+  at::Tensor o = both ? scan.joined(inputs, apart ? "none" : call.merge)
+                      : std::get<0>(scan.scan(inputs, /*reverse=*/false));
+  o = apart ? o.permute({1, 2, 0, 3, 4}) : o;
   at::Tensor y = rms_norm(o, call.norm_weight, call.norm_eps);
   if (call.gate && call.gate->defined()) {
-    y = y * at::sigmoid(widened(*call.gate));
+    const at::Tensor gates = at::sigmoid(widened(*call.gate));
+    y = y * (apart ? gates.unsqueeze(2) : gates);
   }
   return {y.to(call.qkv.scalar_type()), o.to(call.qkv.scalar_type())};
 }

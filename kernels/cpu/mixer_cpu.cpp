@@ -25,14 +25,14 @@ void with_accum(const MixerProblem& problem, const Body& body) {
   problem.taps.scalar_type() == at::kDouble ? body(0.0) : body(0.F);
 }
 
-// Before SiLU: y [2, B, T, H, D] contiguous, in the accumulation dtype.
+// Before SiLU: y [R, B, T, H, D] contiguous, in the accumulation dtype.
 void convolve(const MixerProblem& problem, int64_t part, const at::Tensor& y) {
   with_accum(problem, [&](auto zero) {
     using Accum = decltype(zero);
     const MixerRows<Accum> p = make_mixer_rows<Accum>(problem);
     const MixerShape& s = p.shape;
     auto* const data = y.data_ptr<Accum>();
-    at::parallel_for(0, 2 * s.batch, 1, [&](int64_t begin, int64_t end) {
+    at::parallel_for(0, s.directions * s.batch, 1, [&](int64_t begin, int64_t end) {
       for (int64_t n = begin; n < end; ++n) {
         cpu_kernels<Accum>().convolve_sample(p, n / s.batch, n % s.batch, part,
                                              data + n * s.length * s.heads * s.dim);
@@ -77,7 +77,9 @@ void rows(const MixerProblem& given, const at::Tensor (&rows)[3]) {
   for (int64_t part = 0; part < 3; ++part) {
     at::Tensor u = accumulator(rows[part], problem);
     convolve(problem, part, u);
-    at::silu_(u);
+    if (problem.convolves()) {
+      at::silu_(u);
+    }
     if (normalized(problem, part)) {
       normalize(problem, u);
     }
@@ -121,13 +123,19 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
     convolve(problem, part, convolved[part]);
   }
   std::vector<at::Tensor> dtaps;
-  for (int64_t direction = 0; direction < 2; ++direction) {
+  const bool convolves = problem.convolves();
+  for (int64_t direction = 0; direction < problem.shape().directions; ++direction) {
     for (int64_t part = 0; part < 3; ++part) {
-      const at::Tensor pre = convolved[part][direction], s = pre.sigmoid(), u = pre * s;
+      const at::Tensor pre = convolved[part][direction], s = pre.sigmoid(),
+                       u = convolves ? pre * s : pre;
       at::Tensor du = grad_rows[part][direction].to(u.scalar_type());
       if (normalized(problem, part)) {
         const at::Tensor scale = u.square().sum(-1, true).add_(kRowNormEps).rsqrt_();
         du = scale * (du - u * scale.square() * (u * du).sum(-1, true));
+      }
+      if (!convolves) {
+        dqkv.select(2, part).add_(du);
+        continue;
       }
       const at::Tensor dpre = du * s * (1 + pre * (1 - s));
       dtaps.push_back(convolve_backward(problem.qkv.select(2, part), dpre,
@@ -136,7 +144,7 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
     }
   }
   grad_qkv.copy_(dqkv);
-  return at::stack(dtaps).view(problem.taps.sizes());
+  return convolves ? at::stack(dtaps).view(problem.taps.sizes()) : at::zeros_like(problem.taps);
 }
 
 void output(const MixerProblem& given, const at::Tensor& o, const at::Tensor& merged,
@@ -153,7 +161,8 @@ void output(const MixerProblem& given, const at::Tensor& o, const at::Tensor& me
     p.merged = m.data_ptr();
     p.y = out.data_ptr();
     const Accum* const gates = gate.defined() ? gate.const_data_ptr<Accum>() : nullptr;
-    at::parallel_for(0, m.numel() / m.size(-1), 256, [&](int64_t begin, int64_t end) {
+    const MixerShape& s = p.shape;
+    at::parallel_for(0, s.batch * s.length * s.heads, 256, [&](int64_t begin, int64_t end) {
       cpu_kernels<Accum>().merge_norm_gate(p, gates, begin, end);
     });
   });
@@ -170,14 +179,15 @@ at::Tensor output_backward(const MixerProblem& given, const at::Tensor& merged,
   const at::Tensor n = o * scale;
   at::Tensor dz = dy;
   if (problem.gate.defined()) {
-    const at::Tensor g = at::sigmoid(problem.gate);
-    grad_gate.copy_(dy * n * problem.norm_weight * g * (1 - g));
+    at::Tensor g = at::sigmoid(problem.gate);
+    g = problem.apart ? g.unsqueeze(2) : g;
+    const at::Tensor grad = dy * n * problem.norm_weight * g * (1 - g);
+    grad_gate.copy_(problem.apart ? grad.sum(2) : grad);
     dz = dy * g;
   }
   const at::Tensor dn = dz * problem.norm_weight;
   grad_o.copy_(scale * (dn - n * (dn * n).mean(-1, true)));
-  constexpr int64_t kAllButRow[] = {0, 1, 2};
-  return (dz * n).sum(kAllButRow);
+  return (dz * n).flatten(0, -2).sum(0);
 }
 
 constexpr MixerBackend kBackend{&rows, &rows_backward, &output, &output_backward};

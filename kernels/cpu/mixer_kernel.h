@@ -42,6 +42,13 @@ void convolve_sample(const MixerRows<Scalar>& p, int64_t direction, int64_t samp
   }
   for (int64_t t = 0; t < s.length; ++t) {
     Scalar* const row = y + t * width;
+    if (s.taps == 0) {
+      for (int64_t h = 0; h < s.heads; ++h) {
+        const Scalar* const token = x + t * p.time_stride + h * p.head_stride;
+        std::copy(token, token + s.dim, row + h * s.dim);
+      }
+      continue;
+    }
     std::fill(row, row + width, Scalar(0));
     for (int64_t j = 0; j < s.taps; ++j) {
       const int64_t back = s.taps - 1 - j, from = direction == 0 ? t - back : t + back;
@@ -64,25 +71,40 @@ void normalize_rows(Scalar* rows, int64_t count, int64_t dim) {
   }
 }
 
+// y of the merged row m; `gate` after its sigmoid, or null.
+template <typename Scalar, int W>
+inline void norm_gate(const MixerOutput<Scalar>& p, const Scalar* m, const Scalar* gate,
+                      Scalar* y) {
+  const int64_t dim = p.shape.dim;
+  const Scalar mean = dot<Scalar, W>(m, m, dim) / static_cast<Scalar>(dim);
+  const Scalar scale = 1 / std::sqrt(mean + p.eps);
+  for (int64_t i = 0; i < dim; ++i) {
+    y[i] = m[i] * scale * p.weight[i];
+  }
+  for (int64_t i = 0; i < dim && gate != nullptr; ++i) {
+    y[i] *= gate[i];
+  }
+}
+
 // Rows first .. end - 1 of [B T H]; `gate` after its sigmoid, contiguous, or null.
 template <typename Scalar, int W>
 void merge_norm_gate(const MixerOutput<Scalar>& p, const Scalar* gate, int64_t first, int64_t end) {
   const MixerShape& s = p.shape;
   const int64_t dim = s.dim, count = s.batch * s.length * s.heads;
   const auto* const o = static_cast<const Scalar*>(p.o);
+  const int sides = p.apart ? 2 : 1;
+  const bool joins = !p.apart && s.directions == 2;
+  auto *const merged = static_cast<Scalar*>(p.merged), *const y = static_cast<Scalar*>(p.y);
   for (int64_t n = first; n < end; ++n) {
-    const Scalar *forward = o + n * dim, *reverse = o + (count + n) * dim;
-    Scalar *m = static_cast<Scalar*>(p.merged) + n * dim, *y = static_cast<Scalar*>(p.y) + n * dim;
-    for (int64_t i = 0; i < dim; ++i) {
-      m[i] = p.factor * (forward[i] + reverse[i]);
-    }
-    const Scalar mean = dot<Scalar, W>(m, m, dim) / static_cast<Scalar>(dim);
-    const Scalar scale = 1 / std::sqrt(mean + p.eps);
-    for (int64_t i = 0; i < dim; ++i) {
-      y[i] = m[i] * scale * p.weight[i];
-    }
-    for (int64_t i = 0; i < dim && gate != nullptr; ++i) {
-      y[i] *= gate[n * dim + i];
+    const Scalar* const gate_row = gate != nullptr ? gate + n * dim : nullptr;
+    for (int side = 0; side < sides; ++side) {
+      const int64_t to = (n / s.heads * sides + side) * s.heads + n % s.heads;
+      const Scalar *first_row = o + (side * count + n) * dim, *other = first_row + count * dim;
+      Scalar* const m = merged + to * dim;
+      for (int64_t i = 0; i < dim; ++i) {
+        m[i] = p.factor * (first_row[i] + (joins ? other[i] : 0));
+      }
+      norm_gate<Scalar, W>(p, m, gate_row, y + to * dim);
     }
   }
 }

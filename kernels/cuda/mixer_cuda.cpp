@@ -56,18 +56,34 @@ at::Tensor partial_sums(const MixerProblem& problem, at::IntArrayRef sizes) {
   return problem.qkv.numel() > 0 ? at::empty(sizes, options) : at::zeros(sizes, options);
 }
 
+// The same with the kernels' number of taps: of both directions, zeros where there is none; the token itself if there is no
+// convolution.
 MixerProblem padded(const MixerProblem& problem) {
   MixerProblem same = problem;
-  if (problem.taps.size(-1) == cuda::kMixerTaps) {
-    return same;
+  const int64_t taps = problem.taps.size(-1), missing = 2 - problem.taps.size(0);
+  if (!problem.convolves()) {
+    same.taps = at::constant_pad_nd(problem.taps, {0, 1}, 1);
   }
-  same.taps = at::constant_pad_nd(problem.taps, {cuda::kMixerTaps - problem.taps.size(-1), 0});
+  if (taps < cuda::kMixerTaps) {
+    same.taps = at::constant_pad_nd(same.taps, {cuda::kMixerTaps - same.taps.size(-1), 0});
+  }
+  if (missing > 0) {
+    same.taps = at::constant_pad_nd(same.taps, {0, 0, 0, 0, 0, 0, 0, 0, 0, missing});
+  }
   return same;
+}
+
+// The rows of `given` as the kernels see them.
+MixerRows<float> make_rows(const MixerProblem& given, const MixerProblem& padded) {
+  auto rows = make_mixer_rows<float>(padded);
+  rows.shape.directions = given.taps.size(0);
+  rows.silu = given.convolves();
+  return rows;
 }
 
 void rows(const MixerProblem& given, const at::Tensor (&rows)[3]) {
   const MixerProblem problem = padded(given);
-  auto params = make_mixer_rows<float>(problem);
+  auto params = make_rows(given, problem);
   for (int part = 0; part < 3; ++part) {
     params.rows[part] = rows[part].data_ptr();
   }
@@ -79,7 +95,7 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
   const MixerProblem problem = padded(given);
   const MixerShape s = problem.shape();
   MixerRowGradients<float> params;
-  params.forward = make_mixer_rows<float>(problem);
+  params.forward = make_rows(given, problem);
   for (int part = 0; part < 3; ++part) {
     params.grad_rows[part] = grad_rows[part].const_data_ptr();
   }
@@ -90,7 +106,7 @@ at::Tensor rows_backward(const MixerProblem& given, const at::Tensor (&grad_rows
   launch(problem,
          [&](auto launcher, auto stream) { return launcher.rows_backward(params, stream); });
   const int64_t taps = given.taps.size(-1);
-  return sum_partials(partial).narrow(-1, s.taps - taps, taps);
+  return sum_partials(partial).narrow(0, 0, given.taps.size(0)).narrow(-1, s.taps - taps, taps);
 }
 
 void output(const MixerProblem& problem, const at::Tensor& o, const at::Tensor& merged,

@@ -163,6 +163,15 @@ __device__ inline Channels<E> sigmoid(const Channels<E>& x) {
   }
   return out;
 }
+template <int E>
+__device__ inline Channels<E> ones() {
+  Channels<E> out;
+#pragma unroll
+  for (int i = 0; i < E; ++i) {
+    out.at[i] = 1.f;
+  }
+  return out;
+}
 template <typename T, int E>
 __device__ inline Channels<E> tanh(const Channels<E>& x) {
   Channels<E> out;

@@ -82,8 +82,10 @@ template <typename T>
 cudaError_t MixerLauncher<T>::output(const MixerOutput<float>& p, cudaStream_t stream) {
   return with_head_dim(p.shape.dim, [&](auto dim) {
     const int64_t rows = p.shape.batch * p.shape.length * p.shape.heads;
-    mixer_output_kernel<T, dim()>
-        <<<group_blocks<dim(), kForwardChannels<dim()>>(rows), kMixerThreads, 0, stream>>>(p);
+    const dim3 grid(group_blocks<dim(), kForwardChannels<dim()>>(rows), p.apart ? 2 : 1);
+    const auto kernel =
+        p.apart ? mixer_output_kernel<T, dim(), true> : mixer_output_kernel<T, dim(), false>;
+    kernel<<<grid, kMixerThreads, 0, stream>>>(p);
     return cudaGetLastError();
   });
 }
@@ -92,8 +94,9 @@ template <typename T>
 cudaError_t MixerLauncher<T>::output_backward(const MixerOutputGradients<float>& g,
                                               cudaStream_t stream) {
   return with_head_dim(g.forward.shape.dim, [&](auto dim) {
-    mixer_output_backward_kernel<T, dim()>
-        <<<group_blocks<dim(), kBackwardChannels>(g.partials), kMixerThreads, 0, stream>>>(g);
+    const auto kernel = g.forward.apart ? mixer_output_backward_kernel<T, dim(), true>
+                                        : mixer_output_backward_kernel<T, dim(), false>;
+    kernel<<<group_blocks<dim(), kBackwardChannels>(g.partials), kMixerThreads, 0, stream>>>(g);
     return cudaGetLastError();
   });
 }

@@ -5,7 +5,8 @@
 // all taps of both directions. The round of tokens t .. t + 3 has the steps t - 3 .. t. Tokens come by asynchronous copies, a
 // round ahead of their use; those that do not exist are zeros, which keeps one sample's sums apart from the next one's.
 //
-// Taps are halved: SiLU(2 x) = x + x tanh(x), its derivative is half of 1 + tanh(x) + SiLU(2 x) (1 - tanh(x)).
+// Taps are halved: SiLU(2 x) = x + x tanh(x), its derivative is half of 1 + tanh(x) + SiLU(2 x) (1 - tanh(x)). A
+// direction that is not there has taps of zero, and its rows are not touched.
 #pragma once
 
 #include "kernels/cuda/mixer_cuda.h"
@@ -62,6 +63,7 @@ struct RowLanes {
     return ((direction * 3 + part) * s.heads + head) * D + column;
   }
   __device__ bool normal() const { return p.normalize && part < 2; }
+  __device__ bool both() const { return s.directions == 2; }
   // Half the convolution's output at a step.
   __device__ Channels<E> convolve(const Channels<E>* window, int direction) const {
     Channels<E> sum = {};
@@ -120,9 +122,25 @@ struct LinePlace {
   }
 };
 
-// Whether there is a token three before the k-th of a round.
-__device__ inline bool exists_three_before(int k, int present, int before) {
-  return k < 3 ? k + 1 < before : present > 0;
+// The tokens three before those of a round: of x, and where the other direction's rows are.
+struct ThreeBefore {
+  int present, before;
+
+  template <typename Rows>
+  __device__ explicit ThreeBefore(const LinePlace<Rows>& place, bool any = true)
+      : present(any ? place.present() : 0), before(any ? place.before() : 0) {}
+  // Before the k-th.
+  __device__ bool exists(int k) const { return k < 3 ? k + 1 < before : present > 0; }
+};
+
+// One of four walks: with SiLU or without, with norm or without.
+template <typename Rows, typename Ring>
+__device__ void walk_rows(Rows& rows, Ring& ring) {
+  if (!rows.p.silu) {
+    rows.normal() ? rows.template walk<false, true>(ring) : rows.template walk<false, false>(ring);
+  } else {
+    rows.normal() ? rows.template walk<true, true>(ring) : rows.template walk<true, false>(ring);
+  }
 }
 
 template <typename T, int D>
@@ -147,7 +165,7 @@ struct RowsForward : RowLanes<T, D> {
     commit_copies();
   }
 
-  template <bool kNormal>
+  template <bool kSilu, bool kNormal>
   __device__ void walk(Round (&ring)[kRounds]) const {
     Place next(*this, this->line.share * this->piece), place = next;
     Channels<E> window[3 + kStepsAtOnce];
@@ -166,7 +184,8 @@ struct RowsForward : RowLanes<T, D> {
       next.next();
       free = free == kRounds - 1 ? 0 : free + 1;
       wait_for_copies<kRounds - 1>();
-      const int row = place.row(), present = place.present(), before = place.before();
+      const int row = place.row(), present = place.present();
+      const ThreeBefore other(place, this->both());
       place.next();
       const char* const target[2] = {advanced(rows, row, this->steps.row),
                                      advanced(others, row, this->steps.row)};
@@ -179,7 +198,7 @@ struct RowsForward : RowLanes<T, D> {
           const int step = m / 2;
           window[3 + step] = ring[slot][k + step][threadIdx.x].unpack();
           u[m] = this->convolve(window + step, m % 2);
-          add_product(u[m], u[m], tanh<T>(u[m]));
+          add_product(u[m], u[m], kSilu ? tanh<T>(u[m]) : ones<E>());
           squares[m] = dot(u[m], u[m]);
         }
         if constexpr (kNormal) {
@@ -190,7 +209,7 @@ struct RowsForward : RowLanes<T, D> {
           const int step = k + m / 2;
           const Lane made = finished<kNormal>(u[m], squares[m]);
           auto* const at = reinterpret_cast<T*>(advanced(target[m % 2], this->steps.row, step));
-          if (m % 2 == 0 ? step < present : exists_three_before(step, present, before)) {
+          if (m % 2 == 0 ? step < present : other.exists(step)) {
             made.store(at);
           }
         }
@@ -217,11 +236,7 @@ __global__ void __launch_bounds__(kMixerThreads, kRowsBlocks)
   using Rows = RowsForward<T, D>;
   __shared__ typename Rows::Round ring[Rows::kRounds];
   const Rows rows(p, line, steps);
-  if (rows.normal()) {
-    rows.template walk<true>(ring);
-  } else {
-    rows.template walk<false>(ring);
-  }
+  walk_rows(rows, ring);
 }
 
 // The gradient of a direction's convolution output at a token, twice: first what is summed over the row, then the rest.
@@ -229,11 +244,12 @@ template <typename T, int E>
 struct RowGradient {
   Channels<E> u, slope, grad;  // SiLU, twice its derivative less one, what the row was given
 
+  template <bool kSilu>
   __device__ void begin(const Channels<E>& half, const Channels<E>& given) {
     grad = given;
 #pragma unroll
     for (int i = 0; i < E; ++i) {
-      const float h = tanh<T>(half.at[i]);
+      const float h = kSilu ? tanh<T>(half.at[i]) : 1.f;
       u.at[i] = fmaf(half.at[i], h, half.at[i]);
       slope.at[i] = fmaf(u.at[i], 1.f - h, h);
     }
@@ -275,7 +291,8 @@ struct RowsBackward : RowLanes<T, D> {
         static_cast<const T*>(g.grad_rows[this->part]) + this->head * D + this->column;
     const auto* const others = grads + (this->s.batch * this->s.length - 3) * this->s.heads * D;
     const uint32_t bytes = this->steps.row;
-    const int here = place.present(), before = place.before();
+    const int here = place.present();
+    const ThreeBefore other(place, this->both());
     const char *const forward = advanced(grads, place.row(), bytes), *const reverse = advanced(
                                                                          others, place.row(),
                                                                          bytes);
@@ -283,14 +300,13 @@ struct RowsBackward : RowLanes<T, D> {
     for (int k = 0; k < kRound; ++k) {
       copy_async(round[k][0][threadIdx.x], place.x + k * this->steps.token, k < here);
       copy_async(round[k][1][threadIdx.x], advanced(forward, bytes, k), k < here);
-      copy_async(round[k][2][threadIdx.x], advanced(reverse, bytes, k),
-                 exists_three_before(k, here, before));
+      copy_async(round[k][2][threadIdx.x], advanced(reverse, bytes, k), other.exists(k));
     }
   }
 
   // Step n's gradients, the forward direction's at n + 3 and the other's at n, make parts of dx at n .. n + 3. A piece begins
   // with the round before it, for its parts of dx in the piece.
-  template <bool kNormal>
+  template <bool kSilu, bool kNormal>
   __device__ void walk(Round (&ring)[2]) {
     Place next(*this, this->line.share * this->piece - 1);
     Channels<E> window[4], dx[4] = {};
@@ -304,7 +320,8 @@ struct RowsBackward : RowLanes<T, D> {
     for (int own = 0; own < 2; ++own) {
 #pragma unroll 1
       for (int left = own ? static_cast<int>(this->line.share) : 1; left > 0; --left) {
-        const int row = next.row(), present = next.present(), before = next.before();
+        const int row = next.row();
+        const ThreeBefore done(next);
         next.next();
         if (left > own) {
           copy(next, ring[slot ^ 1]);
@@ -314,10 +331,10 @@ struct RowsBackward : RowLanes<T, D> {
         const char* const target = advanced(dx_first, row, 3 * this->steps.row);
 #pragma unroll
         for (int k = 0; k < kRound; ++k) {
-          step<kNormal>(window, dx, ring[slot][k]);
+          step<kSilu, kNormal>(window, dx, ring[slot][k]);
           const Lane made = Lane::pack(dx[0]);
           auto* const at = reinterpret_cast<T*>(advanced(target, this->steps.row, 3 * k));
-          if (own && exists_three_before(k, present, before)) {
+          if (own && done.exists(k)) {
             made.store(at);
           }
 #pragma unroll
@@ -333,7 +350,7 @@ struct RowsBackward : RowLanes<T, D> {
       }
     }
   }
-  template <bool kNormal>
+  template <bool kSilu, bool kNormal>
   __device__ void step(Channels<E> (&window)[4], Channels<E> (&dx)[4],
                        const Lane (&lanes)[3][kMixerThreads]) {
     RowGradient<T, E> rows[2];
@@ -342,7 +359,7 @@ struct RowsBackward : RowLanes<T, D> {
     dx[3] = {};
 #pragma unroll
     for (int r = 0; r < 2; ++r) {
-      rows[r].begin(this->convolve(window, r), lanes[1 + r][threadIdx.x].unpack());
+      rows[r].template begin<kSilu>(this->convolve(window, r), lanes[1 + r][threadIdx.x].unpack());
       sums[2 * r] = dot(rows[r].u, rows[r].u);
       sums[2 * r + 1] = dot(rows[r].u, rows[r].grad);
     }
@@ -389,11 +406,7 @@ __global__ void __launch_bounds__(kMixerThreads, kRowsBackwardBlocks)
   using Rows = RowsBackward<T, D>;
   __shared__ typename Rows::Round ring[2];  // one in use, one on its way
   Rows rows(g, line, steps);
-  if (rows.normal()) {
-    rows.template walk<true>(ring);
-  } else {
-    rows.template walk<false>(ring);
-  }
+  walk_rows(rows, ring);
   if (rows.piece < g.partials) {
     rows.store_taps();
   }

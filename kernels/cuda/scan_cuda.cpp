@@ -118,8 +118,8 @@ at::Tensor bidirectional(const ScanProblem& problem, std::string_view merge) {
   const auto stream = c10::cuda::getCurrentCUDAStream();
   const auto options = problem.q.options();
   auto params = make_params<float>(problem);
-  const bool shared_rows =
-      problem.q.stride(0) == 0 && problem.k.stride(0) == 0 && problem.v.stride(0) == 0;
+  const bool shared_rows = problem.directions() == 2 && problem.q.stride(0) == 0 &&
+                           problem.k.stride(0) == 0 && problem.v.stride(0) == 0;
   const bool merged = merge != "none";
   params.scale = merge == "mean" ? 0.5F * params.scale : params.scale;
   at::Tensor o, segment_states;

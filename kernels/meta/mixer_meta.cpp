@@ -15,11 +15,15 @@ at::Tensor like(const OptionalTensor& x, const at::TensorOptions& options) {
 std::tuple<at::Tensor, at::Tensor> mixer(const at::Tensor& qkv, const at::Tensor&,
                                          const at::Tensor&, const at::Tensor&, const at::Tensor&,
                                          const OptionalTensor&, const OptionalTensor&,
-                                         const at::Tensor&, double, bool, bool, c10::string_view,
-                                         double) {
+                                         const at::Tensor&, double, bool, bool,
+                                         c10::string_view merge, double) {
   TORCH_CHECK(qkv.dim() == 5, "comba::mixer: qkv: expected [B, T, 3, H, D], got ", qkv.sizes());
-  const c10::SymDimVector sizes = {qkv.sym_size(0), qkv.sym_size(1), qkv.sym_size(3),
-                                   qkv.sym_size(4)};
+  c10::SymDimVector sizes = {qkv.sym_size(0), qkv.sym_size(1)};
+  if (merge == "concat") {
+    sizes.push_back(2);
+  }
+  sizes.push_back(qkv.sym_size(3));
+  sizes.push_back(qkv.sym_size(4));
   return {at::empty_symint(sizes, qkv.options()), at::empty_symint(sizes, qkv.options())};
 }
 

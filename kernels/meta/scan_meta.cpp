@@ -42,7 +42,7 @@ at::Tensor bidirectional_scan(const at::Tensor& q, const at::Tensor&, const at::
                               const at::Tensor& log_alpha, const at::Tensor&, const at::Tensor&,
                               const OptionalTensor&, double, bool, c10::string_view merge) {
   TORCH_CHECK(log_alpha.dim() == 4 && v.dim() >= 4,
-              "comba::bidirectional_scan: log_alpha: expected ", "[2, B, T, H], got ",
+              "comba::bidirectional_scan: log_alpha: expected ", "[R, B, T, H], got ",
               log_alpha.sizes());
   c10::SymDimVector sizes(log_alpha.sym_sizes().begin(), log_alpha.sym_sizes().end());
   sizes.push_back(v.sym_size(-1));

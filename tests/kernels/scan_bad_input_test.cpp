@@ -81,7 +81,7 @@ std::vector<BadInput> bad_inputs() {
       {"GatesOfOneDirection",
        "mean",
        [](auto& in) { in.log_alpha = zeros({2, 5, 3}); },
-       {"log_alpha", "[2, 2, 5, 3]", "[2, 5, 3]"}},
+       {"log_alpha", "[R, B, T, H]", "[2, 5, 3]"}},
       {"SharedKButOwnQ",
        "mean",
        [](auto& in) { in.q = zeros({2, 2, 5, 3, 8}); },
@@ -89,7 +89,15 @@ std::vector<BadInput> bad_inputs() {
       {"DOfThreeDirections",
        "mean",
        [](auto& in) { in.d = zeros({3, 3}); },
-       {"d:", "[2, H]", "[3, 3]"}},
+       {"d:", "[R, H] with R = 2", "[3, 3]"}},
+      {"MergeOfOneDirection",
+       "mean",
+       [](auto& in) {
+         for (at::Tensor* gate : {&in.log_alpha, &in.beta, &in.c}) {
+           *gate = zeros({1, 2, 5, 3});
+         }
+       },
+       {"merge", "none", "mean"}},
       {"UnknownMerge", "average", [](auto&) {}, {"merge", "mean", "average"}},
   };
 }

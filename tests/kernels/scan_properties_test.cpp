@@ -58,6 +58,11 @@ TEST(ScanProperties, BidirectionalIsTwoScansMerged) {
   };
   const at::Tensor forward = one(0), backward = one(1);
   EXPECT_TRUE(same_bits(run_values(in).o, at::stack({forward, backward})));
+  const auto first = [](const at::Tensor& x) { return x.narrow(0, 0, 1); };
+  const at::Tensor alone =
+      bidirectional_scan(in.q, in.k, in.v, first(in.log_alpha), first(in.beta), first(in.c),
+                         first(in.d), in.scale, in.decayed_feedback, "none");
+  EXPECT_TRUE(same_bits(alone, forward.unsqueeze(0)));
   ScanInputs merged = in;
   merged.merge = "sum";
   EXPECT_TRUE(same_bits(run_values(merged).o, forward + backward));

@@ -201,7 +201,7 @@ def expect_errors(device):
     qkv, gates = torch.randn(2, 5, 3, 2, 16, device=device), [torch.rand(2, 2, 5, 2, device=device) for _ in range(3)]
     taps, weight = torch.randn(2, 3, 2, 16, 4, device=device), torch.ones(16, device=device)
     call = dict(scale=0.25)
-    expect_error(["comba::mixer", "taps", "[2, 3, H, D, taps]", "[3, 2, 16, 4]"],
+    expect_error(["comba::mixer", "taps", "[R, 3, H, D, taps]", "[3, 2, 16, 4]"],
                  lambda: ops.mixer(qkv, taps[0], *gates, None, None, weight, **call))
     expect_error(["comba::mixer", "norm_weight", "[16]", "[8]"],
                  lambda: ops.mixer(qkv, taps, *gates, None, None, weight[:8], **call))

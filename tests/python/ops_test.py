@@ -58,7 +58,7 @@ def conv_inputs(device, dtype, batch=2, length=5, channels=3, taps=4):
     return [x.to(device).requires_grad_() for x in (x, weight, bias)]
 
 
-def mixer_inputs(device, dtype, batch=2, length=9, heads=2, dim=16, taps=4):
+def mixer_inputs(device, dtype, batch=2, length=9, heads=2, dim=16, taps=4, directions=2):
     """qkv, taps, log_alpha, beta, c, d, gate, norm_weight; all require gradients."""
     generator = torch.Generator().manual_seed(2)
     wide = torch.float64 if dtype == torch.float64 else torch.float32
@@ -66,10 +66,10 @@ def mixer_inputs(device, dtype, batch=2, length=9, heads=2, dim=16, taps=4):
     def normal(*shape, of=wide):
         return torch.randn(*shape, generator=generator).to(of)
 
-    gates = (2, batch, length, heads)
-    tensors = [normal(batch, length, 3, heads, dim, of=dtype), normal(2, 3, heads, dim, taps),
+    gates = (directions, batch, length, heads)
+    tensors = [normal(batch, length, 3, heads, dim, of=dtype), normal(directions, 3, heads, dim, taps),
                -0.1 * normal(*gates).exp(), normal(*gates).sigmoid(), normal(*gates).sigmoid(),
-               normal(2, heads), normal(batch, length, heads, dim, of=dtype), 1 + normal(dim)]
+               normal(directions, heads), normal(batch, length, heads, dim, of=dtype), 1 + normal(dim)]
     return [x.to(device).requires_grad_() for x in tensors]
 
 
@@ -123,6 +123,9 @@ def calls(device, dtype):
     yield "mixer", ops.mixer.default, mixer, dict(scale=0.25)
     yield ("mixer sum without d and gate", ops.mixer.default, [*mixer[:5], None, None, mixer[7]],
            dict(scale=0.25, merge="sum", normalize=True, decayed_feedback=True))
+    yield "mixer concat", ops.mixer.default, mixer, dict(scale=0.25, merge="concat")
+    yield ("mixer of one direction without convolution", ops.mixer.default,
+           mixer_inputs(device, dtype, taps=0, directions=1), dict(scale=0.25))
     raw = gate_inputs(device, dtype)
     yield "gates", ops.gates.default, raw, dict(feedback=2.0)
     yield "gates without decay", ops.gates.default, [*raw[:3], None], {}

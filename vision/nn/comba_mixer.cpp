@@ -43,6 +43,11 @@ torch::Tensor initial_dt_bias(int64_t heads, bool alpha_near_one) {
   return dt + (-dt).expm1().neg().log();
 }
 
+// [3 d, 1, taps]
+torch::Tensor taps_of(const ScanDirection& direction) {
+  return at::cat({direction.q_conv->weight, direction.k_conv->weight, direction.v_conv->weight});
+}
+
 }  // namespace
 
 Recurrence recurrence_of(const std::string& form, const BackboneConfig& config) {
@@ -140,7 +145,6 @@ CombaMixer::Gates CombaMixer::gates(const torch::Tensor& raw, const torch::Tenso
           stacked([](const ScanDirection& direction) { return direction.D; })};
 }
 
-// [R, H], or undefined.
 torch::Tensor CombaMixer::stacked(torch::Tensor (*get)(const ScanDirection&)) const {
   std::vector<torch::Tensor> values;
   for (const ScanDirection& direction : directions) {
@@ -189,8 +193,7 @@ kernels::ScanGates CombaMixer::partly_fixed_gates(const torch::Tensor& raw,
   return gates;
 }
 
-// [n R H, d]: a of the directions, then b, as far as they are learned.
-torch::Tensor CombaMixer::gate_weights(const torch::Tensor& like) const {
+torch::Tensor CombaMixer::gate_weights() const {
   std::vector<torch::Tensor> weights;
   for (const ScanDirection& direction : directions) {
     if (recurrence_.learns_alpha) {
@@ -202,27 +205,35 @@ torch::Tensor CombaMixer::gate_weights(const torch::Tensor& like) const {
       weights.push_back(direction.b_proj->weight);
     }
   }
-  return weights.empty() ? like.narrow(0, 0, 0) : at::cat(weights);
+  return weights.empty() ? q_proj->weight.narrow(0, 0, 0) : at::cat(weights);
 }
 
-// [3 d, 1, taps]
-torch::Tensor CombaMixer::taps(const ScanDirection& direction) const {
-  return at::cat({direction.q_conv->weight, direction.k_conv->weight, direction.v_conv->weight});
+torch::Tensor CombaMixer::taps() const {
+  const auto count = static_cast<int64_t>(directions.size());
+  if (directions[0].q_conv.is_empty()) {
+    return at::empty({count, 3, heads_, head_dim_, 0}, o_norm->weight.options());
+  }
+  std::vector<torch::Tensor> each;
+  for (const ScanDirection& direction : directions) {
+    each.push_back(taps_of(direction));
+  }
+  return at::stack(each).view({count, 3, heads_, head_dim_, -1});
 }
 
 // On the CPU its gradients are slower than those of the single operators, which autograd keeps more for.
 bool CombaMixer::takes_fused(const torch::Tensor& x) const {
-  return fused_ && directions.size() == 2 && merge_ != "concat" &&
-         !directions[0].q_conv.is_empty() &&
-         (x.is_cuda() ? directions[0].q_conv->weight.size(-1) <= 4 : !at::GradMode::is_enabled());
+  return fused_ && (x.is_cuda() ? taps_fit_cuda() : !at::GradMode::is_enabled());
+}
+
+bool CombaMixer::taps_fit_cuda() const {
+  return directions[0].q_conv.is_empty() || directions[0].q_conv->weight.size(-1) <= 4;
 }
 
 torch::Tensor CombaMixer::fused(const torch::Tensor& qkv, const Gates& g,
                                 const torch::Tensor& gate) const {
   kernels::MixerInputs inputs;
   inputs.qkv = qkv;
-  inputs.taps = at::stack({taps(directions[0]), taps(directions[1])})
-                    .view({2, 3, heads_, head_dim_, directions[0].q_conv->weight.size(-1)});
+  inputs.taps = taps();
   inputs.log_alpha = g.scan.log_alpha;
   inputs.beta = g.scan.beta;
   inputs.c = g.scan.c;
@@ -248,7 +259,7 @@ torch::Tensor CombaMixer::composed(const torch::Tensor& qkv, const Gates& g,
   std::vector<torch::Tensor> parts;  // of each direction, where they differ
   for (size_t r = 0; r < directions.size() && !directions[r].q_conv.is_empty(); ++r) {
     const torch::Tensor& x = r == 1 ? second : qkv;
-    const torch::Tensor weight = taps(directions[r]).squeeze(1);
+    const torch::Tensor weight = taps_of(directions[r]).squeeze(1);
     parts.push_back(
         kernels::causal_conv(x.flatten(2), weight, {}, {.silu = true, .reverse = r == 1})
             .view_as(qkv));
@@ -295,7 +306,7 @@ torch::Tensor CombaMixer::merged(const torch::Tensor& o) const {
 torch::Tensor CombaMixer::forward(const torch::Tensor& x, int64_t prefix) {
   const Projected projected =
       project(x.to(product_dtype(x)), at::cat({q_proj->weight, k_proj->weight, v_proj->weight}),
-              g_proj.empty() ? torch::Tensor() : g_proj[0]->weight, gate_weights(q_proj->weight));
+              g_proj.empty() ? torch::Tensor() : g_proj[0]->weight, gate_weights());
   const torch::Tensor qkv = projected.rows.unflatten(-1, {3, heads_, head_dim_});
   torch::Tensor gate = projected.gate;
   if (gate.defined()) {
@@ -303,18 +314,19 @@ torch::Tensor CombaMixer::forward(const torch::Tensor& x, int64_t prefix) {
     gate = gate.unflatten(-1, {heads_, head_dim_});
   }
   const Gates g = gates(projected.raw, qkv);
-  const torch::Tensor y =
-      prefix == 0 && takes_fused(x) ? fused(qkv, g, gate) : composed(qkv, g, gate, prefix);
+  const torch::Tensor y = (prefix == 0 || directions.size() == 1) && takes_fused(x)
+                              ? fused(qkv, g, gate)
+                              : composed(qkv, g, gate, prefix);
   return linear_with_bias(o_proj, y.flatten(2));
 }
 
 std::unique_ptr<PreparedMixer> CombaMixer::prepare(const at::TensorOptions& options,
                                                    bool prefixed) {
   const bool cuda = options.device().is_cuda();
-  const bool takes =
-      recurrence_.learns_alpha && recurrence_.learns_beta && merge_ != "concat" &&
-      directions.size() == 2 && !directions[0].q_conv.is_empty() &&
-      (cuda ? !prefixed && directions[0].q_conv->weight.size(-1) <= 4 : head_dim_ % 16 == 0);
+  const bool usual =
+      merge_ != "concat" && directions.size() == 2 && !directions[0].q_conv.is_empty();
+  const bool takes = recurrence_.learns_alpha && recurrence_.learns_beta &&
+                     (cuda ? !prefixed && taps_fit_cuda() : usual && head_dim_ % 16 == 0);
   if (!takes) {
     return Mixer::prepare(options, prefixed);
   }

@@ -55,6 +55,13 @@ class CombaMixer : public Mixer {
   torch::Tensor forward(const torch::Tensor& x, int64_t prefix = 0) override;
   std::unique_ptr<PreparedMixer> prepare(const at::TensorOptions& options, bool prefixed) override;
 
+  // [R, 3, H, head_dim, taps], no taps without convolution
+  torch::Tensor taps() const;
+  // [n R H, d]: a of the directions, then b, as far as they are learned
+  torch::Tensor gate_weights() const;
+  // [R, H], or undefined
+  torch::Tensor stacked(torch::Tensor (*get)(const ScanDirection&)) const;
+
   torch::nn::Linear q_proj{nullptr}, k_proj{nullptr}, v_proj{nullptr}, o_proj{nullptr};
   std::vector<torch::nn::Linear> g_proj;  // none, one [d, d], or two of low rank
   Norm o_norm{nullptr};                   // per head, weight [head_dim]
@@ -70,11 +77,9 @@ class CombaMixer : public Mixer {
                   const std::string& suffix);
   // raw: [B, T, n R H], n: how much is learned of alpha and beta; qkv: [B, T, 3, H, head_dim]
   Gates gates(const torch::Tensor& raw, const torch::Tensor& qkv) const;
-  torch::Tensor stacked(torch::Tensor (*get)(const ScanDirection&)) const;
   kernels::ScanGates learned_gates(const torch::Tensor& raw) const;
   kernels::ScanGates partly_fixed_gates(const torch::Tensor& raw, const torch::Tensor& qkv) const;
-  torch::Tensor gate_weights(const torch::Tensor& like) const;
-  torch::Tensor taps(const ScanDirection& direction) const;
+  bool taps_fit_cuda() const;
   bool takes_fused(const torch::Tensor& x) const;
   // From qkv [B, T, 3, H, head_dim], gates and the output gate before its sigmoid (or undefined) to
   // [B, T, H, head_dim] (concat: [B, T, 2, H, head_dim]), by one operator or by many.

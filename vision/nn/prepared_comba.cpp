@@ -16,40 +16,24 @@ namespace {
 
 using GetParameter = at::Tensor (*)(const ScanDirection&);
 
-// [2, ..] fp32 of both directions.
-at::Tensor both(const CombaMixer& mixer, GetParameter get) {
-  return at::stack({get(mixer.directions[0]), get(mixer.directions[1])}).to(at::kFloat);
+// [R, H] fp32, or undefined.
+at::Tensor stacked(const CombaMixer& mixer, GetParameter get) {
+  const at::Tensor values = mixer.stacked(get);
+  return values.defined() ? values.to(at::kFloat) : values;
 }
 at::Tensor rates(const CombaMixer& mixer) {
-  return both(mixer, [](const ScanDirection& d) { return d.A_log; });
+  return stacked(mixer, [](const ScanDirection& d) { return d.A_log; });
 }
 at::Tensor biases(const CombaMixer& mixer) {
-  return both(mixer, [](const ScanDirection& d) { return d.dt_bias; });
+  return stacked(mixer, [](const ScanDirection& d) { return d.dt_bias; });
 }
 at::Tensor decays(const CombaMixer& mixer) {
-  return mixer.directions[0].decay.defined()
-             ? both(mixer, [](const ScanDirection& d) { return d.decay; })
-             : at::Tensor();
+  return stacked(mixer, [](const ScanDirection& d) { return d.decay; });
 }
 at::Tensor corrections(const CombaMixer& mixer) {
-  return mixer.directions[0].D.defined() ? both(mixer, [](const ScanDirection& d) { return d.D; })
-                                         : at::Tensor();
+  return stacked(mixer, [](const ScanDirection& d) { return d.D; });
 }
 
-// [2, 3, H, D, taps]
-at::Tensor all_taps(const CombaMixer& mixer, int64_t heads, int64_t dim) {
-  return both(mixer,
-              [](const ScanDirection& d) {
-                return at::cat({d.q_conv->weight, d.k_conv->weight, d.v_conv->weight});
-              })
-      .view({2, 3, heads, dim, -1});
-}
-
-// [4 H, d]: a of both directions, then b.
-at::Tensor gate_weights(const CombaMixer& mixer) {
-  return at::cat({mixer.directions[0].a_proj->weight, mixer.directions[1].a_proj->weight,
-                  mixer.directions[0].b_proj->weight, mixer.directions[1].b_proj->weight});
-}
 at::Tensor qkv_weights(const CombaMixer& mixer) {
   return at::cat({mixer.q_proj->weight, mixer.k_proj->weight, mixer.v_proj->weight});
 }
@@ -61,12 +45,13 @@ double scale_of(int64_t dim) { return 1.0 / std::sqrt(static_cast<double>(dim));
 class CudaComba : public PreparedMixer {
  public:
   CudaComba(const CombaMixer& mixer, const CombaScan& scan, const at::TensorOptions& options)
-      : heads_(mixer.directions[0].A_log.size(0)),
+      : directions_(static_cast<int64_t>(mixer.directions.size())),
+        heads_(mixer.directions[0].A_log.size(0)),
         dim_(mixer.o_norm->weight.size(0)),
         gated_(!mixer.g_proj.empty()),
         scan_(scan),
         out_(mixer.o_proj->weight, {}, options),
-        raw_(gate_weights(mixer).to(options).contiguous().t()) {
+        raw_(mixer.gate_weights().to(options).contiguous().t()) {
     at::Tensor joined = qkv_weights(mixer);
     if (gated_) {
       at::Tensor gate = mixer.g_proj[0]->weight;
@@ -77,7 +62,7 @@ class CudaComba : public PreparedMixer {
     }
     joined_ = PreparedLinear(joined, {}, options);
     const auto wide = options.dtype(at::kFloat);
-    inputs_.taps = all_taps(mixer, heads_, dim_).to(wide).contiguous();
+    inputs_.taps = mixer.taps().to(wide).contiguous();
     inputs_.norm_weight = mixer.o_norm->weight.to(wide);
     const auto on_device = [&](const at::Tensor& x) { return x.defined() ? x.to(wide) : x; };
     inputs_.d = on_device(corrections(mixer));
@@ -96,7 +81,7 @@ class CudaComba : public PreparedMixer {
     run_beside({[&] { joined = joined_(normalised); },
                 [&] {
                   raw = at::mm(normalised.flatten(0, 1), raw_, at::kFloat);
-                  gates.raw = raw.view({batch, length, 2, 2, heads_});
+                  gates.raw = raw.view({batch, length, 2, directions_, heads_});
                   scan_gates = kernels::gates(gates);
                 }},
                x.device());
@@ -117,11 +102,11 @@ class CudaComba : public PreparedMixer {
   }
 
  private:
-  int64_t heads_, dim_;
+  int64_t directions_, heads_, dim_;
   bool gated_;
   CombaScan scan_;
   PreparedLinear joined_, out_;
-  at::Tensor raw_;               // [d, 4 H]
+  at::Tensor raw_;               // [d, 2 R H]
   kernels::GateInputs gates_;    // all but raw
   kernels::MixerInputs inputs_;  // what no frame changes
 };
@@ -132,7 +117,7 @@ class CpuComba : public PreparedMixer {
       : heads_(mixer.directions[0].A_log.size(0)),
         dim_(mixer.o_norm->weight.size(0)),
         out_(mixer.o_proj->weight, {}, options) {
-    std::vector<at::Tensor> joined = {qkv_weights(mixer), gate_weights(mixer)};
+    std::vector<at::Tensor> joined = {qkv_weights(mixer), mixer.gate_weights()};
     if (!mixer.g_proj.empty()) {
       joined.push_back(mixer.g_proj[0]->weight);
       rank_ = mixer.g_proj[0]->weight.size(0);
@@ -142,7 +127,7 @@ class CpuComba : public PreparedMixer {
       gate_up_ = PreparedLinear(mixer.g_proj[1]->weight, {}, options);
       low_rank_ = true;
     }
-    weights_.taps = all_taps(mixer, heads_, dim_).transpose(3, 4).contiguous();
+    weights_.taps = mixer.taps().to(at::kFloat).transpose(3, 4).contiguous();
     weights_.rate = rates(mixer).exp();
     weights_.bias = biases(mixer).contiguous();
     const at::Tensor decay = decays(mixer), d = corrections(mixer);

@@ -8,7 +8,7 @@
 
 namespace comba::vision {
 
-// Both directions, short convolutions; scan options as CombaMixer's.
+// Scan options as CombaMixer's; on the CPU for both directions, merged, with short convolutions.
 struct CombaScan {
   bool decayed_feedback = false, normalize = true;
   double feedback = 1, norm_eps = 1e-6;
