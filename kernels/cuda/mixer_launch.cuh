@@ -54,13 +54,16 @@ cudaError_t MixerLauncher<T>::fused(const ScanParams<float>& scan,
   }
 }
 
+inline bool usual_rows(const MixerRows<float>& p) { return p.silu && p.shape.directions == 2; }
+
 template <typename T>
 cudaError_t MixerLauncher<T>::rows(const MixerRows<float>& p, cudaStream_t stream) {
   return with_head_dim(p.shape.dim, [&](auto dim) {
     const TokenLine line = token_line(p.shape, kRowsThreads);
     const dim3 grid(group_blocks<dim(), kRowsChannels>(line.pieces * p.shape.heads), 3);
-    mixer_rows_kernel<T, dim()>
-        <<<grid, kMixerThreads, 0, stream>>>(p, line, LineSteps(p, line, sizeof(T)));
+    const auto kernel =
+        usual_rows(p) ? mixer_rows_kernel<T, dim(), true> : mixer_rows_kernel<T, dim(), false>;
+    kernel<<<grid, kMixerThreads, 0, stream>>>(p, line, LineSteps(p, line, sizeof(T)));
     return cudaGetLastError();
   });
 }
@@ -72,8 +75,9 @@ cudaError_t MixerLauncher<T>::rows_backward(const MixerRowGradients<float>& g,
   return with_head_dim(p.shape.dim, [&](auto dim) {
     const TokenLine line = token_line(p.shape, kRowsBackwardThreads);
     const dim3 grid(group_blocks<dim(), kRowsChannels>(g.partials * p.shape.heads), 3);
-    mixer_rows_backward_kernel<T, dim()>
-        <<<grid, kMixerThreads, 0, stream>>>(g, line, LineSteps(p, line, sizeof(T)));
+    const auto kernel = usual_rows(p) ? mixer_rows_backward_kernel<T, dim(), true>
+                                      : mixer_rows_backward_kernel<T, dim(), false>;
+    kernel<<<grid, kMixerThreads, 0, stream>>>(g, line, LineSteps(p, line, sizeof(T)));
     return cudaGetLastError();
   });
 }
