@@ -31,7 +31,7 @@ struct LineSteps {
 };
 
 // The lanes of a part of a head: what does not change on their way. kUsual: both directions and a convolution, known to the
-// compiler; a hundredth of a training step faster than asking.
+// compiler.
 template <typename T, int D, bool kUsual>
 struct RowLanes {
   static constexpr int E = kRowsChannels;
