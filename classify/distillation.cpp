@@ -67,7 +67,9 @@ at::Tensor distillation_loss(const at::Tensor& student, const at::Tensor& teache
 
 Teacher::Teacher(const RunConfig& config, const std::vector<std::string>& classes,
                  const c10::Device& device) {
-  const Bundle bundle = load_bundle(config.distill.teacher, "auto", device, config.distill.config);
+  const Bundle bundle = taking("distill.teacher", [&] {
+    return load_bundle(config.distill.teacher, "auto", device, config.distill.config);
+  });
   check_teacher(bundle, config, classes);
   model_ = bundle.model;
   const DataOptions &ours = config.data, &theirs = bundle.config.data;

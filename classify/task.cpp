@@ -74,7 +74,8 @@ ClassifyTask::ClassifyTask(const RunConfig& config, const c10::Device& device,
   at::manual_seed(static_cast<uint64_t>(config.seed));
   model_ = Classifier(config_.model, config_.classes);
   if (!config_.init.empty()) {
-    const vision::KeyDiff diff = begin_with(config_.init, model_);
+    const vision::KeyDiff diff =
+        taking("model.init", [&] { return begin_with(config_.init, model_); });
     if (ranks_->first()) {
       vision::log_key_diff(diff, config_.init);
     }

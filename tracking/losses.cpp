@@ -91,7 +91,9 @@ TrackingLoss tracking_loss(const CenterMaps& maps, const torch::Tensor& truth,
   const torch::Tensor predicted = corners_of_center(decode(maps).boxes);
   const torch::Tensor wanted = corners_of_corner(truth).clamp(0, 1);
   TrackingLoss loss;
-  loss.focal = focal_loss(maps.score.squeeze(1), center_targets(truth, maps.score.size(-1)));
+  const torch::Tensor target = center_targets(truth, maps.score.size(-1));
+  loss.focal = focal_loss(maps.score.squeeze(1), target);
+  loss.hits = target.eq(1).sum();
   loss.giou = (1 - generalized_iou(predicted, wanted)).mean();
   loss.l1 = (predicted - wanted).abs().mean();
   loss.total = weights.focal * loss.focal + weights.giou * loss.giou + weights.l1 * loss.l1;

@@ -20,6 +20,7 @@ torch::Tensor generalized_iou(const torch::Tensor& a, const torch::Tensor& b);
 struct TrackingLoss {
   torch::Tensor total, focal, giou, l1;  // scalars
   torch::Tensor iou;                     // mean, no gradient
+  torch::Tensor hits;                    // how many targets the focal loss is a mean over
 };
 struct TrackingLossWeights {
   double focal = 1, giou = 2, l1 = 5;

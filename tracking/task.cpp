@@ -49,6 +49,32 @@ int64_t loader_threads(int64_t wanted, const c10::Device& device) {
   return wanted > 0 || !device.is_cuda() ? wanted : std::max<int64_t>(1, cores - 2);
 }
 
+// Sums over all pairs, so that means do not depend on how pairs were cut into batches and among ranks.
+struct EvaluationSums {
+  enum { kFocal, kHits, kGiou, kL1, kIou, kPairs, kCount };
+  std::vector<double> values = std::vector<double>(kCount, 0.0);
+
+  void add(const TrackingLoss& loss, int64_t pairs) {
+    const auto count = static_cast<double>(pairs), hits = loss.hits.item<double>();
+    values[kFocal] += loss.focal.item<double>() * std::max(hits, 1.0);
+    values[kHits] += hits;
+    values[kGiou] += loss.giou.item<double>() * count;
+    values[kL1] += loss.l1.item<double>() * count;
+    values[kIou] += loss.iou.item<double>() * count;
+    values[kPairs] += count;
+  }
+  vision::Metrics metrics(const TrackingLossWeights& weights) const {
+    const double focal = values[kFocal] / std::max(values[kHits], 1.0);
+    const auto mean = [&](int of) { return values[of] / values[kPairs]; };
+    const double giou = mean(kGiou), l1 = mean(kL1);
+    return {{"loss", weights.focal * focal + weights.giou * giou + weights.l1 * l1},
+            {"focal", focal},
+            {"giou", giou},
+            {"l1", l1},
+            {"iou", mean(kIou)}};
+  }
+};
+
 }  // namespace
 
 TrackTask::TrackTask(const TrackConfig& config, const c10::Device& device,
@@ -67,7 +93,8 @@ TrackTask::TrackTask(const TrackConfig& config, const c10::Device& device,
   at::manual_seed(static_cast<uint64_t>(config.seed));
   network_ = Network(config_.network);
   if (!config_.init.empty()) {
-    const vision::KeyDiff diff = load_backbone(network_, config_.init);
+    const vision::KeyDiff diff =
+        taking("model.init", [&] { return load_backbone(network_, config_.init); });
     if (ranks_->first()) {
       vision::log_key_diff(diff, config_.init);
     }
@@ -145,7 +172,7 @@ vision::Metrics TrackTask::evaluate() {
   network_->eval();
   pictures_.clear();
   eval_->start(0, 0);
-  std::vector<double> sums(6, 0.0);  // of the losses, and the number of pairs
+  EvaluationSums sums;
   PairBatch batch;
   while (eval_->next(batch)) {
     const std::vector<torch::Tensor> tensors = on_device(batch);
@@ -154,21 +181,11 @@ vision::Metrics TrackTask::evaluate() {
       keep_picture(batch, decode(maps).boxes.to(at::kCPU, at::kDouble));
     }
     const TrackingLoss loss = tracking_loss(maps, tensors[2], config_.loss);
-    const auto share = static_cast<double>(batch.size);
-    const at::Tensor* const parts[] = {&loss.total, &loss.focal, &loss.giou, &loss.l1, &loss.iou};
-    for (size_t i = 0; i < 5; ++i) {
-      sums[i] += share * parts[i]->item<double>();
-    }
-    sums[5] += share;
+    sums.add(loss, batch.size);
   }
-  sums = ranks_->sum(sums);
-  const double count = sums[5];
+  sums.values = ranks_->sum(sums.values);
   network_->train(was_training);
-  return {{"loss", sums[0] / count},
-          {"focal", sums[1] / count},
-          {"giou", sums[2] / count},
-          {"l1", sums[3] / count},
-          {"iou", sums[4] / count}};
+  return sums.metrics(config_.loss);
 }
 
 std::map<std::string, std::string> TrackTask::weights_metadata() const {

@@ -49,6 +49,11 @@ struct ChunkedScan::Chunks {
   at::Tensor before;  // [C, Dk] what they read the state before it with
 };
 
+struct ChunkedScan::Walked {
+  std::vector<at::Tensor> states, written;  // of chunks that have a state before them; of all
+  at::Tensor last;                          // state, if it was asked for
+};
+
 // The first is the unit matrix, the others choose, of blocks of 2 b rows, the lower left quarter; b = 1, 2, 4, ...
 const std::vector<at::Tensor>& ChunkedScan::levels(const at::Tensor& like) {
   const int64_t length = like.size(-1);
@@ -78,10 +83,8 @@ at::Tensor ChunkedScan::inverse(const at::Tensor& a) {
   return m;
 }
 
-std::tuple<at::Tensor, at::Tensor> ChunkedScan::forward(const ScanInputs& in, bool final_state) {
-  const int64_t tokens = in.q.size(1);
-  const int64_t count = (tokens + kLongestChunk - 1) / kLongestChunk,
-                length = (tokens + count - 1) / count;
+ChunkedScan::Chunks ChunkedScan::make_chunks(const ScanInputs& in, int64_t count) {
+  const int64_t length = (in.q.size(1) + count - 1) / count;
   const auto cut = [&](const at::Tensor& x) { return in_chunks(widened(x, in.q), count, length); };
   const at::Tensor k = cut(in.k), v = cut(in.v), beta = cut(in.beta), c = cut(in.c);
   at::Tensor q = cut(in.q);
@@ -106,23 +109,34 @@ std::tuple<at::Tensor, at::Tensor> ChunkedScan::forward(const ScanInputs& in, bo
   chunks.fade = columns(at::exp(total));
   chunks.inside = at::tril(between * at::matmul(q, transposed));
   chunks.before = q * columns(at::exp(g));
+  return chunks;
+}
 
+ChunkedScan::Walked ChunkedScan::walk(const Chunks& chunks, at::Tensor state, bool final_state) {
   const auto apart = [&](const at::Tensor& x) { return at::split(x, 1, kChunkDim); };
   const auto write = apart(chunks.write), read = apart(chunks.read), keys = apart(chunks.keys),
              fade = apart(chunks.fade);
-  std::vector<at::Tensor> states, written;  // of chunks that have a state before them; of all
-  at::Tensor state =
-      in.initial_state.defined() ? in.initial_state.unsqueeze(kChunkDim) : at::Tensor();
+  Walked walked;
   for (size_t n = 0; n < write.size(); ++n) {
-    written.push_back(state.defined() ? write[n] - at::matmul(read[n], state) : write[n]);
+    walked.written.push_back(state.defined() ? write[n] - at::matmul(read[n], state) : write[n]);
     if (state.defined()) {
-      states.push_back(state);
+      walked.states.push_back(state);
     }
     if (final_state || n + 1 < write.size()) {
-      const at::Tensor added = at::matmul(keys[n], written[n]);
+      const at::Tensor added = at::matmul(keys[n], walked.written[n]);
       state = state.defined() ? state * fade[n] + added : added;
     }
   }
+  walked.last = state;
+  return walked;
+}
+
+std::tuple<at::Tensor, at::Tensor> ChunkedScan::forward(const ScanInputs& in, bool final_state) {
+  const int64_t tokens = in.q.size(1), count = (tokens + kLongestChunk - 1) / kLongestChunk;
+  const Chunks chunks = make_chunks(in, count);
+  const auto [states, written, last] = walk(
+      chunks, in.initial_state.defined() ? in.initial_state.unsqueeze(kChunkDim) : at::Tensor(),
+      final_state);
   at::Tensor o = at::matmul(chunks.inside, at::cat(written, kChunkDim));
   if (!states.empty()) {
     const auto behind = static_cast<int64_t>(states.size()), first = count - behind;
@@ -134,7 +148,7 @@ std::tuple<at::Tensor, at::Tensor> ChunkedScan::forward(const ScanInputs& in, bo
                       kChunkDim);
   }
   o = o.permute({0, 2, 3, 1, 4}).flatten(1, 2).narrow(1, 0, tokens);
-  return {o.to(in.q.scalar_type()), final_state ? state.squeeze(kChunkDim) : at::Tensor()};
+  return {o.to(in.q.scalar_type()), final_state ? last.squeeze(kChunkDim) : at::Tensor()};
 }
 
 std::tuple<at::Tensor, at::Tensor> ChunkedScan::scan(const ScanInputs& inputs, bool reverse) {

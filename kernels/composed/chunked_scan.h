@@ -37,6 +37,10 @@ class ChunkedScan {
 
  private:
   struct Chunks;
+  struct Walked;
+  Chunks make_chunks(const ScanInputs& inputs, int64_t count);
+  // From chunk to chunk, `state` before the first or undefined.
+  static Walked walk(const Chunks& chunks, at::Tensor state, bool final_state);
   // Forward over t; the final state is undefined unless asked for.
   std::tuple<at::Tensor, at::Tensor> forward(const ScanInputs& inputs, bool final_state);
   // (I + a)^-1 of strictly lower triangular a [.., C, C]

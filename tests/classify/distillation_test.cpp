@@ -137,6 +137,18 @@ TEST(Distillation, ATeacherOfOtherImagesOrClassesIsRefused) {
   EXPECT_EQ(message("model.depth=1"), "");
 }
 
+TEST(Distillation, WeightsThatAreNotThereAreNamedWithTheirKey) {
+  for (const std::string key : {"distill.teacher", "model.init"}) {
+    try {
+      ClassifyTask(tiny_config({key + "=absent.safetensors"}), at::kCPU);
+      ADD_FAILURE() << "taken";
+    } catch (const Error& error) {
+      EXPECT_EQ(std::string(error.what()).find(key + ": loading weights: absent.safetensors"), 0U)
+          << error.what();
+    }
+  }
+}
+
 TEST(Distillation, TheStudentsWeightsDoNotNameTheTeachersPath) {
   const TemporaryFolder folder;
   const RunConfig config = tiny_config({"distill.teacher=" + write_teacher(folder, tiny_config())});

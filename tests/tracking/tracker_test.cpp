@@ -250,6 +250,20 @@ TEST_F(TrackRunTest, TheBackboneHasItsShareOfTheRate) {
   }
 }
 
+TEST_F(TrackRunTest, EvaluationDoesNotDependOnTheSizeOfItsBatches) {
+  const auto evaluated = [&](const std::string& batch) {
+    at::manual_seed(3);
+    TrackTask task(config({"data.eval_samples=7", "train.batch_size=" + batch}), at::kCPU);
+    return task.evaluate();
+  };
+  const vision::Metrics one = evaluated("1"), three = evaluated("3"), seven = evaluated("7");
+  ASSERT_EQ(one.size(), 5U);
+  for (size_t i = 0; i < one.size(); ++i) {
+    EXPECT_NEAR(three[i].second, one[i].second, 1e-6 * std::abs(one[i].second)) << one[i].first;
+    EXPECT_NEAR(seven[i].second, one[i].second, 1e-6 * std::abs(one[i].second)) << one[i].first;
+  }
+}
+
 TEST_F(TrackRunTest, WeightsComeBackWithTheirConfiguration) {
   train("run", config({"train.max_steps=2"}));
   const TrackerBundle bundle = load_tracker(root / "run", "auto", at::kCPU);

@@ -39,6 +39,18 @@ class UsageError : public Error {
   ExitCode exit_code() const override { return kExitUsage; }
 };
 
+// What `body` returns. Its errors get the name of the configuration's key whose value it takes.
+template <typename Body>
+auto taking(const char* key, const Body& body) {
+  try {
+    return body();
+  } catch (const UsageError& error) {
+    throw UsageError(fmt::format("{}: {}", key, error.what()));
+  } catch (const Error& error) {
+    throw Error(fmt::format("{}: {}", key, error.what()));
+  }
+}
+
 }  // namespace comba
 
 // COMBA_CHECK(size > 0, "reading {}: expected a non-empty file, got 0 bytes", path)
