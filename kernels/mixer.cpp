@@ -28,9 +28,10 @@ void check_place(const char* name, const at::Tensor& tensor, const at::Tensor& q
               ": expected a floating dtype, got ", tensor.scalar_type());
 }
 
-// The gates are checked by the scan.
-void check_mixer(const at::Tensor& qkv, const at::Tensor& taps, const OptionalTensor& gate,
-                 const at::Tensor& norm_weight, std::string_view merge) {
+// The rest of the gates is checked by the scan, which also takes fewer of them for one direction.
+void check_mixer(const at::Tensor& qkv, const at::Tensor& taps, const at::Tensor& log_alpha,
+                 const OptionalTensor& gate, const at::Tensor& norm_weight,
+                 std::string_view merge) {
   TORCH_CHECK(qkv.dim() == 5 && qkv.size(2) == 3, kOp,
               ": qkv: expected shape [B, T, 3, H, D], got ", qkv.sizes(), " (see kernels/mixer.h)");
   const int64_t heads = qkv.size(3), dim = qkv.size(4);
@@ -58,6 +59,9 @@ void check_mixer(const at::Tensor& qkv, const at::Tensor& taps, const OptionalTe
               "\"");
   TORCH_CHECK(merge != "concat" || directions == 2, kOp,
               ": merge: \"concat\" takes 2 directions, got taps of ", directions);
+  TORCH_CHECK(log_alpha.dim() == 4 && log_alpha.size(0) == directions, kOp,
+              ": log_alpha: expected shape [R, B, T, H] with R = ", directions, " as of taps, got ",
+              log_alpha.sizes());
 }
 
 // Rows must be dense and, for 16-byte loads, aligned; every other stride is free.
@@ -69,10 +73,11 @@ at::Tensor dense_rows(const at::Tensor& x) {
   return x.stride(-1) == 1 && aligned ? x : x.contiguous();
 }
 
-MixerProblem make_problem(const at::Tensor& qkv, const at::Tensor& taps, const OptionalTensor& gate,
+MixerProblem make_problem(const at::Tensor& qkv, const at::Tensor& taps,
+                          const at::Tensor& log_alpha, const OptionalTensor& gate,
                           const at::Tensor& norm_weight, bool normalize, std::string_view merge,
                           double norm_eps) {
-  check_mixer(qkv, taps, gate, norm_weight, merge);
+  check_mixer(qkv, taps, log_alpha, gate, norm_weight, merge);
   const auto accum = qkv.scalar_type() == at::kDouble ? at::kDouble : at::kFloat;
   MixerProblem problem;
   problem.qkv = dense_rows(qkv);
@@ -190,7 +195,7 @@ std::tuple<at::Tensor, at::Tensor> run_mixer(const MixerBackend& backend, const 
                                              bool decayed_feedback, bool normalize,
                                              std::string_view merge, double norm_eps) {
   const MixerProblem problem =
-      make_problem(qkv, taps, gate, norm_weight, normalize, merge, norm_eps);
+      make_problem(qkv, taps, log_alpha, gate, norm_weight, normalize, merge, norm_eps);
   const at::Tensor merged = at::empty(output_sizes(problem), qkv.options());
   const at::Tensor y = at::empty(merged.sizes(), qkv.options());
   const bool usual = problem.shape().directions == 2 && problem.convolves() && !problem.apart;
@@ -216,7 +221,7 @@ MixerGradientTuple run_mixer_backward(const MixerBackend& backend, const at::Ten
                                       bool decayed_feedback, bool normalize, std::string_view merge,
                                       double norm_eps) {
   const MixerProblem problem =
-      make_problem(qkv, taps, gate, norm_weight, normalize, merge, norm_eps);
+      make_problem(qkv, taps, log_alpha, gate, norm_weight, normalize, merge, norm_eps);
   const auto options = qkv.options();
   const at::Tensor grad_o = at::empty(merged.sizes(), options);
   const at::Tensor grad_gate =

@@ -99,10 +99,11 @@ void merge_norm_gate(const MixerOutput<Scalar>& p, const Scalar* gate, int64_t f
     const Scalar* const gate_row = gate != nullptr ? gate + n * dim : nullptr;
     for (int side = 0; side < sides; ++side) {
       const int64_t to = (n / s.heads * sides + side) * s.heads + n % s.heads;
-      const Scalar *first_row = o + (side * count + n) * dim, *other = first_row + count * dim;
+      const Scalar* const row = o + (side * count + n) * dim;
+      const Scalar* const other = joins ? row + count * dim : nullptr;
       Scalar* const m = merged + to * dim;
       for (int64_t i = 0; i < dim; ++i) {
-        m[i] = p.factor * (first_row[i] + (joins ? other[i] : 0));
+        m[i] = p.factor * (row[i] + (joins ? other[i] : 0));
       }
       norm_gate<Scalar, W>(p, m, gate_row, y + to * dim);
     }

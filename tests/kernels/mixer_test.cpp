@@ -553,7 +553,13 @@ TEST(MixerArguments, AreNamedWithWhatWasExpectedAndFound) {
             std::string::npos);
   EXPECT_NE(message([](auto& in, auto&) {
               in.taps = in.taps.narrow(0, 0, 1);
-            }).find("expected 2 directions as of log_alpha"),
+            }).find("log_alpha: expected shape [R, B, T, H] with R = 1 as of taps, got [2, "),
+            std::string::npos);
+  EXPECT_NE(message([](auto& in, auto&) {
+              for (at::Tensor* gates : {&in.log_alpha, &in.beta, &in.c}) {
+                *gates = gates->narrow(0, 0, 1);
+              }
+            }).find("log_alpha: expected shape [R, B, T, H] with R = 2 as of taps, got [1, "),
             std::string::npos);
   EXPECT_NE(message([](auto& in, auto&) {
               in.taps = at::cat({in.taps, in.taps});
